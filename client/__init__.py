@@ -1,0 +1,1 @@
+"""Everything that runs inside a site; never imports the server's code."""

@@ -1,0 +1,103 @@
+"""The errors of FedFER, each with what is wrong, where, and the cure.
+
+::
+
+    FedferError                 exit code 1
+    ├── ConfigError             2   a setting or an option on the command line
+    ├── DataError               3   a file, a column, a label or a picture
+    ├── PartitionError          4   a request for sites that the samples cannot meet
+    ├── ModelError              5   a model's name, its layers or its weights
+    ├── PrivacyError            6   a guarantee that would not hold
+    ├── TrainingError           7   a loss or an update that is not finite
+    ├── EvaluationError         8   a model whose answer depends on its neighbours in the batch
+    ├── RunFolderError          9   a run folder that is full, foreign or half written
+    └── EngineError             10  a missing extra, or a worker that died
+
+The command line prints one line, ``error: WHAT (WHERE). CURE``, and ends with the exit code.
+Anything that is not in this tree is a defect of FedFER and shows its traceback.
+"""
+
+from __future__ import annotations
+
+
+class FedferError(Exception):
+    """What went wrong, where, and the cure.
+
+    Parameters
+    ----------
+    what : one clause that says what is wrong, without a full stop.
+    where : a file with line, a configuration key, a site; empty when ``what`` says it.
+    cure : a whole sentence that says what to do.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", cure: str = "") -> None:
+        self.what, self.where, self.cure = what, where, cure
+        super().__init__(what, where, cure)
+
+    def __str__(self) -> str:
+        place = f" ({self.where})" if self.where else ""
+        cure = f" {self.cure}" if self.cure else ""
+        return " ".join(f"{self.what}{place}.{cure}".split())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.what, self.where, self.cure)
+
+
+def _rebuild(kind: type[FedferError], what: str, where: str, cure: str) -> FedferError:
+    return kind(what, where=where, cure=cure)
+
+
+class ConfigError(FedferError):
+    """A setting or an option on the command line."""
+
+    exit_code = 2
+
+
+class DataError(FedferError):
+    """A file, a column, a label or a picture that cannot be read as asked."""
+
+    exit_code = 3
+
+
+class PartitionError(FedferError):
+    """A request for sites that the samples cannot meet."""
+
+    exit_code = 4
+
+
+class ModelError(FedferError):
+    """A model's name, its layers or its weights."""
+
+    exit_code = 5
+
+
+class PrivacyError(FedferError):
+    """A privacy guarantee that would not hold."""
+
+    exit_code = 6
+
+
+class TrainingError(FedferError):
+    """A loss or an update that is not finite."""
+
+    exit_code = 7
+
+
+class EvaluationError(FedferError):
+    """A model whose answer for one picture depends on the other pictures of the batch."""
+
+    exit_code = 8
+
+
+class RunFolderError(FedferError):
+    """A run folder that is full, foreign or half written."""
+
+    exit_code = 9
+
+
+class EngineError(FedferError):
+    """A missing extra, or a worker that died."""
+
+    exit_code = 10

@@ -1,0 +1,196 @@
+"""One table of pictures and what is known about them.
+
+A :class:`Samples` holds N pictures in one contiguous uint8 array and one column a fact: label, votes,
+subject, any number of group attributes, source, split. Small sets live in memory; large ones in a file that
+is memory-mapped, so that only the pictures of the current batch are read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_models.errors import DataError, RunFolderError
+
+SPLITS = ("train", "validation", "test")
+"""Values of the split column. Model choice may look at validation, never at test."""
+
+MAPPED_ABOVE = 1 << 30
+"""Bytes of pictures above which a picture store is a memory-mapped file."""
+
+
+def picture_store(
+    count: int, size: int, channels: int, folder: Path | None = None, mapped_above: int = MAPPED_ABOVE
+) -> NDArray[np.uint8]:
+    """Return a zeroed uint8 store for ``count`` pictures of ``size`` x ``size`` pixels.
+
+    Shape (count, size, size) for one channel, (count, size, size, 3) for colour. Above ``mapped_above``
+    bytes the store is a memory-mapped file without a name that outlives its last user, in ``folder`` (the
+    system's temporary folder when None); the disk must hold it.
+    """
+    shape = (count, size, size) if channels == 1 else (count, size, size, channels)
+    if int(np.prod(shape)) <= mapped_above:
+        return np.zeros(shape, np.uint8)
+    try:
+        with tempfile.NamedTemporaryFile(prefix="fedfer-pictures-", dir=folder) as file:
+            return np.memmap(file, np.uint8, "w+", shape=shape)
+    except OSError as error:
+        raise RunFolderError(
+            f"no room for {int(np.prod(shape)) >> 20} MiB of pictures: {error.strerror}",
+            where=str(folder or tempfile.gettempdir()),
+            cure="Free disk space, set TMPDIR to a larger disk, or read the pictures at a smaller size.",
+        ) from error
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Pictures and columns, row by row.
+
+    Attributes
+    ----------
+    pictures : uint8 (N, H, W) gray or (N, H, W, 3) colour, 0 to 255.
+    label : int16 (N,), index into ``labels``.
+    labels : canonical names of the classes, in order.
+    votes : float32 (N, C) or None; annotators' votes a class after the data set's own cleaning rule, each
+        row with a sum above 0. Training targets are ``votes / votes.sum(1)``.
+    subject : str (N,) or None; the person on the picture, None when the data set does not know.
+    groups : attribute name -> str (N,), with :data:`fer_models.labels.UNDISCLOSED` where nothing is known.
+    source : str (N,), where a row came from, such as ``fer2013.csv:17`` or ``images/001_03.jpg``.
+    split : str (N,), one of :data:`SPLITS`.
+    skipped : reason -> how many rows or files the reader left out.
+    name : the data set's name, for reports.
+    """
+
+    pictures: NDArray[np.uint8]
+    label: NDArray[np.int16]
+    labels: tuple[str, ...]
+    source: NDArray[np.str_]
+    split: NDArray[np.str_]
+    votes: NDArray[np.float32] | None = None
+    subject: NDArray[np.str_] | None = None
+    groups: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    name: str = "samples"
+
+    def __post_init__(self) -> None:
+        n = len(self.pictures)
+        if self.pictures.dtype != np.uint8 or self.pictures.ndim not in (3, 4):
+            raise DataError(
+                f"pictures are {self.pictures.dtype} with {self.pictures.ndim} dimensions",
+                where=self.name,
+                cure="Give uint8 pictures of shape (N, H, W) or (N, H, W, 3).",
+            )
+        columns = {"label": self.label, "source": self.source, "split": self.split, **self.groups}
+        columns |= {k: v for k, v in {"votes": self.votes, "subject": self.subject}.items() if v is not None}
+        for column, values in columns.items():
+            if len(values) != n:
+                raise DataError(
+                    f"column {column} has {len(values)} rows for {n} pictures",
+                    where=self.name,
+                    cure="Give one value a picture.",
+                )
+        if n and not (0 <= int(self.label.min()) and int(self.label.max()) < len(self.labels)):
+            raise DataError(
+                "a label index lies outside the label names",
+                where=self.name,
+                cure=f"Use indices 0 to {len(self.labels) - 1}.",
+            )
+        unknown = sorted(set(np.unique(self.split).tolist()) - set(SPLITS))
+        if unknown:
+            raise DataError(
+                f"unknown split {unknown[0]!r}", where=self.name, cure=f"Use one of {', '.join(SPLITS)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def size(self) -> int:
+        """Height of a picture in pixels."""
+        return int(self.pictures.shape[1])
+
+    @property
+    def channels(self) -> int:
+        """1 for gray, 3 for colour."""
+        return 1 if self.pictures.ndim == 3 else int(self.pictures.shape[3])
+
+    def take(self, rows: NDArray[np.integer]) -> Samples:
+        """Return the given rows, in the given order; pictures are copied."""
+        return replace(
+            self,
+            pictures=np.ascontiguousarray(self.pictures[rows]),
+            label=self.label[rows],
+            source=self.source[rows],
+            split=self.split[rows],
+            votes=None if self.votes is None else self.votes[rows],
+            subject=None if self.subject is None else self.subject[rows],
+            groups={name: column[rows] for name, column in self.groups.items()},
+        )
+
+    def rows(self, split: str) -> NDArray[np.intp]:
+        """Return the indices of the rows of one split, ascending."""
+        return np.flatnonzero(self.split == split)
+
+    def targets(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Return label distributions, float32 (len(rows), C): shares of the votes, or one-hot labels."""
+        if self.votes is None:
+            return np.eye(len(self.labels), dtype=np.float32)[self.label[rows]]
+        votes = self.votes[rows]
+        return votes / votes.sum(1, keepdims=True)
+
+    def save(self, folder: Path) -> None:
+        """Write the table to ``folder`` as .npy files and one JSON file; no pickle."""
+        folder.mkdir(parents=True, exist_ok=True)
+        columns = {"pictures": self.pictures, "label": self.label, "source": self.source, "split": self.split}
+        columns |= {k: v for k, v in {"votes": self.votes, "subject": self.subject}.items() if v is not None}
+        columns |= {f"group-{index}": column for index, column in enumerate(self.groups.values())}
+        try:
+            for name, column in columns.items():
+                np.save(folder / f"{name}.npy", column, allow_pickle=False)
+            facts = {
+                "labels": self.labels,
+                "groups": list(self.groups),
+                "skipped": dict(self.skipped),
+                "name": self.name,
+            }
+            temporary = folder / "samples.json.part"
+            temporary.write_text(json.dumps(facts))
+            os.replace(temporary, folder / "samples.json")
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot write the samples: {error.strerror}",
+                where=str(folder),
+                cure="Free disk space or choose another folder.",
+            ) from error
+
+    @classmethod
+    def load(cls, folder: Path) -> Samples:
+        """Open a saved table; pictures are memory-mapped, read only."""
+        try:
+            facts = json.loads((folder / "samples.json").read_text())
+            read = {path.stem: path for path in folder.glob("*.npy")}
+            column = {name: np.load(path, allow_pickle=False) for name, path in read.items() if name != "pictures"}
+            pictures = np.load(folder / "pictures.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                "this is no folder of saved samples", where=str(folder), cure="Prepare the samples again."
+            ) from error
+        return cls(
+            pictures=pictures,
+            label=column["label"],
+            labels=tuple(facts["labels"]),
+            source=column["source"],
+            split=column["split"],
+            votes=column.get("votes"),
+            subject=column.get("subject"),
+            groups={name: column[f"group-{index}"] for index, name in enumerate(facts["groups"])},
+            skipped=facts["skipped"],
+            name=facts["name"],
+        )
