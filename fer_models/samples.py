@@ -22,8 +22,35 @@ from fer_models.errors import DataError, RunFolderError
 SPLITS = ("train", "validation", "test")
 """Values of the split column. Model choice may look at validation, never at test."""
 
+SPLIT_WORDS: Mapping[str, str] = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "publictest": "validation",
+    "test": "test",
+    "testing": "test",
+    "privatetest": "test",
+}
+"""Words that folders and metadata files use for a split, in lower case without blanks, ``-`` and ``_``."""
+
 MAPPED_ABOVE = 1 << 30
 """Bytes of pictures above which a picture store is a memory-mapped file."""
+
+
+def split_name(word: str, *, where: str) -> str:
+    """Return the split that a word such as ``Training``, ``val`` or ``public test`` names.
+
+    Raises
+    ------
+    DataError : the word names no split.
+    """
+    name = SPLIT_WORDS.get("".join(letter for letter in word.lower() if letter not in " -_\t"))
+    if name is None:
+        raise DataError(f"unknown split {word!r}", where=where, cure=f"Use one of {', '.join(SPLITS)}.")
+    return name
 
 
 def picture_store(
@@ -36,10 +63,16 @@ def picture_store(
     system's temporary folder when None); the disk must hold it.
     """
     shape = (count, size, size) if channels == 1 else (count, size, size, channels)
+    return _zeros(shape, folder, mapped_above)
+
+
+def _zeros(shape: tuple[int, ...], folder: Path | None, mapped_above: int) -> NDArray[np.uint8]:
     if int(np.prod(shape)) <= mapped_above:
         return np.zeros(shape, np.uint8)
     try:
         with tempfile.NamedTemporaryFile(prefix="fedfer-pictures-", dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk shows here, not as a bus error at a later write
+                os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
             return np.memmap(file, np.uint8, "w+", shape=shape)
     except OSError as error:
         raise RunFolderError(
@@ -47,6 +80,14 @@ def picture_store(
             where=str(folder or tempfile.gettempdir()),
             cure="Free disk space, set TMPDIR to a larger disk, or read the pictures at a smaller size.",
         ) from error
+
+
+def _gather(pictures: NDArray[np.uint8], rows: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """Copy rows, a block at a time, so that rows of a mapped store need no more memory than a block."""
+    gathered = _zeros((len(rows), *pictures.shape[1:]), None, MAPPED_ABOVE)
+    for start in range(0, len(rows), 4096):
+        gathered[start : start + 4096] = pictures[rows[start : start + 4096]]
+    return gathered
 
 
 @dataclass(frozen=True)
@@ -96,7 +137,7 @@ class Samples:
                     where=self.name,
                     cure="Give one value a picture.",
                 )
-        if n and not (0 <= int(self.label.min()) and int(self.label.max()) < len(self.labels)):
+        if n and (int(self.label.min()) < 0 or int(self.label.max()) >= len(self.labels)):
             raise DataError(
                 "a label index lies outside the label names",
                 where=self.name,
@@ -122,10 +163,10 @@ class Samples:
         return 1 if self.pictures.ndim == 3 else int(self.pictures.shape[3])
 
     def take(self, rows: NDArray[np.integer]) -> Samples:
-        """Return the given rows, in the given order; pictures are copied."""
+        """Return the given rows, in the given order; pictures are copied (to a mapped file when large)."""
         return replace(
             self,
-            pictures=np.ascontiguousarray(self.pictures[rows]),
+            pictures=_gather(self.pictures, rows),
             label=self.label[rows],
             source=self.source[rows],
             split=self.split[rows],
@@ -162,7 +203,7 @@ class Samples:
             }
             temporary = folder / "samples.json.part"
             temporary.write_text(json.dumps(facts))
-            os.replace(temporary, folder / "samples.json")
+            temporary.replace(folder / "samples.json")
         except OSError as error:
             raise RunFolderError(
                 f"cannot write the samples: {error.strerror}",
@@ -176,7 +217,9 @@ class Samples:
         try:
             facts = json.loads((folder / "samples.json").read_text())
             read = {path.stem: path for path in folder.glob("*.npy")}
-            column = {name: np.load(path, allow_pickle=False) for name, path in read.items() if name != "pictures"}
+            column = {
+                name: np.load(path, allow_pickle=False) for name, path in read.items() if name != "pictures"
+            }
             pictures = np.load(folder / "pictures.npy", mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise DataError(
