@@ -47,10 +47,18 @@ def split_name(word: str, *, where: str) -> str:
     ------
     DataError : the word names no split.
     """
-    name = SPLIT_WORDS.get("".join(letter for letter in word.lower() if letter not in " -_\t"))
-    if name is None:
+    if not is_split(word):
         raise DataError(f"unknown split {word!r}", where=where, cure=f"Use one of {', '.join(SPLITS)}.")
-    return name
+    return SPLIT_WORDS[_plain(word)]
+
+
+def is_split(word: str) -> bool:
+    """Whether :func:`split_name` knows the word."""
+    return _plain(word) in SPLIT_WORDS
+
+
+def _plain(word: str) -> str:
+    return "".join(letter for letter in word.lower() if letter not in " -_\t")
 
 
 def picture_store(

@@ -1,0 +1,131 @@
+"""Picture files, decoded into one store."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from fer_models.errors import ConfigError, DataError
+from fer_models.readers.tables import Progress
+from fer_models.samples import MAPPED_ABOVE, picture_store
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""Endings of the file names that are taken for pictures, in lower case."""
+
+MISSING = "missing picture"
+UNDECODABLE = "unreadable picture"
+APPLEDOUBLE = "AppleDouble file (._*)"
+"""macOS writes a ``._NAME`` beside NAME on foreign disks: file attributes, with the ending of a picture."""
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """How pictures are read.
+
+    Attributes
+    ----------
+    size : height and width in pixels after the centre crop, 8 to 1024.
+    channels : 1 for gray, 3 for colour.
+    unreadable : ``error`` stops at a missing or damaged picture, ``skip`` leaves it out and counts it.
+    mapped_above : bytes of pictures above which they lie in a memory-mapped file.
+    progress : called now and then with the pictures read and the pictures to read.
+    """
+
+    size: int = 48
+    channels: int = 1
+    unreadable: str = "error"
+    mapped_above: int = MAPPED_ABOVE
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 1024:
+            raise ConfigError(f"size is {self.size}", where="size", cure="Use 8 to 1024 pixels.")
+        if self.channels not in (1, 3):
+            cure = "Use 1 for gray or 3 for colour."
+            raise ConfigError(f"channels is {self.channels}", where="channels", cure=cure)
+        if self.unreadable not in ("error", "skip"):
+            cure = "Use error or skip."
+            raise ConfigError(f"unreadable is {self.unreadable!r}", where="unreadable", cure=cure)
+
+
+def decode(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
+    """Return one picture as uint8 (size, size) gray or (size, size, 3) colour.
+
+    It is turned upright as its EXIF orientation says, cropped to the central square, and resized with a
+    Lanczos filter. Transparency is dropped; of an animation the first frame is read.
+
+    Raises
+    ------
+    DataError : there is no such file, or it is damaged or no picture.
+    """
+    if not path.is_file():
+        raise DataError(MISSING, where=str(path), cure="Add the file, or set unreadable=skip.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                # A JPEG can be decoded at a fraction of its size; twice the wanted size keeps it sharp.
+                image.draft("L" if channels == 1 else "RGB", (2 * size, 2 * size))
+                return _square(_eight_bits(ImageOps.exif_transpose(image)), size, channels)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes make decoders raise nearly anything
+        raise DataError(
+            f"{UNDECODABLE}: {str(error) or type(error).__name__}",
+            where=str(path),
+            cure="Replace or remove the file, or set unreadable=skip.",
+        ) from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit gray to 8 bits, where Pillow's conversion would cut everything above 255 to white."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no known range")
+    if not image.mode.startswith("I"):
+        return image
+    pixels = np.asarray(image)
+    return Image.fromarray((pixels >> 8 if pixels.max() > 255 else pixels).astype(np.uint8))
+
+
+def _square(image: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:
+    image = image.convert("L" if channels == 1 else "RGB")
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS, box))
+
+
+def decode_all(
+    paths: Sequence[Path], options: PictureOptions
+) -> tuple[NDArray[np.uint8], NDArray[np.intp], dict[str, int]]:
+    """Decode pictures into a store; return it, the indices of the pictures in it, and what was skipped.
+
+    Raises
+    ------
+    DataError : a picture cannot be read and ``options.unreadable`` is ``error``, or none can.
+    """
+    store = picture_store(len(paths), options.size, options.channels, mapped_above=options.mapped_above)
+    kept: list[int] = []
+    skipped: Counter[str] = Counter()
+    for index, path in enumerate(paths):
+        try:
+            store[len(kept)] = decode(path, options.size, options.channels)
+        except DataError as error:
+            if options.unreadable == "error":
+                raise
+            skipped[error.what.partition(":")[0]] += 1
+            continue
+        kept.append(index)
+        if options.progress and len(kept) % 500 == 0:
+            options.progress(index + 1, len(paths))
+    if not kept:
+        raise DataError("no picture can be read", where=str(paths[0].parent), cure="Check the files.")
+    return store[: len(kept)], np.array(kept, np.intp), dict(skipped)
