@@ -1,0 +1,98 @@
+"""Losses against label distributions. Every loss returns one value a sample.
+
+A loss that joins the samples of a batch (a mean, a contrast, a centre of the batch) has no per-sample
+gradient to clip, so none is offered here. Priors must be public or released under differential privacy: class
+counts of a site are private data.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from fer_models.errors import ConfigError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(logits (B, C), targets (B, C)) -> losses (B,)."""
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Return ``-sum_c t_c log softmax(logits)_c`` for every sample, (B,).
+
+    ``targets`` (B, C) are distributions: one-hot labels or shares of votes. ``smoothing`` moves this share of
+    the target to the uniform distribution (Szegedy et al. 2016).
+    """
+    log_p = logits.log_softmax(1)
+    loss = -(targets * log_p).sum(1)
+    return loss if smoothing == 0 else (1 - smoothing) * loss - smoothing * log_p.mean(1)
+
+
+def class_balanced(logits: Tensor, targets: Tensor, log_prior: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Return cross-entropy with class c weighted by ``1 / (C prior_c)``, (B,).
+
+    Weights of inverse frequency, so that over data with this prior the mean weight is 1. ``log_prior`` (C,)
+    is the logarithm of public class shares. ``smoothing`` is applied to the target before the weights.
+    """
+    weights = torch.exp(-log_prior) / len(log_prior)
+    smooth = targets if smoothing == 0 else targets + smoothing * (1 / targets.shape[1] - targets)
+    return -(smooth * weights * logits.log_softmax(1)).sum(1)
+
+
+def logit_adjusted(logits: Tensor, targets: Tensor, log_prior: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Return cross-entropy of ``logits + log_prior``, (B,) (Menon et al. 2021, arXiv:2007.07314, eq. 10).
+
+    The net learns logits for a uniform prior; at evaluation they are used as they are.
+    """
+    return soft_cross_entropy(logits + log_prior, targets, smoothing)
+
+
+_WITH_PRIOR = {"class_balanced": class_balanced, "logit_adjusted": logit_adjusted}
+
+LOSSES = ("cross_entropy", *_WITH_PRIOR)
+"""Names for :func:`build_loss`; all per sample."""
+
+
+def build_loss(
+    name: str, *, smoothing: float = 0.0, prior: Sequence[float] | Mapping[str, float] | None = None
+) -> Loss:
+    """Return the loss of that name, as a function of logits and targets.
+
+    Parameters
+    ----------
+    smoothing : label smoothing, from 0 to below 1.
+    prior : public share of every class, in the order of the labels; needed by ``class_balanced`` and
+        ``logit_adjusted`` and refused elsewhere. Scaled to sum to 1.
+
+    Raises
+    ------
+    ConfigError : an unknown name, a smoothing out of range, or a prior missing, unused or not positive.
+    """
+    if name not in LOSSES:
+        close = difflib.get_close_matches(name, LOSSES, n=1) or LOSSES
+        raise ConfigError(f"unknown loss {name!r}", where="loss.name", cure=f"Use {' or '.join(close)}.")
+    if not 0 <= smoothing < 1:
+        raise ConfigError(f"label smoothing is {smoothing}", where="loss.smoothing", cure="Use 0 to below 1.")
+    if name == "cross_entropy":
+        if prior is not None:
+            raise ConfigError(
+                "cross_entropy takes no prior", where="loss.prior", cure=f"Use {' or '.join(_WITH_PRIOR)}."
+            )
+        return lambda logits, targets: soft_cross_entropy(logits, targets, smoothing)
+    log_prior, adjusted = _log_prior(name, prior), _WITH_PRIOR[name]
+    return lambda logits, targets: adjusted(logits, targets, log_prior.to(logits), smoothing)
+
+
+def _log_prior(name: str, prior: Sequence[float] | Mapping[str, float] | None) -> Tensor:
+    shares = torch.tensor(
+        list(prior.values() if isinstance(prior, Mapping) else prior or ()), dtype=torch.float64
+    )
+    if len(shares) < 2 or not bool(torch.isfinite(shares).all() and (shares > 0).all()):
+        raise ConfigError(
+            f"{name} needs a positive public share of every class",
+            where="loss.prior",
+            cure="Give one share a class in the labels' order, public or released under differential privacy.",
+        )
+    return (shares / shares.sum()).log().float()

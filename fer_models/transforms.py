@@ -1,0 +1,115 @@
+"""From stored pictures to what a net sees: normalisation, random affine augmentation, mirrored prediction.
+
+Nothing here mixes the pictures of a batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fer_models.errors import ConfigError
+
+NORMALISATION = "(x - mean) / (std + 1) over all pixels of a picture, x from 0 to 255"
+"""What :func:`to_input` does, for a model's files."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strongly training pictures are varied; uniform draws, all 0 for none.
+
+    Attributes
+    ----------
+    flip : probability of mirroring left and right.
+    rotation : largest angle in radians, to either side.
+    scale : largest relative change of size.
+    shift : largest shift along each axis in half-widths of the picture (0.125 is 3 of 48 pixels).
+
+    Raises
+    ------
+    ConfigError : a value out of range.
+    """
+
+    flip: float = 0.5
+    rotation: float = 0.25
+    scale: float = 0.15
+    shift: float = 0.125
+
+    def __post_init__(self) -> None:
+        limits = {"flip": 1.0, "rotation": math.pi, "scale": 0.9, "shift": 1.0}
+        for name, most in limits.items():
+            value = getattr(self, name)
+            if not 0 <= value <= most:
+                raise ConfigError(
+                    f"augmentation {name} is {value}",
+                    where=f"augmentation.{name}",
+                    cure=f"Use 0 to {most:.3g}.",
+                )
+
+
+def to_input(pictures: Tensor | NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
+    """Return float32 (B, C, H, W) of uint8 pictures (B, H, W) or (B, H, W, 3), each normalised by itself.
+
+    ``x -> (x - mean) / (std + 1)`` with mean and standard deviation over all pixels and channels of the one
+    picture; the 1 (of 255) keeps a blank picture at 0. Colour keeps its memory order, so the result is
+    contiguous in ``channels_last``.
+    """
+    if isinstance(pictures, np.ndarray):
+        pictures = torch.from_numpy(pictures if pictures.flags.writeable else pictures.copy())
+    stored = pictures.to(device)
+    # In place on one fresh buffer: at this size new buffers cost more than the arithmetic.
+    x = stored.reshape(len(stored), -1).float()
+    x.sub_(x.mean(1, keepdim=True))
+    deviation = torch.linalg.vector_norm(x, dim=1, keepdim=True).div_(math.sqrt(x.shape[1]))
+    x.mul_(deviation.add_(1).reciprocal_())
+    if stored.ndim == 3:
+        return x.view(len(stored), 1, *stored.shape[1:])
+    return x.view(stored.shape).permute(0, 3, 1, 2)
+
+
+def _affine(count: int, generator: torch.Generator, spec: Augmentation) -> Tensor:
+    """Draw maps from output to input coordinates, (count, 2, 3)."""
+    u = torch.rand(count, 5, generator=generator, device=generator.device)
+    angle = (2 * u[:, 0] - 1) * spec.rotation
+    scale = 1 + (2 * u[:, 1] - 1) * spec.scale
+    flip = 1 - 2 * (u[:, 2] < spec.flip).float()
+    cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
+    shift = (2 * u[:, 3:] - 1) * spec.shift
+    return torch.stack([flip * cos, -flip * sin, shift[:, 0], sin, cos, shift[:, 1]], 1).view(count, 2, 3)
+
+
+def _sampling_grid(theta: Tensor, height: int, width: int) -> Tensor:
+    """Return ``F.affine_grid(theta, ..., align_corners=False)``, (B, H, W, 2), some 30 times as fast.
+
+    The map is a sum of a row's and a column's term, so no matrix product over pixels is needed.
+    """
+    x = torch.arange(width, device=theta.device).mul(2).add_(1).div_(width).sub_(1)
+    y = torch.arange(height, device=theta.device).mul(2).add_(1).div_(height).sub_(1)
+    columns = theta[:, :, 0, None] * x
+    rows = torch.addcmul(theta[:, :, 2, None], theta[:, :, 1, None], y)
+    return (columns[:, :, None, :] + rows[:, :, :, None]).permute(0, 2, 3, 1)
+
+
+def augment(x: Tensor, generator: torch.Generator, spec: Augmentation) -> Tensor:
+    """Return ``x`` (B, C, H, W) with every picture flipped, turned, scaled and shifted by its own draw.
+
+    One bilinear resampling does all four; what comes from outside the picture is 0, the picture's own mean
+    after :func:`to_input`. Picture i takes the i-th five draws of ``generator``.
+    """
+    theta = _affine(len(x), generator, spec).to(x)
+    grid = _sampling_grid(theta, *x.shape[2:])
+    return torch.grid_sampler(x, grid, 0, 0, False)  # bilinear, zeros outside, corners not aligned
+
+
+def mirrored_probabilities(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return class probabilities (B, K), averaged over the pictures ``x`` and their mirror images.
+
+    ``model`` gives logits and must be in evaluation mode.
+    """
+    return (model(x).softmax(1) + model(x.flip(3)).softmax(1)) / 2
