@@ -1,0 +1,179 @@
+"""Confidence intervals of proportions, of their differences, ratios and means, and of gaps between groups.
+
+All but the last are closed forms built on Wilson's interval by the method of variance estimates recovery
+(MOVER): they hold at 0 of n and n of n, where the bootstrap gives an interval of no width. A percentile
+bootstrap of max - min never covers 0 when there is no gap, so gaps use pairwise intervals instead.
+
+References
+----------
+Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
+Newcombe, "Interval estimation for the difference between independent proportions: comparison of eleven
+methods", Statistics in Medicine 17, 1998.
+Zou and Donner, "Construction of confidence limits about effect measures: a general approach", Statistics in
+Medicine 27, 2008.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Interval = tuple[float, float]
+"""Lower and upper limit."""
+
+
+def critical(level: float) -> float:
+    """Return z with P(\\|Z\\| <= z) = ``level`` for a standard normal Z; 1.96 for .95."""
+    if not 0 < level < 1:
+        raise ValueError(f"a level lies between 0 and 1, not at {level}")
+    return NormalDist().inv_cdf(1 - (1 - level) / 2)
+
+
+def corrected(level: float, comparisons: int) -> float:
+    """Return the level of each of several intervals that all hold at ``level`` (Bonferroni)."""
+    return 1 - (1 - level) / max(comparisons, 1)
+
+
+def wilson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> NDArray[np.float64]:
+    """Return Wilson's score interval of a proportion.
+
+    Parameters
+    ----------
+    successes, n : counts of any matching shapes, 0 <= successes <= n.
+
+    Returns
+    -------
+    float64 (..., 2), low and high in [0, 1]; (0, 1) where n is 0.
+    """
+    x, total = np.broadcast_arrays(np.asarray(successes, np.float64), np.asarray(n, np.float64))
+    if np.any(x < 0) or np.any(x > total):
+        raise ValueError("successes lie between 0 and n")
+    z2 = critical(level) ** 2
+    safe = np.maximum(total, 1)
+    p = x / safe
+    centre = (p + z2 / (2 * safe)) / (1 + z2 / safe)
+    half = np.sqrt(z2 * (p * (1 - p) / safe + z2 / (4 * safe**2))) / (1 + z2 / safe)
+    low = np.where(x == 0, 0.0, centre - half)
+    high = np.where(x == total, 1.0, centre + half)
+    return np.stack([low, high], -1)
+
+
+def difference_interval(a: float, limits_a: Interval, b: float, limits_b: Interval) -> Interval:
+    """Return the interval of a - b from independent figures and their own intervals (MOVER).
+
+    For proportions with Wilson's intervals this is method 10 of Newcombe (1998).
+    """
+    low = a - b - float(np.hypot(a - limits_a[0], limits_b[1] - b))
+    high = a - b + float(np.hypot(limits_a[1] - a, b - limits_b[0]))
+    return low, high
+
+
+def ratio_interval(a: float, limits_a: Interval, b: float, limits_b: Interval) -> Interval:
+    """Return the interval of a / b from independent figures >= 0 and their intervals (MOVER of the logs).
+
+    Where a or b is 0 its logarithm does not exist, and the limits are those of the two intervals taken
+    together: wider, never narrower. The upper limit is infinite where b may be 0.
+    """
+    if a <= 0 or b <= 0 or limits_a[0] <= 0 or limits_b[0] <= 0:
+        high = limits_a[1] / limits_b[0] if limits_b[0] > 0 else float("inf")
+        return limits_a[0] / limits_b[1] if limits_b[1] > 0 else 0.0, high
+    log_a, log_b = np.log([a, *limits_a]), np.log([b, *limits_b])
+    low, high = difference_interval(log_a[0], (log_a[1], log_a[2]), log_b[0], (log_b[1], log_b[2]))
+    return float(np.exp(low)), float(np.exp(high))
+
+
+def mean_interval(figures: ArrayLike, limits: ArrayLike) -> Interval:
+    """Return the interval of the mean of K independent figures (K,) with intervals (K, 2) (MOVER)."""
+    figure, limit = np.asarray(figures, np.float64), np.asarray(limits, np.float64)
+    mean, k = float(figure.mean()), len(figure)
+    low = mean - float(np.linalg.norm(figure - limit[:, 0])) / k
+    return low, mean + float(np.linalg.norm(limit[:, 1] - figure)) / k
+
+
+def newcombe_difference(
+    successes_a: int, n_a: int, successes_b: int, n_b: int, level: float = 0.95
+) -> Interval:
+    """Return the interval of p_a - p_b for independent proportions: Newcombe (1998), method 10.
+
+    Both n are at least 1.
+    """
+    limits = wilson([successes_a, successes_b], [n_a, n_b], level)
+    (low_a, high_a), (low_b, high_b) = limits.tolist()
+    return difference_interval(successes_a / n_a, (low_a, high_a), successes_b / n_b, (low_b, high_b))
+
+
+def gap_interval(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> Interval:
+    """Return the interval of max - min over G groups' proportions.
+
+    Newcombe's intervals of all pairs of groups hold together at ``level`` (Bonferroni). The gap is at least
+    the largest difference that they prove, and at most the largest that they allow.
+
+    Parameters
+    ----------
+    successes, n : counts (G,). Groups with n = 0 are left out; with fewer than two groups nothing is known
+        and the interval is (0, 1).
+    """
+    x, total = np.asarray(successes, np.float64), np.asarray(n, np.float64)
+    x, total = x[total > 0], total[total > 0]
+    pairs = np.array(list(combinations(range(len(total)), 2)), int).reshape(-1, 2)
+    if not len(pairs):
+        return 0.0, 1.0
+    limits, p = wilson(x, total, corrected(level, len(pairs))), x / total
+    (i, j), low, high = pairs.T, limits[:, 0], limits[:, 1]
+    below = p[i] - p[j] - np.hypot(p[i] - low[i], high[j] - p[j])
+    above = p[i] - p[j] + np.hypot(high[i] - p[i], p[j] - low[j])
+    return max(0.0, float(np.maximum(below, -above).max())), float(np.maximum(-below, above).max())
+
+
+def group_ratio_interval(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> Interval:
+    """Return the interval of min / max over G groups' proportions, in [0, 1].
+
+    As :func:`gap_interval`, with the ratios of all pairs by :func:`ratio_interval`.
+    """
+    x, total = np.asarray(successes, np.float64), np.asarray(n, np.float64)
+    x, total = x[total > 0], total[total > 0]
+    pairs = list(combinations(range(len(total)), 2))
+    limits, p = wilson(x, total, corrected(level, len(pairs))).tolist(), (x / total).tolist()
+    low, high = 0.0 if not pairs else 1.0, 1.0
+    for i, j in pairs:
+        for a, b in ((i, j), (j, i)):
+            below, above = ratio_interval(p[a], tuple(limits[a]), p[b], tuple(limits[b]))
+            low, high = min(low, below), min(high, above)
+    return low, high
+
+
+def multinomial_interval(
+    counts: ArrayLike,
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Return the percentile interval of a smooth statistic of counts, over multinomial draws of the cells.
+
+    For composed figures without a closed form, such as macro F1. Not for max - min over groups (see
+    :func:`gap_interval`).
+
+    Parameters
+    ----------
+    counts : counts of any shape with a sum above 0.
+    statistic : maps float64 (draws, \\*shape) to float64 (draws,); NaN where a draw has no figure.
+    seed : of the draws; equal seeds give equal intervals.
+
+    Returns
+    -------
+    Interval : (NaN, NaN) where no draw has a figure.
+    """
+    cells = np.asarray(counts, np.float64)
+    total = int(cells.sum())
+    drawn = np.random.default_rng(seed).multinomial(total, cells.ravel() / total, draws)
+    figures = statistic(drawn.reshape(draws, *cells.shape).astype(np.float64))
+    known = figures[~np.isnan(figures)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

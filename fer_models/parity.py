@@ -1,0 +1,245 @@
+"""Parity of predictions and of labels between groups: Fairlearn on counts.
+
+Fairlearn sees each class as a question, "is it this class?", with one weighted row a cell of the counts, so
+the figures are those of all rows. Three rules keep them honest.
+
+- A rate enters a comparison only if its denominator is at least :data:`SMALLEST` pictures: the pictures of
+  the group for selection rate and accuracy; also its pictures of the class, and of other classes, for the
+  true and the false positive rate. Fairlearn gives a group without the class a true positive rate of 0, and
+  so a difference of 1.0. What is left out is named in ``excluded``.
+- ``undisclosed`` is a row of every table and by default not compared: those who do not disclose are not one
+  group of people.
+- The ratio of two rates that are both 0 is 1: nobody is treated differently.
+
+A class enters a mean when it occurs among all labels or predictions. With fewer than two groups to compare a
+figure is None: not enough data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fer_models.counts import Counts
+from fer_models.intervals import Interval, corrected, gap_interval, group_ratio_interval, wilson
+from fer_models.labels import UNDISCLOSED
+
+SMALLEST = 10
+"""Pictures below which a rate is suppressed."""
+
+WEAK = 30
+"""Pictures of a group below which its figures are marked as weak."""
+
+Table = NDArray[np.int64]
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One parity figure of a binary question.
+
+    Attributes
+    ----------
+    key : its name here and the name of the function in ``fairlearn.metrics``.
+    limits : counts (G, 2, 2) of at least two groups and a level -> the interval.
+    conditional : whether it compares rates given the true class.
+    worst : which of two classes' figures is worse.
+    """
+
+    key: str
+    limits: Callable[[Table, float], Interval]
+    conditional: bool = False
+    worst: Callable[[Sequence[float]], float] = max
+
+    def groups(self, binary: Table) -> Table:
+        """Return the groups whose denominators are all large enough."""
+        return binary[(binary.sum(2) >= SMALLEST).all(1)] if self.conditional else binary
+
+    def figure(self, binary: Table) -> float | None:
+        """Let Fairlearn compute the figure; None with fewer than two groups."""
+        from fairlearn import metrics
+
+        table = self.groups(binary)
+        if len(table) < 2:
+            return None
+        if self.key == RATIO and not table[:, :, 1].any():
+            return 1.0
+        group, true, guess = np.nonzero(table)
+        weight = table[group, true, guess].astype(np.float64)
+        return float(getattr(metrics, self.key)(true, guess, sensitive_features=group, sample_weight=weight))
+
+    def interval(self, binary: Table, level: float) -> Interval | None:
+        """Return the interval of :meth:`figure`; None where that is None."""
+        table = self.groups(binary)
+        return self.limits(table, level) if len(table) > 1 else None
+
+
+def _selection_gap(binary: Table, level: float) -> Interval:
+    return gap_interval(binary[:, :, 1].sum(1), binary.sum((1, 2)), level)
+
+
+def _selection_ratio(binary: Table, level: float) -> Interval:
+    return group_ratio_interval(binary[:, :, 1].sum(1), binary.sum((1, 2)), level)
+
+
+def _recall_gap(binary: Table, level: float) -> Interval:
+    return gap_interval(binary[:, 1, 1], binary[:, 1].sum(1), level)
+
+
+def _odds_gap(binary: Table, level: float) -> Interval:
+    both = [gap_interval(binary[:, t, 1], binary[:, t].sum(1), corrected(level, 2)) for t in (0, 1)]
+    return max(low for low, _ in both), max(high for _, high in both)
+
+
+RATIO = "demographic_parity_ratio"
+DEMOGRAPHIC = (
+    Measure("demographic_parity_difference", _selection_gap),
+    Measure(RATIO, _selection_ratio, worst=min),
+)
+ODDS = (
+    Measure("equalized_odds_difference", _odds_gap, conditional=True),
+    Measure("equal_opportunity_difference", _recall_gap, conditional=True),
+)
+
+
+def one_vs_rest(table: Table, label: int) -> Table:
+    """Return counts (G, 2, 2) [group, true, predicted] of the question "is it this class?"."""
+    hit, true, guess = table[:, label, label], table[:, label].sum(1), table[:, :, label].sum(1)
+    rest = table.sum((1, 2)) - true - guess + hit
+    return np.stack([rest, guess - hit, true - hit, hit], 1).reshape(-1, 2, 2)
+
+
+def compared(counts: Counts, attribute: str, *, undisclosed: bool = False) -> NDArray[np.bool_]:
+    """Return which groups (G,) are compared: large enough, and disclosed unless asked otherwise."""
+    disclosed = [undisclosed or value != UNDISCLOSED for value in counts.groups[attribute]]
+    return np.array(disclosed, bool) & (counts.by_group[attribute].sum((1, 2)) >= SMALLEST)
+
+
+def occurring(counts: Counts) -> list[int]:
+    """Return the classes with at least one label or prediction, ascending."""
+    return np.flatnonzero(counts.overall.sum(0) + counts.overall.sum(1)).tolist()
+
+
+def mean_difference(counts: Counts, attribute: str, *, undisclosed: bool = False) -> float | None:
+    """Return the mean demographic parity difference over classes in plain numpy, fast enough for every round.
+
+    Equals ``parity(...)["demographic_parity_difference"]``, which Fairlearn computes.
+    """
+    table = counts.by_group[attribute][compared(counts, attribute, undisclosed=undisclosed)]
+    classes = occurring(counts)
+    if len(table) < 2 or not classes:
+        return None
+    rates = table.sum(1)[:, classes] / table.sum((1, 2))[:, None]
+    return float(np.ptp(rates, axis=0).mean())
+
+
+def parity(counts: Counts, attribute: str, *, level: float = 0.95, undisclosed: bool = False) -> Figures:
+    """Return the figures of one attribute; ``docs/metrics.md`` defines every key.
+
+    Mean and worst figures over classes with simultaneous intervals (Bonferroni over classes),
+    ``accuracy_gap``, ``labels`` (demographic parity of the labels themselves), ``per_class``, ``groups`` and
+    ``excluded``.
+    """
+    keep = compared(counts, attribute, undisclosed=undisclosed)
+    table = counts.by_group[attribute][keep]
+    truth = counts.label_counts()
+    correct, rows = np.trace(table, axis1=1, axis2=2), table.sum((1, 2))
+    gap = float(np.ptp(correct / rows)) if len(table) > 1 else None
+    return {
+        **_over_classes(counts, table, (*DEMOGRAPHIC, *ODDS), level),
+        "accuracy_gap": gap,
+        "accuracy_gap_interval": None if gap is None else list(gap_interval(correct, rows, level)),
+        "labels": _over_classes(truth, truth.by_group[attribute][keep], DEMOGRAPHIC, level),
+        "groups": _groups(counts, attribute, keep, level),
+        "excluded": _excluded(counts, attribute, keep),
+    }
+
+
+def _over_classes(counts: Counts, table: Table, measures: Sequence[Measure], level: float) -> Figures:
+    """Figures of the compared groups ``table`` (G, C, C): mean, worst, and ``per_class``."""
+    binaries = {counts.labels[c]: one_vs_rest(table, c) for c in occurring(counts)}
+    per_class: dict[str, Figures] = {name: {} for name in binaries}
+    result: Figures = {}
+    for measure in measures:
+        figures = {name: measure.figure(binary) for name, binary in binaries.items()}
+        for name, binary in binaries.items():
+            limits = measure.interval(binary, level)
+            per_class[name] |= {
+                measure.key: figures[name],
+                f"{measure.key}_interval": None if limits is None else list(limits),
+            }
+        known = {name: figure for name, figure in figures.items() if figure is not None}
+        strict = corrected(level, len(known))
+        limits = np.array([measure.interval(binaries[name], strict) for name in known])
+        result |= _mean_and_worst(measure, known, limits)
+    return result | {"per_class": per_class}
+
+
+def _mean_and_worst(measure: Measure, known: dict[str, float], limits: NDArray[np.float64]) -> Figures:
+    """Mean and worst over the classes with a figure, whose intervals (K, 2) hold together."""
+    key = measure.key
+    names = (key, f"{key}_interval", f"{key}_worst", f"{key}_worst_interval", f"{key}_worst_class")
+    if not known:
+        return dict.fromkeys(names)
+    worst = measure.worst(list(known.values()))
+    name = next(name for name, figure in known.items() if figure == worst)
+    low, high = limits.T.tolist()
+    mean_limits, worst_limits = limits.mean(0).tolist(), [measure.worst(low), measure.worst(high)]
+    figures = (float(np.mean(list(known.values()))), mean_limits, worst, worst_limits, name)
+    return dict(zip(names, figures, strict=True))
+
+
+def _groups(counts: Counts, attribute: str, keep: NDArray[np.bool_], level: float) -> Figures:
+    """One row a group: its size, accuracy, recall, selection rate and label rate, each with its interval."""
+    rows = {}
+    for table, value, kept in zip(counts.by_group[attribute], counts.groups[attribute], keep, strict=True):
+        n, true, guess = int(table.sum()), table.sum(1), table.sum(0)
+        rows[value] = {
+            "n": n,
+            **{k: v[0] for k, v in _rates("accuracy", [np.trace(table)], [n], level).items()},
+            **_by_class(counts, "recall", np.diagonal(table), true, level),
+            **_by_class(counts, "selection_rate", guess, np.full_like(guess, n), level),
+            **_by_class(counts, "label_rate", true, np.full_like(true, n), level),
+            "support": dict(zip(counts.labels, true.tolist(), strict=True)),
+            "weak": n < WEAK,
+            "suppressed": n < SMALLEST,
+            "compared": bool(kept),
+        }
+    return rows
+
+
+def _by_class(counts: Counts, key: str, x: NDArray, n: NDArray, level: float) -> Figures:
+    rates = _rates(key, x, n, level)
+    return {name: dict(zip(counts.labels, values, strict=True)) for name, values in rates.items()}
+
+
+def _rates(key: str, x: ArrayLike, n: ArrayLike, level: float) -> dict[str, list]:
+    """Rates and Wilson intervals; None where the denominator is below :data:`SMALLEST`."""
+    hits, rows = np.asarray(x, np.int64), np.asarray(n, np.int64)
+    limits = wilson(hits, rows, level).tolist()
+    figures = zip((hits / np.maximum(rows, 1)).tolist(), limits, rows.tolist(), strict=True)
+    shown = [(rate, limit) if size >= SMALLEST else (None, None) for rate, limit, size in figures]
+    return {key: [rate for rate, _ in shown], f"{key}_interval": [limit for _, limit in shown]}
+
+
+def _excluded(counts: Counts, attribute: str, keep: NDArray[np.bool_]) -> list[Figures]:
+    """Name the groups left out altogether, and those left out of a class's odds."""
+    left_out: list[Figures] = []
+    for table, value, kept in zip(counts.by_group[attribute], counts.groups[attribute], keep, strict=True):
+        n, true = int(table.sum()), table.sum(1)
+        if not kept:
+            few = f"fewer than {SMALLEST} pictures" if n else "no pictures"
+            reason = few if n < SMALLEST else "not disclosed, shown but not compared"
+            left_out.append({"group": value, "class": None, "n": n, "reason": reason})
+            continue
+        for c in occurring(counts):
+            support, others = int(true[c]), n - int(true[c])
+            if min(support, others) < SMALLEST:
+                which, few = ("the class", support) if support < SMALLEST else ("other classes", others)
+                reason = f"fewer than {SMALLEST} pictures of {which}" if few else f"no pictures of {which}"
+                left_out.append({"group": value, "class": counts.labels[c], "n": few, "reason": reason})
+    return left_out

@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fer_models.intervals import (
+    corrected,
+    critical,
+    difference_interval,
+    gap_interval,
+    group_ratio_interval,
+    mean_interval,
+    multinomial_interval,
+    newcombe_difference,
+    ratio_interval,
+    wilson,
+)
+
+
+def test_critical_values_of_the_normal_distribution():
+    assert critical(0.95) == pytest.approx(1.959964, abs=1e-6)
+    assert critical(0.99) == pytest.approx(2.575829, abs=1e-6)
+    assert corrected(0.95, 10) == pytest.approx(0.995)
+    assert corrected(0.95, 0) == 0.95
+    with pytest.raises(ValueError, match="level"):
+        critical(1)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_limits_printed_by_newcombe_1998(successes, n, low, high):
+    """Table I of "Two-sided confidence intervals for the single proportion", method 3."""
+    assert wilson(successes, n).round(4).tolist() == [low, high]
+
+
+def test_wilson_is_vectorised_and_says_nothing_without_rows():
+    limits = wilson([[0, 5], [5, 0]], [[0, 5], [5, 5]])
+    assert limits.shape == (2, 2, 2)
+    assert limits[0, 0].tolist() == [0, 1]
+    assert limits[0, 1, 1] == 1.0
+    assert limits[1, 1, 0] == 0.0
+    for bad in (-1, 6):
+        with pytest.raises(ValueError, match="between 0 and n"):
+            wilson(bad, 5)
+
+
+@pytest.mark.parametrize(
+    ("a", "n_a", "b", "n_b", "low", "high"),
+    [
+        (56, 70, 48, 80, 0.0524, 0.3339),
+        (9, 10, 3, 10, 0.1705, 0.8090),
+        (5, 56, 0, 29, -0.0381, 0.1926),
+        (0, 10, 0, 20, -0.1611, 0.2775),
+        (10, 10, 0, 20, 0.6791, 1.0000),
+        (10, 10, 0, 10, 0.6075, 1.0000),
+    ],
+)
+def test_differences_printed_by_newcombe_1998(a, n_a, b, n_b, low, high):
+    """Table II, method 10, examples (a), (c), (e), (f), (g) and (h)."""
+    assert newcombe_difference(a, n_a, b, n_b) == pytest.approx((low, high), abs=5.1e-5)
+
+
+def test_the_gap_of_two_groups_is_newcombes_difference():
+    low, high = newcombe_difference(56, 70, 48, 80)
+    assert gap_interval([56, 48], [70, 80]) == pytest.approx((low, high))
+    assert gap_interval([48, 56], [80, 70]) == pytest.approx((low, high))
+
+
+def test_the_gap_of_three_groups_by_hand():
+    level = corrected(0.95, 3)
+    pairs = [newcombe_difference(*a, *b, level) for a, b in [((90, 100), (50, 100)), ((90, 100), (70, 100))]]
+    low, high = gap_interval([90, 50, 70], [100, 100, 100])
+    assert (low, high) == pytest.approx(pairs[0])
+    assert low > pairs[1][0]
+
+
+def test_a_gap_needs_two_groups_with_rows():
+    assert gap_interval([5, 0], [10, 0]) == (0, 1)
+    assert gap_interval([], []) == (0, 1)
+    assert group_ratio_interval([5, 0], [10, 0]) == (0, 1)
+    assert gap_interval([5, 5], [10, 10])[0] == 0
+
+
+def test_the_mean_of_two_figures_by_hand():
+    low, high = mean_interval([0.5, 0.7], [[0.2, 0.9], [0.3, 1.0]])
+    assert (low, high) == pytest.approx((0.6 - 0.5 / 2, 0.6 + 0.5 / 2))
+
+
+def test_a_ratio_by_hand_and_its_reciprocal():
+    low, high = ratio_interval(0.5, (0.25, 1.0), 0.5, (0.25, 1.0))
+    assert (low, high) == pytest.approx((2 ** -(2**0.5), 2 ** (2**0.5)))
+    back = ratio_interval(0.2, (0.1, 0.3), 0.6, (0.4, 0.9))
+    there = ratio_interval(0.6, (0.4, 0.9), 0.2, (0.1, 0.3))
+    assert back == pytest.approx((1 / there[1], 1 / there[0]))
+
+
+def test_ratios_with_a_zero_are_wide_and_never_fail():
+    assert ratio_interval(0.0, (0.0, 0.2), 0.5, (0.4, 0.6)) == pytest.approx((0, 0.5))
+    assert ratio_interval(0.5, (0.4, 0.6), 0.0, (0.0, 0.2)) == (pytest.approx(2), float("inf"))
+    assert ratio_interval(0.0, (0.0, 0.0), 0.0, (0.0, 0.0)) == (0, float("inf"))
+
+
+proportions = st.lists(
+    st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), min_size=2, max_size=5
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(proportions)
+def test_intervals_contain_their_figures_and_grow_with_the_level(table):
+    x, n = np.array(table).T
+    p = x / n
+    for interval, figure in (
+        (gap_interval, np.ptp(p)),
+        (group_ratio_interval, p.min() / p.max() if p.any() else 1),
+    ):
+        low, high = interval(x, n, 0.9)
+        assert 0 <= low <= figure + 1e-12
+        assert figure - 1e-12 <= high <= 1 + 1e-12
+        wider = interval(x, n, 0.99)
+        assert wider[0] <= low <= high <= wider[1]
+        order = np.random.default_rng(0).permutation(len(x))
+        assert interval(x[order], n[order], 0.9) == pytest.approx((low, high))
+    low, high = mean_interval(p, wilson(x, n))
+    assert -1e-12 <= low <= p.mean() <= high <= 1 + 1e-12
+
+
+def test_difference_interval_with_given_limits():
+    assert difference_interval(0.5, (0.1, 0.8), 0.2, (0.1, 0.5)) == pytest.approx((-0.2, 0.3 + 0.1**0.5))
+
+
+def test_intervals_of_gap_and_mean_cover_the_truth():
+    """500 samples of four groups, without and with a gap: nominal 95 %, standard error 1 %."""
+    rng, n = np.random.default_rng(3), np.array([400, 250, 90, 35])
+    for p in (np.full(4, 0.8), np.array([0.9, 0.85, 0.8, 0.6])):
+        x = rng.binomial(n, p, (500, 4))
+        gaps = np.array([gap_interval(row, n) for row in x])
+        ratios = np.array([group_ratio_interval(row, n) for row in x])
+        means = np.array([mean_interval(row / n, wilson(row, n)) for row in x])
+        for limits, truth in ((gaps, np.ptp(p)), (ratios, p.min() / p.max()), (means, p.mean())):
+            assert ((limits[:, 0] <= truth) & (truth <= limits[:, 1])).mean() >= 0.93
+
+
+def test_multinomial_draws_agree_with_wilson_and_repeat():
+    counts = np.array([[400, 100], [50, 450]])
+
+    def accuracy(drawn):
+        return np.trace(drawn, axis1=1, axis2=2) / drawn.sum((1, 2))
+
+    limits = multinomial_interval(counts, accuracy, seed=1)
+    assert limits == multinomial_interval(counts, accuracy, seed=1)
+    assert limits != multinomial_interval(counts, accuracy, draws=7, seed=1)
+    assert limits == pytest.approx(wilson(850, 1000).tolist(), abs=0.004)
+    nothing = multinomial_interval(counts, lambda drawn: np.full(len(drawn), np.nan))
+    assert np.isnan(nothing).all()
