@@ -120,6 +120,7 @@ def _metadata_files(root: Path) -> list[tuple[Path, str]]:
 
 
 def _read_file(file: Path, default: str, columns: _Columns, rows: _Rows) -> None:
+    used = {columns.subject, *(USUAL_GROUPS if columns.groups is None else columns.groups)}
     required = ["file_name", columns.label, *(columns.groups or ())]
     required += [name for name in (columns.subject, columns.split) if name not in (None, "subject", "split")]
     for line, row in table(file, required):
@@ -133,7 +134,7 @@ def _read_file(file: Path, default: str, columns: _Columns, rows: _Rows) -> None
         rows.places.append(place)
         rows.names.append(canonical(row[columns.label], where=place))
         rows.splits.append(split_name(word, where=place) if word else default)
-        rows.cells.append(row)
+        rows.cells.append({name: cell for name, cell in row.items() if name in used})
 
 
 def _inside(name: str, place: str) -> PurePosixPath:

@@ -1,0 +1,170 @@
+"""Splits that no person and no pixel-identical picture crosses."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from fer_models.errors import ConfigError, DataError
+from fer_models.samples import SPLITS, Samples
+
+Rows = NDArray[np.intp]
+Shares = NDArray[np.float64]
+
+
+def copies(samples: Samples) -> Rows:
+    """Return, for each row, the first row with the same pixels; shape (N,).
+
+    One pass over the pictures and one checksum a row, so that a mapped store of any size can be searched;
+    rows with equal checksums are compared pixel by pixel.
+    """
+    first: dict[int, list[int]] = {}
+    same = np.arange(len(samples))
+    for row, picture in enumerate(samples.pictures):
+        picture = np.ascontiguousarray(picture)
+        seen = first.setdefault(zlib.crc32(picture.data), [])
+        twin = next((other for other in seen if np.array_equal(samples.pictures[other], picture)), None)
+        if twin is None:
+            seen.append(row)
+        else:
+            same[row] = twin
+    return same
+
+
+def units(samples: Samples, same: Rows | None = None) -> Rows:
+    """Return the unit of each row, shape (N,), numbered 0, 1, ... in the order of their first rows.
+
+    Two rows are of one unit when they show the same person or the same pixels, or when a chain of such rows
+    joins them: the connected components of both relations. Whoever splits by unit separates no person and
+    no copies.
+
+    Parameters
+    ----------
+    same : what :func:`copies` returned, where the caller has it.
+    """
+    n = len(samples)
+    same = copies(samples) if same is None else same
+    rows, ends, nodes = np.arange(n), same, n
+    if samples.subject is not None:
+        people, person = np.unique(samples.subject, return_inverse=True)
+        rows, ends, nodes = np.tile(rows, 2), np.concatenate([ends, n + person]), n + len(people)
+    graph = coo_array((np.ones(len(rows), np.int8), (rows, ends)), shape=(nodes, nodes))
+    _, component = connected_components(graph, directed=False)
+    _, first, unit = np.unique(component[:n], return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[unit]
+
+
+def hold_out(
+    samples: Samples,
+    fraction: float,
+    *,
+    seed: int,
+    source: str = "train",
+    target: str = "test",
+    drop_copies_in_target: bool = True,
+) -> Samples:
+    """Move about ``fraction`` of the rows of one split to another, unit by unit.
+
+    Classes keep their shares: units are drawn within the strata of their most common label, each stratum
+    until it is as near to ``fraction`` of its rows as whole units allow. Units with rows in both splits
+    already move first, so that afterwards no person and no copy lies on both sides; units with rows in a
+    third split stay where they are.
+
+    Parameters
+    ----------
+    fraction : share of the rows of ``source``, above 0 and below 1; where copies are dropped, share of its
+        different pictures.
+    drop_copies_in_target : keep only the first of identical pictures in ``target``, so that none counts
+        twice; the others leave the table and are share in ``skipped``.
+    seed : of the draw; the same seed and samples give the same split.
+
+    Raises
+    ------
+    ConfigError : the fraction or a split name is impossible.
+    DataError : nothing can be moved, or nothing would be left.
+    """
+    _possible(fraction, source, target)
+    same = copies(samples)
+    share = np.zeros(len(samples))
+    share[samples.rows(source)] = fraction
+    if drop_copies_in_target:
+        share[_surplus(same, samples.rows(source))] = 0.0
+    rng = np.random.default_rng(seed)
+    moved = _drawn_rows(samples, units(samples, same), share, rng, (source, target))
+    if not moved.any() or not (~moved & (samples.split == source)).any():
+        raise DataError(
+            f"{fraction:g} of {source} cannot be held out without an empty split",
+            where=samples.name,
+            cure="Give more pictures or people, or another fraction.",
+        )
+    held = replace(samples, split=np.where(moved, target, samples.split))
+    return _without_copies(held, same, target) if drop_copies_in_target else held
+
+
+def _possible(fraction: float, source: str, target: str) -> None:
+    if not 0 < fraction < 1:
+        raise ConfigError(
+            f"fraction is {fraction:g}", where="fraction", cure="Use a number above 0 and below 1."
+        )
+    if source not in SPLITS or target not in SPLITS or source == target:
+        cure = f"Use two of {', '.join(SPLITS)}."
+        raise ConfigError(f"cannot move rows from {source!r} to {target!r}", where="hold_out", cure=cure)
+
+
+def _drawn_rows(
+    samples: Samples,
+    unit: Rows,
+    share: NDArray[np.float64],
+    rng: np.random.Generator,
+    between: tuple[str, str],
+) -> NDArray[np.bool_]:
+    """Return which rows move, bool (N,); ``share`` is what each row adds to the quota of its stratum."""
+    source, target = (samples.split == split for split in between)
+    inside, outside = np.bincount(unit, source), np.bincount(unit, ~source)
+    forced = (inside > 0) & (np.bincount(unit, target) > 0)
+    free = (inside > 0) & (outside == 0)
+    size = np.bincount(unit, share > 0)
+    stratum = _most_common_label(samples, unit)
+    quota = np.bincount(stratum[unit], share, minlength=len(samples.labels))
+    quota -= np.bincount(stratum, size * forced, minlength=len(samples.labels))
+    chosen = forced.copy()
+    left_over = 0.0
+    # Rare strata first: what whole units leave over or short goes to the next, larger stratum.
+    for label in np.argsort(np.bincount(stratum, size, minlength=len(samples.labels)), kind="stable"):
+        order = rng.permutation(np.flatnonzero((stratum == label) & free))
+        taken = np.concatenate([[0.0], np.cumsum(size[order])])
+        left_over += quota[label]
+        count = int(np.abs(taken - left_over).argmin())
+        chosen[order[:count]] = True
+        left_over -= taken[count]
+    return chosen[unit] & source
+
+
+def _most_common_label(samples: Samples, unit: Rows) -> Rows:
+    """Return the most common label of each unit; of equally common ones the first."""
+    counts = np.zeros((int(unit.max(initial=-1)) + 1, len(samples.labels)), np.int64)
+    np.add.at(counts, (unit, samples.label), 1)
+    return counts.argmax(1)
+
+
+def _surplus(same: Rows, rows: Rows) -> Rows:
+    """Return those of ``rows`` that show the same pixels as an earlier one of them."""
+    _, first = np.unique(same[rows], return_index=True)
+    return np.delete(rows, first)
+
+
+def _without_copies(samples: Samples, same: Rows, split: str) -> Samples:
+    """Keep only the first of identical pictures within one split."""
+    surplus = _surplus(same, samples.rows(split))
+    if not len(surplus):
+        return samples
+    reason = f"pixel-identical copy within {split}"
+    skipped = dict(samples.skipped)
+    skipped[reason] = skipped.get(reason, 0) + len(surplus)
+    kept = np.delete(np.arange(len(samples)), surplus)
+    return replace(samples.take(kept), skipped=skipped)
