@@ -1,0 +1,31 @@
+# make demo: set-up, then the main job on drawn faces.  make test: the tests.  make check: the house rules.
+PYTHON ?= python3
+VENV := .venv/bin/python
+TOOLS := .venv/cached/bin
+
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.PHONY: setup demo test check format
+
+setup:
+	@$(PYTHON) .ci/environment.py
+
+demo: setup
+	@.venv/bin/fedfer compare experiment=quickstart
+
+test: setup
+	@$(VENV) -m pytest
+
+check: setup
+	@$(TOOLS)/ruff check .
+	@$(TOOLS)/ruff format --check .
+	@$(TOOLS)/pyright --pythonpath $(VENV)
+	@$(VENV) -m importlinter.cli lint --no-cache 2>/dev/null || $(VENV) -c "import sys; from importlinter.cli import lint_imports_command as run; sys.exit(run())"
+	@$(VENV) .ci/house_rules.py
+
+format: setup
+	@$(TOOLS)/ruff check --fix .
+	@$(TOOLS)/ruff format .

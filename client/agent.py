@@ -1,0 +1,207 @@
+"""The site's agent: it holds the pictures, the ledger and the randomness, and answers a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from client.ledger import Ledger, Release, epsilon_of
+from client.plan import Plan
+from client.randomness import Entropy, torch_generator
+from client.training import LocalRows, Workbench, train_plain, train_private
+from fer_models.consistency import require_sample_independence
+from fer_models.counts import Counts
+from fer_models.errors import DataError
+from fer_models.samples import Samples
+from fer_models.transforms import mirrored_probabilities, to_input
+
+EVALUATION_BATCH = 256
+"""Pictures a forward pass in evaluation."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What leaves the site after local work.
+
+    Attributes
+    ----------
+    delta : float32 (P,), weights after local work minus the round's weights.
+    weight : the site's weight in the mean: its rows, or 1 when weighting is uniform.
+    visits : pictures seen in local work.
+    loss : mean training loss a visit.
+    epsilon : of everything in the site's ledger, None without privacy.
+    """
+
+    delta: NDArray[np.float32]
+    weight: float
+    visits: int
+    loss: float
+    epsilon: float | None
+
+
+class Benches:
+    """The net of this process, kept warm between messages; one plan at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._bench: Workbench | None = None
+
+    def of(self, plan: Plan) -> Workbench:
+        """Return the bench for a plan, built when the plan is new."""
+        if self._bench is None or self._bench.plan != plan:
+            self._bench = Workbench(plan, self.device)
+        return self._bench
+
+
+class Agent:
+    """One site.
+
+    Parameters
+    ----------
+    name : the site's name, for errors and the ledger.
+    samples : a table that holds the site's pictures (in a simulation among others').
+    train, test : int, the site's rows for training and for evaluation.
+    entropy : where its randomness comes from.
+    ledger : its privacy ledger.
+    benches : the process's net.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        samples: Samples,
+        train: NDArray[np.intp],
+        test: NDArray[np.intp],
+        *,
+        entropy: Entropy,
+        ledger: Ledger,
+        benches: Benches,
+    ) -> None:
+        self.name, self.samples, self.test = name, samples, test
+        self._train, self._entropy, self._ledger, self._benches = train, entropy, ledger, benches
+        self._data: dict[str, LocalRows] = {}
+
+    def _rows(self, targets: str) -> LocalRows:
+        if not len(self._train):
+            raise DataError("a site without training pictures", where=self.name, cure="Give it some, or leave it out.")
+        if targets not in self._data:
+            source = self.samples if targets == "votes" else replace(self.samples, votes=None)
+            found = torch.from_numpy(source.targets(self._train))
+            self._data[targets] = LocalRows(self.samples, self._train, found)
+        return self._data[targets]
+
+    def _require_labels(self, plan: Plan) -> None:
+        if plan.labels != self.samples.labels:
+            raise DataError(
+                f"the plan names the classes {', '.join(plan.labels)}, the site's are {', '.join(self.samples.labels)}",
+                where=self.name,
+                cure="Use one list of labels for all sites.",
+            )
+
+    def train(self, plan: Plan, round_number: int, vector: NDArray[np.float32]) -> Update:
+        """Train from the round's weights and return the update; the ledger is written first.
+
+        Parameters
+        ----------
+        vector : float32 (P,), the round's weights in the flat order.
+        """
+        self._require_labels(plan)
+        bench, data = self._benches.of(plan), self._rows(plan.local.targets)
+        where = f"{self.name}, round {round_number}"
+        bench.flat.load_(torch.from_numpy(vector))
+        bench.flat.module.train()
+        with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global generator
+            torch.manual_seed(torch_generator(self._entropy.key(round_number, "dropout")).initial_seed())
+            if plan.privacy is None:
+                done = train_plain(bench, data, plan.local, round_number, self._entropy, where)
+            else:
+                self._account(plan, round_number)
+                done = train_private(bench, data, plan, round_number, self._entropy, where)
+        delta = bench.flat.full_vector.cpu().numpy() - vector
+        weight = float(len(data.rows)) if plan.server.weighting == "size" else 1.0
+        return Update(delta, weight, done.visits, done.loss, self._epsilon(plan))
+
+    def _account(self, plan: Plan, round_number: int) -> None:
+        assert plan.privacy is not None
+        key = Release.fingerprint(self._entropy.key(round_number, "noise"))
+        self._ledger.record(
+            Release(
+                plan=plan.digest,
+                round=round_number,
+                steps=plan.local.amount,
+                rate=plan.local.rate,
+                noise_multiplier=plan.privacy.noise_multiplier,
+                key=key,
+            )
+        )
+
+    def _epsilon(self, plan: Plan) -> float | None:
+        if plan.privacy is None:
+            return None
+        return epsilon_of(self._ledger.history(), plan.privacy.delta)[0]
+
+    def evaluate(self, plan: Plan, vector: NDArray[np.float32], *, prove: bool) -> Counts:
+        """Return the counts of the site's test pictures under the given weights.
+
+        Parameters
+        ----------
+        prove : first require that the net answers each picture by itself (batch size 1, sorted by class,
+            shuffled).
+        """
+        self._require_labels(plan)
+        bench = self._benches.of(plan)
+        bench.flat.load_(torch.from_numpy(vector))
+        return evaluate(
+            bench.flat.module, self.samples, self.test, plan.attributes, device=bench.device, prove=prove
+        )
+
+
+def evaluate(
+    module: torch.nn.Module,
+    samples: Samples,
+    rows: NDArray[np.intp],
+    attributes: Mapping[str, tuple[str, ...]],
+    *,
+    device: torch.device,
+    prove: bool,
+) -> Counts:
+    """Count true and predicted classes of some rows by group, with the net in evaluation mode.
+
+    A picture's prediction is the mean of the probabilities of it and its mirror image.
+
+    Raises
+    ------
+    EvaluationError : ``prove`` is set and an answer depends on the other pictures of the batch.
+    """
+    training = module.training
+    module.eval()
+    try:
+        if prove and len(rows):
+            _prove(module, samples, rows, device)
+        parts = [rows[i : i + EVALUATION_BATCH] for i in range(0, len(rows), EVALUATION_BATCH)]
+        predicted = [_predict(module, samples, part, device) for part in parts]
+    finally:
+        module.train(training)
+    found = np.concatenate(predicted) if predicted else np.zeros(0, np.int64)
+    groups = {name: samples.groups[name][rows] for name in attributes}
+    return Counts.of(samples.label[rows], found, samples.labels, groups, attributes)
+
+
+@torch.inference_mode()
+def _predict(
+    module: torch.nn.Module, samples: Samples, rows: NDArray[np.intp], device: torch.device
+) -> NDArray[np.int64]:
+    x = to_input(samples.pictures[rows], device)
+    return mirrored_probabilities(module, x).argmax(1).cpu().numpy()
+
+
+def _prove(
+    module: torch.nn.Module, samples: Samples, rows: NDArray[np.intp], device: torch.device, most: int = 24
+) -> None:
+    some = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
+    x = to_input(samples.pictures[some], device)
+    require_sample_independence(module, x, samples.label[some], seed=0)

@@ -1,0 +1,139 @@
+"""The private step: per-sample gradients, clip, sum, keyed noise.
+
+Opacus computes the per-sample gradients and clips them; the noise comes from a :class:`KeyedStream` instead of a
+torch generator, because two sites with one torch seed would draw the same noise. This module is the only one that
+knows how a private gradient is made, so that a faster way can take its place.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from opacus.grad_sample.grad_sample_module import GradSampleHooks
+from opacus.optimizers import DPOptimizer
+from opacus.validators import ModuleValidator
+
+from client.plan import Privacy
+from client.randomness import KeyedStream
+from fer_models.errors import PrivacyError
+from fer_models.norms import find_batch_coupled
+
+PHYSICAL_BATCH = 64
+"""Pictures whose per-sample gradients are held at a time; a larger Poisson batch is taken in parts."""
+
+LossOf = Callable[[NDArray[np.intp]], torch.Tensor]
+"""Rows of the site -> their losses, one value a sample, with a graph."""
+
+
+class KeyedOptimizer(DPOptimizer):
+    """Opacus's optimizer with noise from a keyed stream, parameter by parameter."""
+
+    stream: KeyedStream
+
+    def add_noise(self) -> None:
+        """Add N(0, (sigma C)^2) to each coordinate of the sum of clipped gradients."""
+        scale = self.noise_multiplier * self.max_grad_norm
+        for parameter in self.params:
+            total = parameter.summed_grad
+            noise = torch.from_numpy(scale * self.stream.normal(total.numel()))
+            parameter.grad = (total + noise.view(total.shape).to(total)).view_as(parameter)
+
+
+def require_private(module: torch.nn.Module) -> None:
+    """Refuse a net with a layer for which DP-SGD's guarantee does not hold.
+
+    Raises
+    ------
+    PrivacyError : names the layers and the cure.
+    """
+    coupled = find_batch_coupled(module)
+    if coupled:
+        raise PrivacyError(
+            f"{len(coupled)} layers mix the pictures of a batch, so no record's gradient can be bounded",
+            where=", ".join(coupled[:3]) + (", ..." if len(coupled) > 3 else ""),
+            cure="Use model.norm=gn (or ws), which normalises each picture by itself.",
+        )
+    errors = ModuleValidator.validate(module, strict=False)
+    if errors:
+        raise PrivacyError(
+            f"Opacus refuses the net: {errors[0]}",
+            where=type(module).__name__,
+            cure="Choose another net, or train without privacy (privacy=none).",
+        )
+
+
+class PrivateTrainer:
+    """DP-SGD steps on one module.
+
+    Parameters
+    ----------
+    module : the net; its parameters are updated in place and hooks stay attached until :meth:`close`.
+    privacy : noise multiplier and clip.
+    divisor : public constant by which the noisy sum is divided.
+    learning_rate, momentum, weight_decay : of plain SGD.
+    stream : where the noise comes from.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        privacy: Privacy,
+        *,
+        divisor: float,
+        learning_rate: float,
+        momentum: float,
+        weight_decay: float,
+        stream: KeyedStream,
+    ) -> None:
+        require_private(module)
+        self._parameters = [p for p in module.parameters() if p.requires_grad]
+        self._hooks = GradSampleHooks(module, loss_reduction="sum")
+        sgd = torch.optim.SGD(self._parameters, learning_rate, momentum=momentum, weight_decay=weight_decay)
+        self._optimizer = KeyedOptimizer(
+            sgd,
+            noise_multiplier=privacy.noise_multiplier,
+            max_grad_norm=privacy.clip,
+            expected_batch_size=None,
+            loss_reduction="sum",
+        )
+        self._optimizer.stream = stream
+        self._optimizer.attach_step_hook(lambda _: self._divide(divisor))
+
+    def _divide(self, divisor: float) -> None:
+        for parameter in self._parameters:
+            assert parameter.grad is not None
+            parameter.grad.div_(divisor)
+
+    def step(self, rows: NDArray[np.intp], losses: LossOf) -> float:
+        """Take one step on a Poisson batch, which may be empty; return the sum of its losses."""
+        total = 0.0
+        parts = [rows[i : i + PHYSICAL_BATCH] for i in range(0, len(rows), PHYSICAL_BATCH)]
+        for index, part in enumerate(parts):
+            with warnings.catch_warnings():
+                # The first layer's input needs no gradient; torch warns, Opacus needs none there.
+                warnings.filterwarnings("ignore", "Full backward hook is firing")
+                loss = losses(part).sum()
+                loss.backward()
+            total += float(loss.detach())
+            self._optimizer.signal_skip_step(do_skip=index + 1 < len(parts))
+            self._optimizer.step()
+            self._optimizer.zero_grad(set_to_none=True)
+        if not parts:
+            self._empty_step()
+        return total
+
+    def _empty_step(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad_sample = torch.zeros((0, *parameter.shape), device=parameter.device)  # type: ignore[attr-defined]
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def close(self) -> None:
+        """Take the hooks off the module."""
+        self._hooks.remove_hooks()
+        for parameter in self._parameters:
+            parameter.grad = None

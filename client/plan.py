@@ -1,0 +1,226 @@
+"""The training plan: all that a coordinator may ask of a site.
+
+A plan is plain data. It is parsed strictly, has one canonical text and one hash, and travels with every
+message, so that a site can read what it is asked for and a run folder can tell whose it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from client.strict import parse, require
+from fer_models.errors import PrivacyError
+from fer_models.zoo import ModelSpec
+
+
+@dataclass(frozen=True)
+class LocalWork:
+    """What a site does with the model in one round.
+
+    Attributes
+    ----------
+    unit, amount : how much work, in optimizer steps or in epochs over the site's rows.
+    rate : share of the site's rows in one batch, so that batches follow the site's size; 0 uses ``batch``.
+        Under privacy it is the public Poisson sampling rate.
+    batch : rows a batch when ``rate`` is 0.
+    optimizer : "sgd" or "adamw", made fresh in every round.
+    learning_rate, momentum, weight_decay : of that optimizer.
+    gradient_clip : largest 2-norm of a batch gradient, 0 for none; not used under privacy.
+    proximal : FedProx's mu (Li et al. 2020): the penalty mu / 2 ||w - w_round||^2; 0 is FedAvg.
+    augment : small random affine changes and mirror images of the training pictures.
+    targets : "votes" trains on the annotators' distribution, "label" on the label alone.
+    smoothing : label smoothing, 0 to below 1.
+    """
+
+    unit: Literal["steps", "epochs"] = "steps"
+    amount: int = 4
+    rate: float = 0.0
+    batch: int = 32
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    gradient_clip: float = 2.0
+    proximal: float = 0.0
+    augment: bool = True
+    targets: Literal["votes", "label"] = "votes"
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.amount >= 1, f"{self.amount} {self.unit} is no work", "local.amount", "Give 1 or more.")
+        require(0 <= self.rate <= 1, f"rate {self.rate} is no share", "local.rate", "Give 0 to 1.")
+        require(self.batch >= 1, f"batch {self.batch} is empty", "local.batch", "Give 1 or more.")
+        require(self.learning_rate > 0, "the learning rate is not positive", "local.learning_rate", "Raise it.")
+        require(0 <= self.momentum < 1, "momentum is not in [0, 1)", "local.momentum", "Give 0 to 0.99.")
+        require(0 <= self.smoothing < 1, "smoothing is not in [0, 1)", "local.smoothing", "Give 0 to 0.2.")
+        for name in ("weight_decay", "gradient_clip", "proximal"):
+            require(getattr(self, name) >= 0, f"{name} is negative", f"local.{name}", "Give 0 or more.")
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """Differentially private training at a site: DP-SGD (Abadi et al. 2016) with Poisson sampling.
+
+    Attributes
+    ----------
+    noise_multiplier : sigma; a step adds Gaussian noise of deviation sigma * clip to the sum of gradients.
+    clip : largest 2-norm C of one record's gradient.
+    delta : of (epsilon, delta); smaller than one over the records of a site.
+    nominal_rows : a public constant in place of the site's number of records, which is private: a step
+        divides the noisy sum by ``rate * nominal_rows``.
+    unit : what one person's share is; "record" protects one picture.
+    target_epsilon : the epsilon for which sigma was chosen, None when sigma was given; for the reader.
+    """
+
+    noise_multiplier: float
+    clip: float
+    delta: float
+    nominal_rows: int
+    unit: Literal["record"] = "record"
+    target_epsilon: float | None = None
+
+    def __post_init__(self) -> None:
+        require(self.noise_multiplier > 0, "no noise, no privacy", "privacy.noise_multiplier", "Give more than 0.")
+        require(self.clip > 0, "the clip is not positive", "privacy.clip", "Give more than 0, such as 1.0.")
+        require(0 < self.delta < 1, "delta is not in (0, 1)", "privacy.delta", "Give 1e-5 or so.")
+        require(self.nominal_rows >= 1, "nominal_rows is not positive", "privacy.nominal_rows", "Give 1 or more.")
+
+
+@dataclass(frozen=True)
+class ServerWork:
+    """What the coordinator does with the sum of updates.
+
+    Attributes
+    ----------
+    rounds : number of rounds.
+    participation : share of the sites in a round, drawn by a sampler seeded with (seed, round).
+    weighting : "size" weighs a site by its rows, "uniform" all alike.
+    optimizer : "average" adds the mean update times ``learning_rate`` (FedAvg, and FedAvgM with
+        ``momentum``); "adam" treats it as a gradient (FedAdam, Reddi et al. 2021) with decoupled decay.
+    learning_rate, momentum, beta2, epsilon, weight_decay : of the server's optimizer.
+    schedule : of the learning rate over the rounds: "constant", "cosine", "onecycle" (Smith 2018).
+    ema : decay of the exponential moving average of the weights that is evaluated and kept; 0 for none.
+    evaluate_every : rounds between two evaluations; the last round is always evaluated.
+    """
+
+    rounds: int = 50
+    participation: float = 1.0
+    weighting: Literal["size", "uniform"] = "size"
+    optimizer: Literal["average", "adam"] = "average"
+    learning_rate: float = 1.0
+    momentum: float = 0.0
+    beta2: float = 0.99
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine", "onecycle"] = "constant"
+    ema: float = 0.0
+    evaluate_every: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.rounds >= 1, "no rounds", "server.rounds", "Give 1 or more.")
+        require(0 < self.participation <= 1, "participation is not in (0, 1]", "server.participation", "Give 1.0.")
+        require(self.learning_rate > 0, "the learning rate is not positive", "server.learning_rate", "Raise it.")
+        require(0 <= self.momentum < 1, "momentum is not in [0, 1)", "server.momentum", "Give 0 to 0.99.")
+        require(0 <= self.beta2 < 1, "beta2 is not in [0, 1)", "server.beta2", "Give 0.9 to 0.999.")
+        require(0 <= self.ema < 1, "ema is not in [0, 1)", "server.ema", "Give 0 to 0.999.")
+        require(self.evaluate_every >= 1, "evaluate_every is below 1", "server.evaluate_every", "Give 1 or more.")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole run, as a site sees it.
+
+    Attributes
+    ----------
+    labels : canonical class names, in the order of the model's outputs.
+    groups : attribute -> its values, in the order of the counts that an evaluation returns.
+    model, local, server : what is trained, what a site does, what the coordinator does.
+    privacy : None trains without differential privacy.
+    seed : seed of the initial weights and of the sampling of sites.
+    """
+
+    labels: tuple[str, ...]
+    model: ModelSpec
+    local: LocalWork
+    server: ServerWork
+    privacy: Privacy | None = None
+    groups: tuple[Attribute, ...] = ()
+    seed: int = 0
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.version == 1, f"plan version {self.version} is unknown", "version", "Use version 1.")
+        require(len(self.labels) >= 2, "fewer than two classes", "labels", "Give the labels of the data set.")
+        require(
+            self.model.classes == len(self.labels),
+            f"the model has {self.model.classes} outputs for {len(self.labels)} labels",
+            "model.classes",
+            "Make them equal.",
+        )
+        if self.privacy is not None:
+            self._require_private(self.privacy)
+
+    def _require_private(self, privacy: Privacy) -> None:
+        if self.local.rate <= 0:
+            raise PrivacyError(
+                "a fixed batch size is no Poisson sampling",
+                where="local.rate",
+                cure="Give a public sampling rate such as local.rate=0.05.",
+            )
+        if self.local.unit != "steps":
+            raise PrivacyError(
+                "the number of epochs tells the size of a site",
+                where="local.unit",
+                cure="Count local work in steps: local.unit=steps.",
+            )
+        if self.server.weighting == "size":
+            raise PrivacyError(
+                "weights by size would release how many records a site holds",
+                where="server.weighting",
+                cure="Use server.weighting=uniform; batches follow the site's size by themselves.",
+            )
+        if privacy.delta * privacy.nominal_rows >= 1:
+            raise PrivacyError(
+                f"delta {privacy.delta:g} is not below 1 / {privacy.nominal_rows} records",
+                where="privacy.delta",
+                cure=f"Give {0.1 / privacy.nominal_rows:.0e} or less.",
+            )
+
+    @property
+    def attributes(self) -> dict[str, tuple[str, ...]]:
+        """Attribute name -> values."""
+        return {attribute.name: attribute.values for attribute in self.groups}
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The canonical text: JSON with sorted keys and no spaces."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical text, in hexadecimal."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A group attribute and its values, "undisclosed" among them where it occurs."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+@functools.lru_cache(maxsize=8)
+def read_plan(text: str) -> Plan:
+    """Parse a plan from its text.
+
+    Raises
+    ------
+    ConfigError, PrivacyError : with the path of the field.
+    """
+    return parse(Plan, json.loads(text), "plan")

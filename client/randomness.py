@@ -1,0 +1,78 @@
+"""Where a site's randomness comes from.
+
+Noise and sampling that a privacy guarantee rests on come from AES-256 in counter mode: keyed by the operating
+system in deployment, by a hash of (seed, site, round, purpose) in a simulation, so that a simulation repeats bit
+for bit and two sites never draw the same noise. The order of batches and the augmentation are no part of any
+guarantee without privacy; they come from torch generators that are seeded through the same hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Protocol
+
+import numpy as np
+import torch
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.typing import NDArray
+
+
+class Entropy(Protocol):
+    """A source of 32-byte keys, one for every (round, purpose) of a site."""
+
+    def key(self, round_number: int, purpose: str) -> bytes:
+        """Return 32 bytes."""
+        ...
+
+
+class SystemEntropy:
+    """Fresh keys from the operating system: what a deployed site uses."""
+
+    def key(self, round_number: int, purpose: str) -> bytes:  # noqa: ARG002
+        """Return 32 bytes that nobody can foresee; a key is never drawn twice."""
+        return os.urandom(32)
+
+
+class SeededEntropy:
+    """Keys from a seed: what a simulated site uses, so that runs repeat."""
+
+    def __init__(self, seed: int, site: str) -> None:
+        self._prefix = f"fedfer simulation|{seed}|{site}|"
+
+    def key(self, round_number: int, purpose: str) -> bytes:
+        """Return the SHA-256 of (seed, site, round, purpose)."""
+        return hashlib.sha256(f"{self._prefix}{round_number}|{purpose}".encode()).digest()
+
+
+def torch_generator(key: bytes, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a torch generator seeded with the first 63 bits of ``key``; not for noise or sampling under DP."""
+    generator = torch.Generator(device)
+    return generator.manual_seed(int.from_bytes(key[:8], "little") >> 1)
+
+
+class KeyedStream:
+    """Uniform and normal numbers from AES-256-CTR under one key.
+
+    Parameters
+    ----------
+    key : 32 bytes, used for this stream alone.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+
+    def words(self, count: int) -> NDArray[np.uint64]:
+        """Return ``count`` uniform 64-bit words."""
+        return np.frombuffer(self._encryptor.update(bytes(8 * count)), np.dtype("<u8"))
+
+    def uniform(self, count: int) -> NDArray[np.float64]:
+        """Return ``count`` numbers in the open interval (0, 1), multiples of 2^-53 shifted by half a step."""
+        return ((self.words(count) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+    def normal(self, count: int) -> NDArray[np.float64]:
+        """Return ``count`` standard normal numbers by the transform of Box and Muller (1958)."""
+        half = (count + 1) // 2
+        radius = np.sqrt(-2.0 * np.log(self.uniform(half)))
+        angle = 2.0 * np.pi * self.uniform(half)
+        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]

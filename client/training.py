@@ -1,0 +1,199 @@
+"""A site's work in one round: from the round's weights to an update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from client.gradients import PrivateTrainer
+from client.plan import LocalWork, Plan
+from client.randomness import Entropy, KeyedStream, torch_generator
+from fer_models.errors import TrainingError
+from fer_models.flat import FlatModel
+from fer_models.losses import soft_cross_entropy
+from fer_models.samples import Samples
+from fer_models.transforms import Augmentation, augment, to_input
+from fer_models.zoo import build
+
+
+AUGMENTATION = Augmentation()
+"""The one strength of augmentation that a plan can ask for."""
+
+
+class Workbench:
+    """One net and its flat buffers, shared by all sites that one process serves.
+
+    Parameters
+    ----------
+    plan : what is trained.
+    device : where.
+    """
+
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        self.plan = plan
+        self.device = device
+        self.flat = FlatModel(build(plan.model, plan.seed).to(device))
+        self.flat.module.train()
+
+
+@dataclass(frozen=True)
+class LocalRows:
+    """The pictures a site trains on.
+
+    Attributes
+    ----------
+    samples : the table they stand in.
+    rows : int (n,), the site's rows of it.
+    targets : float32 (n, C), a label distribution a row.
+    """
+
+    samples: Samples
+    rows: NDArray[np.intp]
+    targets: torch.Tensor
+
+    def inputs(self, positions: NDArray[np.integer], device: torch.device) -> torch.Tensor:
+        """Return normalised pictures (len(positions), channels, H, W)."""
+        return to_input(self.samples.pictures[self.rows[positions]], device)
+
+
+def losses_of(
+    bench: Workbench, data: LocalRows, positions: NDArray[np.integer], work: LocalWork, augmenting: torch.Generator
+) -> torch.Tensor:
+    """Return the losses (len(positions),) of some of a site's pictures, with a graph."""
+    x = data.inputs(positions, bench.device)
+    if work.augment:
+        x = augment(x, augmenting, AUGMENTATION)
+    targets = data.targets[torch.from_numpy(positions)].to(bench.device)
+    return soft_cross_entropy(bench.flat.module(x), targets, work.smoothing)
+
+
+def batch_size(work: LocalWork, rows: int) -> int:
+    """Return the rows of one batch at a site that holds ``rows``."""
+    wanted = round(work.rate * rows) if work.rate > 0 else work.batch
+    return min(rows, max(1, wanted))
+
+
+def batches(
+    work: LocalWork, rows: int, round_number: int, entropy: Entropy
+) -> Iterator[NDArray[np.int64]]:
+    """Yield the positions of each batch of a round, without privacy.
+
+    Epochs shuffle the site's rows anew and take them all. Steps go on through the same shuffled epochs from round
+    to round, so that every row is visited equally often; nothing has to be remembered between rounds.
+    """
+    size = batch_size(work, rows)
+
+    def order(epoch: int) -> NDArray[np.int64]:
+        return torch.randperm(rows, generator=torch_generator(entropy.key(epoch, "order"))).numpy()
+
+    if work.unit == "epochs":
+        for epoch in range((round_number - 1) * work.amount, round_number * work.amount):
+            shuffled = order(epoch)
+            yield from (shuffled[i : i + size] for i in range(0, rows, size))
+        return
+    start = (round_number - 1) * work.amount * size
+    stop = start + work.amount * size
+    epochs = range(start // rows, (stop - 1) // rows + 1)
+    stream = np.concatenate([order(epoch) for epoch in epochs])[start - epochs[0] * rows :]
+    yield from (stream[i * size : (i + 1) * size] for i in range(work.amount))
+
+
+@dataclass(frozen=True)
+class LocalResult:
+    """What local work did: visits (pictures seen), steps, and the mean loss a visit."""
+
+    visits: int
+    steps: int
+    loss: float
+
+
+def train_plain(
+    bench: Workbench, data: LocalRows, work: LocalWork, round_number: int, entropy: Entropy, where: str
+) -> LocalResult:
+    """Train the bench's net in place without privacy."""
+    flat = bench.flat
+    augmenting = torch_generator(entropy.key(round_number, "augment"), "cpu")
+    start = flat.vector.clone() if work.proximal > 0 else None
+    optimizer = local_optimizer(flat, work)
+    total, visits, steps = torch.zeros((), device=bench.device), 0, 0
+    for positions in batches(work, len(data.rows), round_number, entropy):
+        flat.zero_grad()
+        loss = losses_of(bench, data, positions, work, augmenting).mean()
+        loss.backward()
+        with torch.no_grad():
+            shape_gradient(flat, work, start)
+            optimizer.step()
+        total += loss.detach() * len(positions)
+        visits, steps = visits + len(positions), steps + 1
+    return finite(LocalResult(visits, steps, float(total) / max(1, visits)), flat, where)
+
+
+def shape_gradient(flat: FlatModel, work: LocalWork, start: torch.Tensor | None) -> None:
+    """Clip the batch gradient to ``work.gradient_clip`` and add FedProx's pull towards ``start``, in place."""
+    if work.gradient_clip > 0:
+        norm = torch.linalg.vector_norm(flat.gradient)
+        flat.gradient.mul_((work.gradient_clip / (norm + 1e-6)).clamp(max=1.0))
+    if start is not None:
+        flat.gradient.add_(flat.vector - start, alpha=work.proximal)
+
+
+def local_optimizer(flat: FlatModel, work: LocalWork) -> torch.optim.Optimizer:
+    """Return the local optimizer over the flat vector, with a fresh state."""
+    parameter = flat.vector
+    if work.optimizer == "adamw":
+        return torch.optim.AdamW([parameter], work.learning_rate, weight_decay=work.weight_decay)
+    return torch.optim.SGD(
+        [parameter], work.learning_rate, momentum=work.momentum, weight_decay=work.weight_decay
+    )
+
+
+def train_private(
+    bench: Workbench, data: LocalRows, plan: Plan, round_number: int, entropy: Entropy, where: str
+) -> LocalResult:
+    """Train the bench's net in place with DP-SGD; the caller has written the ledger.
+
+    Poisson sampling: every row joins a step by itself with probability ``plan.local.rate``.
+    """
+    privacy, work = plan.privacy, plan.local
+    assert privacy is not None
+    sampling = KeyedStream(entropy.key(round_number, "poisson"))
+    augmenting = torch_generator(entropy.key(round_number, "augment"))
+    trainer = PrivateTrainer(
+        bench.flat.module,
+        privacy,
+        divisor=work.rate * privacy.nominal_rows,
+        learning_rate=work.learning_rate,
+        momentum=work.momentum,
+        weight_decay=work.weight_decay,
+        stream=KeyedStream(entropy.key(round_number, "noise")),
+    )
+    total, visits = 0.0, 0
+    try:
+        for _ in range(work.amount):
+            chosen = np.flatnonzero(sampling.uniform(len(data.rows)) < work.rate)
+            total += trainer.step(chosen, lambda part: losses_of(bench, data, part, work, augmenting))
+            visits += len(chosen)
+    finally:
+        trainer.close()
+    return finite(LocalResult(visits, work.amount, total / max(1, visits)), bench.flat, where)
+
+
+def finite(result: LocalResult, flat: FlatModel, where: str) -> LocalResult:
+    """Return ``result`` unless its loss or the weights are not finite.
+
+    Raises
+    ------
+    TrainingError : training diverged.
+    """
+    if math.isfinite(result.loss) and bool(torch.isfinite(flat.full_vector).all()):
+        return result
+    raise TrainingError(
+        "the loss or the weights are not finite",
+        where=where,
+        cure="Lower local.learning_rate, or set local.gradient_clip.",
+    )

@@ -1,0 +1,85 @@
+"""The server's step: what happens to the mean update of a round."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from client.plan import ServerWork
+
+
+def learning_rate(work: ServerWork, round_number: int) -> float:
+    """Return the server's learning rate in a round (1 to ``work.rounds``).
+
+    "cosine" falls from the full rate to 0; "onecycle" rises from 1/25 of it over the first fifth of the rounds
+    and falls to 1/250,000 of it, both along a cosine, as torch's OneCycleLR does.
+    """
+    peak, last = work.learning_rate, max(1, work.rounds - 1)
+    at = (round_number - 1) / last
+
+    def between(start: float, end: float, share: float) -> float:
+        return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+    if work.schedule == "cosine":
+        return between(peak, 0.0, (round_number - 1) / work.rounds)
+    if work.schedule == "onecycle":
+        rising = 0.2
+        if at < rising:
+            return between(peak / 25, peak, at / rising)
+        return between(peak, peak / 250_000, (at - rising) / (1 - rising))
+    return peak
+
+
+class ServerOptimizer:
+    """Holds the global weights, their moving average, and the optimizer's state.
+
+    Attributes
+    ----------
+    vector : float32 (P,), the global weights.
+    average : float32 (P,), their moving average; equal to ``vector`` when ``work.ema`` is 0.
+    """
+
+    def __init__(self, work: ServerWork, vector: torch.Tensor) -> None:
+        self.work = work
+        self._parameter = torch.nn.Parameter(vector.clone())
+        self.average = vector.clone()
+        if work.optimizer == "adam":
+            self._optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+                [self._parameter],
+                betas=(work.momentum, work.beta2),
+                eps=work.epsilon,
+                weight_decay=work.weight_decay,
+            )
+        else:
+            self._optimizer = torch.optim.SGD(
+                [self._parameter], momentum=work.momentum, weight_decay=work.weight_decay
+            )
+
+    @property
+    def vector(self) -> torch.Tensor:
+        """The global weights."""
+        return self._parameter.data
+
+    def step(self, mean_delta: torch.Tensor, round_number: int) -> None:
+        """Apply the mean update (P,) of a round: its negative is the pseudo-gradient (Reddi et al. 2021)."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self.work, round_number)
+        self._parameter.grad = -mean_delta.to(self._parameter)
+        self._optimizer.step()
+        decay = min(self.work.ema, (1 + round_number) / (10 + round_number))
+        self.average.lerp_(self.vector, 1 - decay)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return everything a checkpoint needs, as named tensors."""
+        held = self._optimizer.state.get(self._parameter, {})
+        moments = {f"optimizer.{k}": torch.as_tensor(v) for k, v in held.items() if v is not None}
+        return {"vector": self.vector, "average": self.average, **moments}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Take up the state of a checkpoint."""
+        self.vector.copy_(state["vector"])
+        self.average.copy_(state["average"])
+        moments = {k.removeprefix("optimizer."): v for k, v in state.items() if k.startswith("optimizer.")}
+        if moments:
+            self._optimizer.state[self._parameter] = moments

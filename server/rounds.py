@@ -1,0 +1,276 @@
+"""Federated rounds over any Flower Grid: resumable, with memory that does not grow with the number of sites."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Array, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from client.messages import error_from_wire, pack, scalar, text, vector_of
+from client.plan import Plan
+from fer_models.counts import Counts
+from fer_models.errors import ConfigError, EngineError, TrainingError
+from fer_models.flat import FlatModel
+from fer_models.metrics import headline
+from fer_models.zoo import build
+from server.optimizers import ServerOptimizer
+from server.run_folder import RunFolder
+
+POLL_SECONDS = 0.02
+"""Pause between two looks for replies on a grid that works in other processes."""
+
+WINDOW = 64
+"""How many outstanding replies are asked for at a time."""
+
+CHECKPOINT_SECONDS = 10.0
+"""A checkpoint is written after a round when the last one is older; a kill loses no more than that."""
+
+Observer = Callable[[dict[str, Any]], None]
+"""Called with each line of metrics.jsonl as it is written."""
+
+
+def cohort(seed: int, round_number: int, nodes: Sequence[int], share: float) -> list[int]:
+    """Return the nodes of a round, in the given order: a seeded draw of ``share`` of them, at least one."""
+    if share >= 1:
+        return list(nodes)
+    size = max(1, round(share * len(nodes)))
+    drawn = np.random.default_rng([seed, round_number]).choice(len(nodes), size, replace=False)
+    return [nodes[i] for i in sorted(drawn)]
+
+
+def exchange(grid: Grid, messages: Iterable[Message]) -> Iterator[Message]:
+    """Send messages and yield the replies in the order of the messages, each as soon as its turn has come.
+
+    Replies that come early wait; nothing else is kept, so a caller that adds replies up holds a sum and not
+    the replies.
+    """
+    order = list(grid.push_messages(messages))
+    pending = dict.fromkeys(order)
+    early: dict[str, Message] = {}
+    for identity in order:
+        while identity not in early:
+            replies = list(grid.pull_messages(list(islice(pending, WINDOW))))
+            for reply in replies:
+                early[reply.metadata.reply_to_message_id] = reply
+                pending.pop(reply.metadata.reply_to_message_id, None)
+            if not replies:
+                time.sleep(POLL_SECONDS)
+        yield early.pop(identity)
+
+
+@dataclass
+class Totals:
+    """What a run has cost so far.
+
+    Attributes
+    ----------
+    visits : training pictures seen, over all sites and rounds.
+    bytes_up, bytes_down : of the vectors in train messages, from and to the sites.
+    cpu_seconds : of local work, evaluation and aggregation.
+    epsilon : the largest of any site, None without privacy.
+    """
+
+    visits: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    cpu_seconds: float = 0.0
+    epsilon: float | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: the weights that are kept, what it cost, and what each site's test pictures say.
+
+    Attributes
+    ----------
+    vector : float32 (P,), the moving average of the global weights.
+    counts : site -> counts of its test pictures.
+    epsilon : site -> epsilon; empty without privacy.
+    """
+
+    vector: torch.Tensor
+    totals: Totals
+    counts: dict[str, Counts]
+    epsilon: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def overall(self) -> Counts:
+        """The sum of all sites' counts."""
+        return sum_counts(list(self.counts.values()))
+
+
+def sum_counts(counts: Sequence[Counts]) -> Counts:
+    """Add counts up.
+
+    Raises
+    ------
+    EngineError : there are none.
+    """
+    if not counts:
+        raise EngineError("no site sent counts", cure="Give at least one site test pictures.")
+    total = counts[0]
+    for other in counts[1:]:
+        total = total + other
+    return total
+
+
+class Coordinator:
+    """Runs a plan over a grid.
+
+    Parameters
+    ----------
+    plan : what to run.
+    folder : where checkpoints and metrics go.
+    system : the run's name in metrics.jsonl, and the name of its checkpoint.
+    observer : told of every line of metrics and of every round.
+    """
+
+    def __init__(self, plan: Plan, folder: RunFolder, system: str, observer: Observer | None = None) -> None:
+        self.plan, self.folder, self.system = plan, folder, system
+        self._observer = observer or (lambda _: None)
+        start = FlatModel(build(plan.model, plan.seed)).full_vector.clone()
+        self._optimizer = ServerOptimizer(plan.server, start)
+        self._totals = Totals()
+        self._epsilon: dict[str, float] = {}
+        self._counts: dict[str, Counts] = {}
+        self._round = 0
+        self._began = time.monotonic()
+        self._saved = time.monotonic()
+        self._earlier_seconds = 0.0
+
+    def run(self, grid: Grid) -> Result:
+        """Run the rounds that are missing and return the result."""
+        self._resume()
+        nodes = self._nodes(grid)
+        for round_number in range(self._round + 1, self.plan.server.rounds + 1):
+            loss = self._train(grid, nodes, round_number)
+            self._round = round_number
+            last = round_number == self.plan.server.rounds
+            if last or round_number % self.plan.server.evaluate_every == 0:
+                self._evaluate(grid, nodes, prove=last or not self._counts)
+                self._report(loss)
+            else:
+                self._observer(self._record(loss))
+            if last or time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+                self._checkpoint()
+        if not self._counts:
+            self._evaluate(grid, nodes, prove=True)
+        return Result(self._optimizer.average.clone(), self._totals, self._counts, self._epsilon)
+
+    def _nodes(self, grid: Grid) -> list[int]:
+        """Return the nodes in the order of their sites' names, which is the same on every engine."""
+        ask = (Message(RecordDict(), node, MessageType.QUERY) for node in grid.get_node_ids())
+        names = {r.metadata.src_node_id: text(self._content(r), "site") for r in exchange(grid, ask)}
+        if not names:
+            raise ConfigError("no sites", where="partition.sites", cure="Give one site or more.")
+        return sorted(names, key=names.__getitem__)
+
+    def _message(self, node: int, kind: str, array: Array, scalars: dict[str, int | float]) -> Message:
+        content = pack(array, scalars, {"plan": self.plan.text})
+        return Message(content, node, kind, group_id=str(self._round))
+
+    def _train(self, grid: Grid, nodes: list[int], round_number: int) -> float:
+        chosen = cohort(self.plan.seed, round_number, nodes, self.plan.server.participation)
+        array = Array(self._optimizer.vector.numpy())
+        size = self._optimizer.vector.numel()
+        messages = (self._message(n, MessageType.TRAIN, array, {"round": round_number}) for n in chosen)
+        total, weights, loss, visits = torch.zeros(size, dtype=torch.float64), 0.0, 0.0, 0
+        for reply in exchange(grid, messages):
+            content = self._content(reply)
+            delta, weight = vector_of(content, np.float32, size), scalar(content, "weight")
+            total.add_(torch.from_numpy(delta), alpha=weight)
+            weights += weight
+            seen = int(scalar(content, "visits"))
+            loss, visits = loss + scalar(content, "loss") * seen, visits + seen
+            self._note(content, delta.nbytes)
+        self._totals.visits += visits
+        self._totals.bytes_down += len(chosen) * size * 4
+        self._step(total.div_(weights), round_number)
+        return loss / max(1, visits)
+
+    def _note(self, content: Any, received: int) -> None:
+        self._totals.bytes_up += received
+        self._totals.cpu_seconds += scalar(content, "cpu_seconds")
+        if self.plan.privacy is not None:
+            self._epsilon[text(content, "site")] = scalar(content, "epsilon")
+            self._totals.epsilon = max(self._epsilon.values())
+
+    def _step(self, mean_delta: torch.Tensor, round_number: int) -> None:
+        if not bool(torch.isfinite(mean_delta).all()):
+            raise TrainingError(
+                "the mean update is not finite",
+                where=f"round {round_number}",
+                cure="Lower local.learning_rate or server.learning_rate.",
+            )
+        self._optimizer.step(mean_delta, round_number)
+
+    def _content(self, reply: Message) -> Any:
+        if reply.has_error():
+            raise error_from_wire(reply.error, f"node {reply.metadata.src_node_id}")
+        return reply.content
+
+    def _evaluate(self, grid: Grid, nodes: list[int], *, prove: bool) -> None:
+        array = Array(self._optimizer.average.numpy())
+        messages = (self._message(n, MessageType.EVALUATE, array, {"prove": int(prove)}) for n in nodes)
+        counts: dict[str, Counts] = {}
+        for reply in exchange(grid, messages):
+            content = self._content(reply)
+            vector = vector_of(content, np.int64)
+            counts[text(content, "site")] = Counts.from_vector(vector, self.plan.labels, self.plan.attributes)
+            self._totals.cpu_seconds += scalar(content, "cpu_seconds")
+        self._counts = counts
+
+    def _record(self, loss: float) -> dict[str, Any]:
+        seconds = self._earlier_seconds + time.monotonic() - self._began
+        return {
+            "system": self.system,
+            "round": self._round,
+            "rounds": self.plan.server.rounds,
+            "loss": loss,
+            "epsilon": self._totals.epsilon,
+            "visits": self._totals.visits,
+            "bytes_up": self._totals.bytes_up,
+            "seconds": round(seconds, 3),
+        }
+
+    def _report(self, loss: float) -> None:
+        record = {**self._record(loss), **headline(sum_counts(list(self._counts.values())))}
+        self.folder.append(record)
+        self._observer(record)
+
+    def _checkpoint(self) -> None:
+        facts = {
+            "plan": self.plan.digest,
+            "round": self._round,
+            "totals": vars(self._totals),
+            "epsilon": self._epsilon,
+            "counts": {site: counts.to_json() for site, counts in self._counts.items()},
+            "seconds": self._earlier_seconds + time.monotonic() - self._began,
+        }
+        self.folder.save_checkpoint(f"checkpoint-{self.system}", self._optimizer.state(), facts)
+        self._saved = time.monotonic()
+
+    def _resume(self) -> None:
+        found = self.folder.load_checkpoint(f"checkpoint-{self.system}")
+        if found is None:
+            self.folder.forget_after(self.system, 0)
+            return
+        tensors, facts = found
+        if facts["plan"] != self.plan.digest:
+            raise ConfigError(
+                "the checkpoint belongs to another plan",
+                where=str(self.folder.path),
+                cure="Give an empty folder with --run-dir.",
+            )
+        self._optimizer.restore(tensors)
+        self._totals, self._epsilon = Totals(**facts["totals"]), facts["epsilon"]
+        self._counts = {site: Counts.from_json(value) for site, value in facts["counts"].items()}
+        self._round, self._earlier_seconds = facts["round"], facts["seconds"]
+        self.folder.forget_after(self.system, self._round)

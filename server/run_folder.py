@@ -1,0 +1,180 @@
+"""A run is a folder; this is the only code that knows what lies in it.
+
+::
+
+    config.yaml      the composed configuration
+    plan.json        the training plan and its hash
+    state.json       {"status": "running" | "complete"}
+    checkpoint.safetensors   the coordinator's state after some round
+    metrics.jsonl    one object a line for every evaluation
+    ledger/          one privacy ledger a site
+    events/          TensorBoard
+    model/           weights, configuration, card
+    summary.json     every figure of every system
+    report.html      the page
+
+Files appear whole or not at all, and ``summary.json`` and the status come last, so that a killed run is never
+taken for a finished one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from fer_models.errors import FedferError, RunFolderError
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal to write into a RunFolderError."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, FedferError):
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise RunFolderError(
+            "the disk is full" if full else f"cannot write: {error.strerror or error}",
+            where=str(path),
+            cure="Free disk space and run the same command again; it goes on from the last checkpoint."
+            if full
+            else "Choose a folder you may write to with --run-dir.",
+        ) from error
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+
+
+class RunFolder:
+    """One run's folder.
+
+    Parameters
+    ----------
+    path : made when missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+
+    def open(self, facts: Mapping[str, Any], config: str) -> None:
+        """Begin a run, or take up one that was interrupted.
+
+        Parameters
+        ----------
+        facts : what makes two runs the same run; a mapping of plain values that holds the plan's hash.
+        config : the composed configuration, for the reader.
+
+        Raises
+        ------
+        RunFolderError : the folder holds another run.
+        """
+        known = self.read_json("plan.json")
+        if known is not None and known != json.loads(json.dumps(facts)):
+            raise RunFolderError(
+                "the folder holds a run with another configuration",
+                where=str(self.path),
+                cure="Give an empty folder with --run-dir, or the configuration in its config.yaml.",
+            )
+        if known is None and any(self.path.iterdir()):
+            raise RunFolderError(
+                "the folder is not empty and holds no run",
+                where=str(self.path),
+                cure="Give an empty folder with --run-dir.",
+            )
+        if known is None:
+            self.write_json("state.json", {"status": "running"})
+            write_text(self.path / "config.yaml", config)
+            self.write_json("plan.json", facts)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run ended."""
+        return (self.read_json("state.json") or {}).get("status") == "complete"
+
+    def finish(self) -> None:
+        """Mark the run as whole."""
+        self.write_json("state.json", {"status": "complete"})
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file atomically; numbers that are not finite are an error."""
+        write_text(self.path / name, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """Return a JSON file's value, None when there is none."""
+        path = self.path / name
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text())
+        except ValueError as error:
+            raise RunFolderError("a damaged file", where=str(path), cure="Start again in an empty folder.") from error
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        path = self.path / "metrics.jsonl"
+        with writing(path), path.open("a") as file:
+            file.write(json.dumps(dict(record), allow_nan=False) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the lines of metrics.jsonl; a torn last line is left out."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        content = path.read_text()
+        return [json.loads(line) for line in content[: content.rfind("\n") + 1].splitlines()]
+
+    def forget_after(self, system: str, round_number: int) -> None:
+        """Drop the lines of a system beyond a round, which will be run again."""
+        kept = [r for r in self.metrics() if r["system"] != system or r["round"] <= round_number]
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
+
+    def save_checkpoint(self, name: str, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
+        """Write ``name``.safetensors atomically, with ``facts`` as JSON in its header."""
+        path = self.path / f"{name}.safetensors"
+        part = path.with_suffix(".part")
+        with writing(path):
+            try:
+                held = {k: v.detach().contiguous().clone() for k, v in tensors.items()}
+                save_file(held, part, {"facts": json.dumps(dict(facts))})
+            except SafetensorError as error:
+                if "No space" in str(error):
+                    raise OSError(errno.ENOSPC, "No space left on device") from error
+                raise
+            part.replace(path)
+
+    def load_checkpoint(self, name: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """Return the tensors and facts of a checkpoint, None when there is none."""
+        path = self.path / f"{name}.safetensors"
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, "pt") as file:
+                facts = json.loads((file.metadata() or {})["facts"])
+                return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118
+        except (SafetensorError, KeyError, ValueError, OSError) as error:
+            raise RunFolderError("a damaged checkpoint", where=str(path), cure="Delete it to start again.") from error
+
+    def drop_checkpoint(self, name: str) -> None:
+        """Remove a checkpoint that is no longer needed."""
+        (self.path / f"{name}.safetensors").unlink(missing_ok=True)

@@ -1,0 +1,236 @@
+"""What federation is compared with: one pooled model, and one model a site that never talks to the others.
+
+Both see the same split, the same net from the same initial weights, and by default as many pictures as the federated
+run does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from client.agent import evaluate
+from client.plan import LocalWork, Plan
+from client.randomness import SeededEntropy, torch_generator
+from client.strict import require
+from client.training import LocalResult, LocalRows, Workbench, finite, losses_of, shape_gradient
+from fer_models.counts import Counts
+from fer_models.metrics import headline
+from fer_models.samples import Samples
+from server.run_folder import RunFolder
+
+Progress = Callable[[dict[str, Any]], None]
+
+CHECKPOINT_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class CentralWork:
+    """How a model is trained where all its pictures are in one place.
+
+    AdamW under a one-cycle schedule (Smith 2018), gradient clipping, and a moving average of the weights.
+
+    Attributes
+    ----------
+    epochs : passes over the training rows.
+    batch : largest batch; small sets use a sixteenth of their rows, but at least 16.
+    learning_rate : peak of the one-cycle schedule.
+    weight_decay, gradient_clip, ema, smoothing : of AdamW, of the batch gradient, of the average, of labels.
+    augment, targets : as in :class:`client.plan.LocalWork`.
+    evaluations : how often the test pictures are counted on the way, for the curves.
+    """
+
+    epochs: float = 20.0
+    batch: int = 128
+    learning_rate: float = 5e-3
+    weight_decay: float = 0.05
+    gradient_clip: float = 5.0
+    ema: float = 0.998
+    smoothing: float = 0.0
+    augment: bool = True
+    targets: str = "votes"
+    evaluations: int = 5
+
+    def __post_init__(self) -> None:
+        require(self.epochs > 0, "no epochs", "baseline.epochs", "Give more than 0.")
+        require(self.batch >= 1, "an empty batch", "baseline.batch", "Give 1 or more.")
+        require(self.learning_rate > 0, "the learning rate is not positive", "baseline.learning_rate", "Raise it.")
+        require(self.evaluations >= 1, "no evaluation", "baseline.evaluations", "Give 1 or more.")
+
+    def local(self, rows: int) -> LocalWork:
+        """Return the same work in a site's terms."""
+        batch = min(rows, self.batch, max(16, rows // 16))
+        return LocalWork(
+            unit="epochs",
+            batch=batch,
+            optimizer="adamw",
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            gradient_clip=self.gradient_clip,
+            augment=self.augment,
+            targets="votes" if self.targets == "votes" else "label",
+            smoothing=self.smoothing,
+        )
+
+
+@dataclass(frozen=True)
+class CentralResult:
+    """A trained baseline: weights (P,), pictures seen, CPU seconds, and the counts of test rows.
+
+    ``counts`` maps "all" to everybody's test rows, and "own" to those of the model's own site.
+    """
+
+    vector: torch.Tensor
+    visits: int
+    cpu_seconds: float
+    counts: dict[str, Counts]
+
+
+class CentralTrainer:
+    """Trains one model on some rows of a table, resumable at any step.
+
+    Parameters
+    ----------
+    plan : net, labels and attributes; its local and server parts are not used.
+    rows : int (n,), training rows.
+    tests : name -> test rows, counted on the way ("all" must be among them) and at the end.
+    name : of the system, for seeds, metrics and the checkpoint.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        work: CentralWork,
+        samples: Samples,
+        rows: NDArray[np.intp],
+        tests: dict[str, NDArray[np.intp]],
+        *,
+        name: str,
+        folder: RunFolder,
+        device: str = "cpu",
+    ) -> None:
+        self.plan, self.work, self.samples, self.tests, self.name, self.folder = plan, work, samples, tests, name, folder
+        self._local = work.local(len(rows))
+        self._bench = Workbench(plan, torch.device(device))
+        targets = torch.from_numpy(samples.targets(rows))
+        if work.targets == "label":
+            targets = torch.from_numpy(np.eye(len(samples.labels), dtype=np.float32)[samples.label[rows]])
+        self._data = LocalRows(samples, rows, targets)
+        self._entropy = SeededEntropy(plan.seed, name)
+        self._steps = max(1, round(work.epochs * len(rows) / self._local.batch))
+        self._average = self._bench.flat.full_vector.clone()
+        self._optimizer = torch.optim.AdamW(
+            [self._bench.flat.vector], work.learning_rate / 25, weight_decay=work.weight_decay
+        )
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer, work.learning_rate, total_steps=self._steps + 1, pct_start=0.2
+        )
+        self._done, self._cpu, self._loss = 0, 0.0, 0.0
+        facts = json.dumps([asdict(work), plan.text, rows.tolist(), name])
+        self._digest = hashlib.sha256(facts.encode()).hexdigest()
+
+    def run(self, progress: Progress) -> CentralResult:
+        """Train to the end and return the result; ``progress`` is told of every evaluation."""
+        self._resume()
+        began, saved, start = time.process_time(), time.monotonic(), time.monotonic()
+        size, count = self._local.batch, len(self._data.rows)
+        stops = {math.ceil(self._steps * (i + 1) / self.work.evaluations) for i in range(self.work.evaluations)}
+        order, epoch = np.zeros(0, np.int64), -1
+        while self._done < self._steps:
+            position = self._done * size
+            if position // count != epoch:
+                epoch = position // count
+                order = np.concatenate([self._order(epoch), self._order(epoch + 1)])
+            offset = position - epoch * count
+            self._step(order[offset : offset + size])
+            if self._done in stops and self._done < self._steps:
+                progress(self._record(self._count("all"), time.monotonic() - start))
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self._cpu, began, saved = self._cpu + time.process_time() - began, time.process_time(), time.monotonic()
+                self._checkpoint()
+        counts = {name: self._count(name, prove=name == "all") for name in self.tests}
+        self._cpu += time.process_time() - began
+        progress(self._record(counts["all"], time.monotonic() - start))
+        return CentralResult(self._average.cpu(), self._done * size, self._cpu, counts)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        generator = torch_generator(self._entropy.key(epoch, "order"))
+        return torch.randperm(len(self._data.rows), generator=generator).numpy()
+
+    def _step(self, positions: NDArray[np.int64]) -> None:
+        flat = self._bench.flat
+        key = self._entropy.key(self._done, "augment")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(torch_generator(self._entropy.key(self._done, "dropout")).initial_seed())
+            flat.zero_grad()
+            loss = losses_of(self._bench, self._data, positions, self._local, torch_generator(key)).mean()
+            loss.backward()
+        with torch.no_grad():
+            shape_gradient(flat, self._local, None)
+            self._optimizer.step()
+            self._schedule.step()
+            self._done += 1
+            decay = min(self.work.ema, (1 + self._done) / (10 + self._done))
+            self._average.lerp_(flat.full_vector, 1 - decay)
+        self._loss = float(loss.detach())
+
+    def _count(self, name: str, *, prove: bool = False) -> Counts:
+        flat = self._bench.flat
+        kept = flat.full_vector.clone()
+        flat.load_(self._average)
+        counts = evaluate(
+            flat.module,
+            self.samples,
+            self.tests[name],
+            self.plan.attributes,
+            device=self._bench.device,
+            prove=prove,
+        )
+        flat.load_(kept)
+        return counts
+
+    def _record(self, counts: Counts, seconds: float) -> dict[str, Any]:
+        visits = self._done * self._local.batch
+        return {
+            "system": self.name,
+            "round": round(visits / len(self._data.rows), 2),
+            "rounds": self.work.epochs,
+            "loss": self._loss,
+            "epsilon": None,
+            "visits": visits,
+            "bytes_up": 0,
+            "seconds": round(seconds, 3),
+            **headline(counts),
+        }
+
+    def _checkpoint(self) -> None:
+        where = f"{self.name}, step {self._done}"
+        finite(LocalResult(0, self._done, self._loss), self._bench.flat, where)
+        held = self._optimizer.state[self._bench.flat.vector]
+        tensors = {"vector": self._bench.flat.full_vector, "average": self._average}
+        tensors |= {f"optimizer.{key}": torch.as_tensor(value) for key, value in held.items()}
+        facts = {"digest": self._digest, "step": self._done, "cpu_seconds": self._cpu}
+        self.folder.save_checkpoint(f"checkpoint-{self.name}", tensors, facts)
+
+    def _resume(self) -> None:
+        found = self.folder.load_checkpoint(f"checkpoint-{self.name}")
+        if found is None or found[1]["digest"] != self._digest:
+            return
+        tensors, facts = found
+        self._bench.flat.load_(tensors["vector"])
+        self._average.copy_(tensors["average"])
+        moments = {k.removeprefix("optimizer."): v for k, v in tensors.items() if k.startswith("optimizer.")}
+        for _ in range(facts["step"]):
+            self._optimizer._opt_called = True  # type: ignore[attr-defined]  # the steps were taken before the kill
+            self._schedule.step()
+        self._optimizer.state[self._bench.flat.vector] = moments
+        self._done, self._cpu = facts["step"], facts["cpu_seconds"]

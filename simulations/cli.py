@@ -1,0 +1,103 @@
+"""The command ``fedfer``."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fer_models.errors import ConfigError, FedferError, RunFolderError
+
+HELP = """\
+fedfer: federated, private, fair training of facial expression recognition
+
+usage: fedfer COMMAND [KEY=VALUE ...] [--run-dir DIR]
+
+commands
+  compare        pooled, local-only and federated models on one split, and a report
+  simulate       the federated run alone
+  baseline       the pooled and the local-only models alone
+  data check     what a data set holds: counts, copies, people, parity of the labels
+  audit          judge a saved model: audit model=RUN data=NAME data.root=DIR
+  faces          a contact sheet of drawn faces: faces sheet=FILE.png
+  models         the nets that can be trained
+  bench NAME     benchmarks: rounds, faces, fer2013
+
+examples
+  fedfer compare experiment=quickstart
+  fedfer compare experiment=fer2013 data.root=DIR
+  fedfer simulate data=imagefolder data.root=DIR partition=iid partition.sites=4 privacy=dp
+  fedfer simulate experiment=quickstart privacy.target_epsilon=1,3,8 --multirun
+
+options
+  --run-dir DIR  where the run goes; the same command on the same folder resumes a run that was killed
+  --cfg job      print the composed configuration and stop
+  --multirun     run every combination of values given with commas
+  --help         this text
+
+Settings are explained in docs/reference.md; exit codes in docs/exit-codes.md.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and end the process with its exit code; a user's mistake is one line on standard error."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        sys.exit(_command(words))
+    except FedferError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the command line's own output
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; the same command with --run-dir goes on from the last checkpoint", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        full = RunFolderError("the disk is full", where=error.filename or "", cure="Free disk space and run again.")
+        print(f"error: {full}", file=sys.stderr)  # noqa: T201
+        sys.exit(full.exit_code)
+
+
+def _command(words: list[str]) -> int:
+    if not words or words[0] in ("--help", "-h", "help"):
+        print(HELP, end="")  # noqa: T201
+        return 0
+    from simulations import commands
+
+    table: dict[str, Callable[[list[str]], int]] = {
+        "compare": commands.compare,
+        "simulate": commands.simulate,
+        "baseline": commands.baseline,
+        "data": commands.data,
+        "audit": commands.audit,
+        "faces": commands.faces,
+        "models": commands.models,
+        "bench": commands.bench,
+    }
+    if words[0] not in table:
+        from client.strict import nearest
+
+        raise ConfigError(f"unknown command {words[0]!r}", where="command line", cure=nearest(words[0], table))
+    return table[words[0]](with_run_dir(words[1:]))
+
+
+def with_run_dir(words: list[str]) -> list[str]:
+    """Turn ``--run-dir DIR`` into Hydra's ``hydra.run.dir=DIR``."""
+    found: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name != "--run-dir":
+            found.append(word)
+            continue
+        value = value if equals else next(rest, "")
+        if not value:
+            raise ConfigError("--run-dir without a folder", where="command line", cure="Write --run-dir DIR.")
+        quoted = str(Path(value)).replace("\\", "\\\\").replace("'", "\\'")
+        found.append(f"hydra.run.dir='{quoted}'")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""What each command of ``fedfer`` does; each takes the words after its name and returns an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from fer_models.errors import ConfigError
+from simulations.compose import CONF, composed, settings_of
+from simulations.settings import Settings, register
+
+HYDRA_FLAGS = ("--multirun", "-m", "--cfg", "-c", "--info", "--package", "-p", "--resolve", "--hydra-help")
+
+
+def compare(words: list[str]) -> int:
+    """Run pooled, local-only and federated systems, and report."""
+
+    def systems(settings: Settings) -> list[str]:
+        without = settings.privacy.enabled and settings.compare.without_privacy
+        return [*settings.baseline.systems, *(["federated_without_privacy"] if without else []), "federated"]
+
+    return _run(words, systems)
+
+
+def simulate(words: list[str]) -> int:
+    """Run the federated system alone."""
+    return _run(words, lambda _: ["federated"])
+
+
+def baseline(words: list[str]) -> int:
+    """Run the baselines alone."""
+    return _run(words, lambda settings: list(settings.baseline.systems))
+
+
+def _run(words: list[str], systems: Callable[[Settings], list[str]]) -> int:
+    if any(word.split("=")[0] in HYDRA_FLAGS for word in words):
+        return _hydra(words, systems)
+    settings, folder = composed(words)
+    _job(settings, folder, systems(settings))
+    return 0
+
+
+def _job(settings: Settings, folder: Path, systems: list[str]) -> None:
+    from simulations.comparison import Comparison
+    from simulations.display import Display
+
+    console = Console()
+    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
+    known = ("pooled", "local_only", "federated", "federated_without_privacy")
+    for system in systems:
+        if system not in known:
+            raise ConfigError(
+                f"unknown system {system!r}", where="baseline.systems", cure=f"Use {' and '.join(known[:2])}."
+            )
+    with Display(console) as display:
+        Comparison(settings, folder, systems, display).run()
+    console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _hydra(words: list[str], systems: Callable[[Settings], list[str]]) -> int:
+    """Let Hydra itself handle the flags that are its own."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig
+
+    register()
+
+    @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
+    def job(config: DictConfig) -> None:
+        settings = settings_of(config)
+        _job(settings, Path(HydraConfig.get().runtime.output_dir), systems(settings))
+
+    before = sys.argv
+    sys.argv = ["fedfer", *words]
+    try:
+        job()
+    finally:
+        sys.argv = before
+    return 0
+
+
+def data(words: list[str]) -> int:
+    """``data check``: print what a data set holds; exit code 3 when it has an error."""
+    from fer_models.checks import check
+    from simulations.data_check import show
+    from simulations.prepare import load, split
+
+    if not words or words[0] != "check":
+        raise ConfigError("data needs a verb", where="command line", cure="Write: fedfer data check data=NAME ...")
+    settings, _ = composed(words[1:])
+    samples = load(settings.data, settings.seed)
+    found = check(samples)
+    show(found, Console())
+    if settings.data.split == "holdout":
+        show(check(split(samples, settings.data, settings.seed)), Console())
+    return 3 if any(finding.severity == "error" for finding in found.findings) else 0
+
+
+def audit(words: list[str]) -> int:
+    """Judge a saved model on the test part of a data set."""
+    from simulations.audit import audit_model, show
+
+    models = [word.partition("=")[2] for word in words if word.startswith("model=")]
+    if len(models) != 1:
+        raise ConfigError("audit needs one model", where="command line", cure="Write: fedfer audit model=RUN ...")
+    settings, _ = composed([word for word in words if not word.startswith("model=")])
+    show(audit_model(Path(models[0]), settings), Console())
+    return 0
+
+
+def faces(words: list[str]) -> int:
+    """Write a contact sheet of drawn faces."""
+    from simulations.contact_sheet import contact_sheet
+    from simulations.prepare import load
+
+    options = dict(word.split("=", 1) for word in words if word.split("=")[0] in ("sheet", "rows_by", "columns"))
+    rest = [word for word in words if word.split("=")[0] not in ("sheet", "rows_by", "columns")]
+    settings, _ = composed(["data=faces", *rest])
+    try:
+        columns = int(options.get("columns", "10"))
+    except ValueError as error:
+        raise ConfigError("columns is no number", where="columns", cure="Write columns=10.") from error
+    samples = load(settings.data, settings.seed)
+    path = contact_sheet(samples, Path(options.get("sheet", "faces.png")), options.get("rows_by", "label"), columns)
+    Console().print(f"{path}", highlight=False)
+    return 0
+
+
+def models(words: list[str]) -> int:
+    """List the nets."""
+    from rich.table import Table
+
+    from fer_models.zoo import listing
+
+    if words:
+        raise ConfigError(f"models takes no {words[0]!r}", where="command line", cure="Write: fedfer models.")
+    table = Table("name", "parameters", "what")
+    for name, parameters, what in listing():
+        table.add_row(name, f"{parameters:,}", what)
+    Console().print(table)
+    return 0
+
+
+def bench(words: list[str]) -> int:
+    """Run a benchmark."""
+    from simulations.bench.run import run
+
+    return run(words)

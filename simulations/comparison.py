@@ -1,0 +1,270 @@
+"""The main job: run the systems that were asked for on one split, and leave a run folder with figures and a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from client.plan import Plan
+from fer_models.checkpoints import save_model
+from fer_models.counts import Counts
+from fer_models.errors import ConfigError
+from fer_models.flat import FlatModel
+from fer_models.metrics import across_sites, headline, summarise
+from fer_models.zoo import build
+from server.events import Events
+from server.report import write_report
+from server.rounds import Result, sum_counts
+from server.run_folder import RunFolder
+from simulations.baselines import CentralTrainer
+from simulations.federated import Sites, choose_device, run_local, run_ray
+from simulations.jobs import Progress, run_jobs
+from simulations.prepare import Prepared, prepare
+from simulations.settings import Settings
+
+Summary = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One baseline model to train; picklable, so that any process can take it."""
+
+    prepared: Prepared
+    folder: Path
+    name: str
+    site: int | None
+    device: str
+
+    def __call__(self, progress: Progress) -> None:
+        """Train it, unless its result lies in the folder already."""
+        folder = RunFolder(self.folder)
+        if folder.read_json(f"baselines/{self.name}.json") is not None:
+            return
+        samples, division = self.prepared.samples, self.prepared.partition
+        tests = {"all": samples.rows("test")}
+        rows = samples.rows("train")
+        if self.site is not None:
+            tests["own"] = division.rows(self.site, samples, "test")
+            rows = division.rows(self.site, samples, "train")
+        trainer = CentralTrainer(
+            self.prepared.plan,
+            self.prepared.central,
+            samples,
+            rows,
+            tests,
+            name=self.name,
+            folder=folder,
+            device=self.device,
+        )
+        done = trainer.run(progress)
+        folder.drop_checkpoint(f"checkpoint-{self.name}")
+        if self.site is None:
+            folder.save_checkpoint(f"baselines/{self.name}", {"vector": done.vector}, {})
+        facts = {"visits": done.visits, "cpu_seconds": done.cpu_seconds, "train": len(rows)}
+        counts = {name: counts.to_json() for name, counts in done.counts.items()}
+        folder.write_json(f"baselines/{self.name}.json", {**facts, "counts": counts})
+
+
+class Comparison:
+    """Runs systems and writes what they found.
+
+    Parameters
+    ----------
+    settings : the whole configuration.
+    path : the run folder.
+    systems : of "pooled", "local_only", "federated", "federated_without_privacy", in the order of the page.
+    observer : told of every record; for the live table.
+    """
+
+    def __init__(self, settings: Settings, path: Path, systems: list[str], observer: Callable[..., None]) -> None:
+        self.settings, self.systems = settings, systems
+        self.folder = RunFolder(path)
+        self.device = choose_device(settings.engine.device)
+        self.workers = settings.engine.workers or os.cpu_count() or 1
+        self._observer = observer
+        self._summary: dict[str, Summary] = {}
+
+    def run(self) -> Path:
+        """Run everything that is missing and return the run folder."""
+        self.prepared = prepare(self.settings)
+        config = OmegaConf.to_yaml(OmegaConf.structured(self.settings))
+        self.folder.open(self._identity(), config)
+        if self.folder.complete:
+            return self.folder.path
+        self._write_partition()
+        self._events = Events(self.folder.path / "events", self.folder.metrics())
+        try:
+            self._run_baselines()
+            self._run_federations()
+        finally:
+            self._events.close()
+        self._finish()
+        return self.folder.path
+
+    def _identity(self) -> dict[str, Any]:
+        facts = {"systems": self.systems, "plan": dataclasses.asdict(self.prepared.plan), "seed": self.settings.seed}
+        facts |= {"data": dataclasses.asdict(self.settings.data), "hash": self.prepared.plan.digest}
+        facts["partition"] = dataclasses.asdict(self.settings.partition)
+        return facts | {"central": dataclasses.asdict(self.prepared.central)}
+
+    def _write_partition(self) -> None:
+        samples, division = self.prepared.samples, self.prepared.partition
+        values = {"label": samples.labels, **self.prepared.plan.attributes}
+        by = {n: {"values": list(v), "table": division.table(samples, by=n).tolist()} for n, v in values.items()}
+        self.folder.write_json("partition.json", {"sites": self._sites(None).names, "by": by})
+
+    def _observe(self, record: dict[str, Any]) -> None:
+        if "accuracy" in record:
+            self._events.write(record)
+        self._observer(record)
+
+    def _sites(self, ledgers: Path | None) -> Sites:
+        prepared = self.prepared
+        return Sites(prepared.samples, prepared.partition, self.settings.seed, ledgers, self.device)
+
+    # Baselines
+
+    def _run_baselines(self) -> None:
+        names: list[tuple[str, int | None]] = [("pooled", None)] if "pooled" in self.systems else []
+        if "local_only" in self.systems:
+            names += [(f"local_only-{name}", site) for site, name in enumerate(self._sites(None).names)]
+        jobs = [Job(self.prepared, self.folder.path, name, site, self.device) for name, site in names]
+        run_jobs(jobs, 1 if self.device == "cuda" else self.workers, self._baseline_progress)
+        if "pooled" in self.systems:
+            facts = self.folder.read_json("baselines/pooled.json")
+            counts = Counts.from_json(facts["counts"]["all"])
+            self._summary["pooled"] = {
+                **summarise(counts),
+                **_cost(facts["cpu_seconds"], facts["visits"]),
+                "note": "one model on everybody's training pictures, without privacy",
+            }
+        if "local_only" in self.systems:
+            self._summary["local_only"] = self._local_only()
+
+    def _baseline_progress(self, record: dict[str, Any]) -> None:
+        if not record["system"].startswith("local_only-"):
+            self.folder.append(record)
+        self._observe(record)
+
+    def _local_only(self) -> Summary:
+        names = self._sites(None).names
+        facts = [self.folder.read_json(f"baselines/local_only-{name}.json") for name in names]
+        everybody = [Counts.from_json(each["counts"]["all"]) for each in facts]
+        own = [Counts.from_json(each["counts"]["own"]) for each in facts]
+        best = max(everybody, key=lambda counts: float(np.trace(counts.overall)))
+        own_total = summarise(sum_counts(own))
+        accuracy = np.trace(best.overall) / max(1, best.overall.sum())
+        return {
+            **summarise(sum_counts(everybody)),
+            **_cost(sum(each["cpu_seconds"] for each in facts), sum(each["visits"] for each in facts)),
+            "own_accuracy": own_total["accuracy"],
+            "own_accuracy_interval": own_total["accuracy_interval"],
+            "best_accuracy": float(accuracy),
+            "best_site": names[everybody.index(best)],
+            "sites": across_sites(everybody),
+            "per_site": [
+                {"site": name, **_brief(counts), "train": each["train"], "test": int(home.overall.sum()), "epsilon": None}
+                for name, counts, home, each in zip(names, everybody, own, facts, strict=True)
+            ],
+            "note": "each site's own model, judged on everybody's test pictures; the mean over sites",
+        }
+
+    # Federations
+
+    def _run_federations(self) -> None:
+        plan = self.prepared.plan
+        if "federated_without_privacy" in self.systems and plan.privacy is not None:
+            server = replace(plan.server, weighting="size")
+            self._federate("federated_without_privacy", replace(plan, privacy=None, server=server))
+        if "federated" in self.systems:
+            self._federate("federated", plan)
+
+    def _federate(self, system: str, plan: Plan) -> None:
+        sites = self._sites(self.folder.path / "ledger" if plan.privacy else None)
+        engines = {"local": run_local, "ray": run_ray}
+        if self.settings.engine.name not in engines:
+            raise ConfigError(
+                f"unknown engine {self.settings.engine.name!r}", where="engine.name", cure="Use local or ray."
+            )
+        result = engines[self.settings.engine.name](plan, sites, self.folder, system, self.workers, self._observe)
+        self._summary[system] = self._federated_summary(plan, result)
+        if system == "federated":
+            self._save_model(plan, result)
+
+    def _federated_summary(self, plan: Plan, result: Result) -> Summary:
+        samples, division = self.prepared.samples, self.prepared.partition
+        train = np.bincount(division.site[samples.rows("train")], minlength=division.sites)
+        test = np.bincount(division.site[samples.rows("test")], minlength=division.sites)
+        names = sorted(result.counts)
+        totals = result.totals
+        return {
+            **summarise(result.overall),
+            **_cost(totals.cpu_seconds, totals.visits),
+            "epsilon": totals.epsilon,
+            "delta": plan.privacy.delta if plan.privacy else None,
+            "noise_multiplier": plan.privacy.noise_multiplier if plan.privacy else None,
+            "unit": plan.privacy.unit if plan.privacy else None,
+            "bytes_up": totals.bytes_up,
+            "bytes_down": totals.bytes_down,
+            "rounds": plan.server.rounds,
+            "sites": across_sites([result.counts[name] for name in names]),
+            "per_site": [
+                {
+                    "site": name,
+                    **_brief(result.counts[name]),
+                    "train": int(train[i]),
+                    "test": int(test[i]),
+                    "epsilon": result.epsilon.get(name),
+                }
+                for i, name in enumerate(names)
+            ],
+            "note": "trained at the sites with differential privacy" if plan.privacy else "trained at the sites",
+        }
+
+    def _save_model(self, plan: Plan, result: Result) -> None:
+        flat = FlatModel(build(plan.model, plan.seed))
+        flat.load_(result.vector)
+        summary = self._summary["federated"]
+        facts = {
+            "data": self.prepared.samples.name,
+            "figures": {key: summary[key] for key in ("accuracy", "balanced_accuracy", "worst_recall")},
+            "privacy": f"epsilon {summary['epsilon']:.2f}, delta {summary['delta']:g}, for one picture"
+            if plan.privacy
+            else "none",
+        }
+        save_model(self.folder.path / "model", flat.module, plan.model, labels=plan.labels, facts=facts)
+
+    # The end
+
+    def _finish(self) -> None:
+        samples, plan = self.prepared.samples, self.prepared.plan
+        data = {
+            "name": samples.name,
+            "train": len(samples.rows("train")),
+            "test": len(samples.rows("test")),
+            "classes": len(samples.labels),
+            "sites": self.prepared.partition.sites,
+            "subjects": None if samples.subject is None else len(np.unique(samples.subject)),
+        }
+        order = [name for name in self.systems if name in self._summary]
+        summary = {"name": self.settings.name, "data": data, "plan_hash": plan.digest, "order": order}
+        self.folder.write_json("summary.json", {**summary, "systems": self._summary})
+        write_report(self.folder.path)
+        self.folder.finish()
+
+
+def _cost(cpu_seconds: float, visits: int) -> Summary:
+    nothing = {"epsilon": None, "delta": None, "bytes_up": 0, "bytes_down": 0, "rounds": None}
+    return {**nothing, "cpu_seconds": round(cpu_seconds, 3), "visits": visits}
+
+
+def _brief(counts: Counts) -> Summary:
+    figures = headline(counts)
+    return {"accuracy": figures["accuracy"], "balanced_accuracy": figures["balanced_accuracy"]}

@@ -1,0 +1,171 @@
+"""Runs a plan over simulated sites, on an engine: in this machine's processes, or on Flower's own."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from flwr.app import Context
+from flwr.serverapp import Grid
+
+from client.agent import Agent, Benches
+from client.app import make_app
+from client.ledger import Ledger
+from client.plan import Plan
+from client.randomness import SeededEntropy
+from fer_models.errors import EngineError
+from fer_models.samples import Samples
+from server.app import make_app as make_server_app
+from server.rounds import Coordinator, Observer, Result
+from server.run_folder import RunFolder
+from simulations.grid import LocalGrid
+from simulations.partition import Partition
+
+
+@dataclass(frozen=True)
+class Sites:
+    """All sites of a simulation; picklable, so that it can move to another process.
+
+    Attributes
+    ----------
+    samples, partition : everybody's pictures, and who holds which.
+    seed : of all the sites' randomness.
+    ledgers : folder of the privacy ledgers, None keeps them in memory.
+    device : "cpu" or "cuda".
+    """
+
+    samples: Samples
+    partition: Partition
+    seed: int
+    ledgers: Path | None
+    device: str = "cpu"
+
+    @property
+    def names(self) -> list[str]:
+        """Site names, padded so that their order is the order of their numbers."""
+        width = len(str(self.partition.sites - 1))
+        return [f"site-{i:0{width}d}" for i in range(self.partition.sites)]
+
+    @functools.cached_property
+    def _benches(self) -> Benches:
+        return Benches(torch.device(self.device))
+
+    @functools.cached_property
+    def _agents(self) -> dict[int, Agent]:
+        return {}
+
+    def agent(self, site: int) -> Agent:
+        """Return a site's agent; one a process."""
+        if site not in self._agents:
+            name = self.names[site]
+            self._agents[site] = Agent(
+                name,
+                self.samples,
+                self.partition.rows(site, self.samples, "train"),
+                self.partition.rows(site, self.samples, "test"),
+                entropy=SeededEntropy(self.seed, name),
+                ledger=Ledger(self.ledgers / f"{name}.jsonl" if self.ledgers else None),
+                benches=self._benches,
+            )
+        return self._agents[site]
+
+    def __call__(self, context: Context) -> Agent:
+        """Return the agent that answers for a node."""
+        return self.agent(int(context.node_config["partition-id"]))
+
+
+def choose_device(wanted: str) -> str:
+    """Return "cpu" or "cuda"; "auto" takes CUDA where there is one."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise EngineError("no CUDA device is available", where="engine.device", cure="Use engine.device=cpu.")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+
+@contextlib.contextmanager
+def local_grid(sites: Sites, workers: int) -> Iterator[Grid]:
+    """Open a grid over this machine's processes; CUDA is served by one."""
+    configs = {i + 1: {"partition-id": i, "num-partitions": sites.partition.sites} for i in range(sites.partition.sites)}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # one thread everywhere, so that sums are added up in one order
+    grid = LocalGrid(make_app(sites), configs, 1 if sites.device == "cuda" else workers)
+    try:
+        yield grid
+    finally:
+        grid.close()
+        torch.set_num_threads(threads)
+
+
+def run_local(
+    plan: Plan, sites: Sites, folder: RunFolder, system: str, workers: int, observer: Observer | None = None
+) -> Result:
+    """Run a plan with ``engine=local``."""
+    with local_grid(sites, workers) as grid:
+        return Coordinator(plan, folder, system, observer).run(grid)
+
+
+@dataclass(frozen=True)
+class SavedSites:
+    """Sites whose pictures lie in a folder, for workers that cannot share memory."""
+
+    folder: Path
+    seed: int
+    ledgers: Path | None
+    device: str
+
+    def __call__(self, context: Context) -> Agent:
+        """Return the agent that answers for a node, made once a process."""
+        return _opened(self)(context)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(saved: SavedSites) -> Sites:
+    torch.set_num_threads(1)
+    samples = Samples.load(saved.folder / "samples")
+    partition = Partition.load(saved.folder / "partition")
+    return Sites(samples, partition, saved.seed, saved.ledgers, saved.device)
+
+
+def run_ray(
+    plan: Plan, sites: Sites, folder: RunFolder, system: str, workers: int, observer: Observer | None = None
+) -> Result:
+    """Run a plan with ``engine=ray``, Flower's own simulation.
+
+    Raises
+    ------
+    EngineError : the extra is not installed.
+    """
+    try:
+        import ray  # noqa: F401
+        from flwr.simulation import run_simulation
+    except ImportError as error:
+        raise EngineError(
+            "engine=ray needs Ray", where="engine", cure="Install it with: pip install 'fedfer[ray]'."
+        ) from error
+    box: list[Result | BaseException] = []
+    coordinator = Coordinator(plan, folder, system, observer)
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="fedfer-") as temporary:
+        sites.samples.save(Path(temporary) / "samples")
+        sites.partition.save(Path(temporary) / "partition")
+        saved = SavedSites(Path(temporary), sites.seed, sites.ledgers, sites.device)
+        resources = {"num_cpus": 1, "num_gpus": 1.0 if sites.device == "cuda" else 0.0}
+        run_simulation(
+            make_server_app(coordinator, box.append),
+            make_app(saved),
+            sites.partition.sites,
+            backend_config={
+                "client_resources": resources,
+                "init_args": {"num_cpus": workers, "logging_level": logging.ERROR, "log_to_driver": False},
+            },
+        )
+    if box and isinstance(box[0], Result):
+        return box[0]
+    if box and isinstance(box[0], BaseException):
+        raise box[0]
+    raise EngineError("the simulation ended without a result", where="engine=ray", cure="Use engine=local.")

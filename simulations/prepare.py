@@ -1,0 +1,203 @@
+"""From settings to the three things a run needs: samples with a split, a partition into sites, and a plan."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from client.ledger import noise_for
+from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
+from client.strict import parse
+from client.training import batch_size
+from fer_models.errors import ConfigError, DataError, PrivacyError
+from fer_models.readers import READERS, options_of, read
+from fer_models.samples import Samples
+from fer_models.splits import copies, hold_out, units
+from fer_models.zoo import ModelSpec
+from server.rounds import cohort
+from simulations.baselines import CentralWork
+from simulations.faces import FacesConfig, draw
+from simulations.partition import Partition, PartitionSpec, partition
+from simulations.settings import DataSettings, PrivacySettings, Settings
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run, ready to start.
+
+    Attributes
+    ----------
+    samples : every row has a split.
+    partition : every row has a site.
+    plan : what the sites are asked for.
+    central : how the baselines train.
+    """
+
+    samples: Samples
+    partition: Partition
+    plan: Plan
+    central: CentralWork
+
+
+def load(data: DataSettings, seed: int) -> Samples:
+    """Read or draw the samples as they are, without a split of our own.
+
+    Raises
+    ------
+    ConfigError, DataError : with the key or the file.
+    """
+    if data.reader == "faces":
+        facts = {"size": data.size, "channels": data.channels, **data.options}
+        return draw(parse(FacesConfig, facts, "data.options"), seed)
+    if data.reader not in READERS:
+        known = ", ".join(["faces", *READERS])
+        raise ConfigError(f"unknown reader {data.reader!r}", where="data.reader", cure=f"Use one of {known}.")
+    if not data.root:
+        raise ConfigError("the folder of the pictures is missing", where="data.root", cure="Give data.root=FOLDER.")
+    sizes = {"size": data.size, "channels": data.channels}
+    sizes = {key: value for key, value in sizes.items() if key in options_of(data.reader)}
+    return read(data.reader, Path(data.root).expanduser(), **(sizes | data.options))
+
+
+def split(samples: Samples, data: DataSettings, seed: int) -> Samples:
+    """Give every row its split, without a person or a copy on both sides.
+
+    The official test part stays as it is; training rows that are copies of a test picture are left out.
+    """
+    official = data.split == "official" or (data.split == "auto" and len(samples.rows("test")) > 0)
+    if data.split not in ("auto", "official", "holdout"):
+        raise ConfigError(
+            f"unknown split {data.split!r}", where="data.split", cure="Use auto, official or holdout."
+        )
+    if not official:
+        return hold_out(samples, data.test, seed=seed)
+    if not len(samples.rows("test")):
+        raise DataError("the data set ships no test part", where=samples.name, cure="Use data.split=holdout.")
+    same = copies(samples)
+    leaked = np.isin(same, same[samples.rows("test")]) & (samples.split != "test")
+    if not leaked.any():
+        return samples
+    reason = "copy of a test picture"
+    skipped = {**samples.skipped, reason: samples.skipped.get(reason, 0) + int(leaked.sum())}
+    return replace(samples.take(np.flatnonzero(~leaked)), skipped=skipped)
+
+
+def audited(samples: Samples, wanted: list[str]) -> tuple[Attribute, ...]:
+    """Return the attributes to audit, with the values that occur.
+
+    Raises
+    ------
+    ConfigError : an attribute that the samples do not have.
+    """
+    for name in wanted:
+        if name not in samples.groups:
+            known = ", ".join(samples.groups) or "none; this data set has no groups"
+            raise ConfigError(f"unknown attribute {name!r}", where="data.groups", cure=f"Known: {known}.")
+    names = wanted or list(samples.groups)
+    return tuple(Attribute(name, tuple(np.unique(samples.groups[name]).tolist())) for name in names)
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Read, split, divide into sites, and compile the plan."""
+    samples = split(load(settings.data, settings.seed), settings.data, settings.seed)
+    _require_classes(samples)
+    spec = parse(PartitionSpec, dataclasses.asdict(settings.partition), "partition")
+    division = partition(samples, spec, seed=settings.seed, units=units(samples))
+    plan = compile_plan(settings, samples, division)
+    return Prepared(samples, division, plan, central_work(settings, samples, division, plan))
+
+
+def _require_classes(samples: Samples) -> None:
+    present = np.bincount(samples.label[samples.rows("train")], minlength=len(samples.labels))
+    missing = [name for name, count in zip(samples.labels, present, strict=True) if not count]
+    if missing:
+        raise DataError(
+            f"no training picture shows {', '.join(missing)}",
+            where=samples.name,
+            cure="Give pictures of every class, or leave the class out of the labels.",
+        )
+
+
+def compile_plan(settings: Settings, samples: Samples, division: Partition) -> Plan:
+    """Compile settings to a plan; ``auto`` and targets become numbers."""
+    local = parse(LocalWork, dataclasses.asdict(settings.local), "local")
+    server_facts = dataclasses.asdict(settings.server)
+    if server_facts["weighting"] == "auto":
+        server_facts["weighting"] = "uniform" if settings.privacy.enabled else "size"
+    server = parse(ServerWork, server_facts, "server")
+    privacy = _privacy(settings.privacy, local, server, samples, division, settings.seed)
+    model = {
+        **dataclasses.asdict(settings.model),
+        "classes": len(samples.labels),
+        "channels": samples.channels,
+        "size": samples.size,
+    }
+    return Plan(
+        labels=samples.labels,
+        model=parse(ModelSpec, model, "model"),
+        local=local,
+        server=server,
+        privacy=privacy,
+        groups=audited(samples, list(settings.data.groups)),
+        seed=settings.seed,
+    )
+
+
+def most_rounds(server: ServerWork, sites: int, seed: int) -> int:
+    """Return in how many rounds the busiest site takes part; the sampler is seeded, so this is exact."""
+    if server.participation >= 1:
+        return server.rounds
+    drawn = [cohort(seed, r, range(sites), server.participation) for r in range(1, server.rounds + 1)]
+    return int(np.bincount(np.concatenate(drawn), minlength=sites).max())
+
+
+def _privacy(
+    wanted: PrivacySettings, local: LocalWork, server: ServerWork, samples: Samples, division: Partition, seed: int
+) -> Privacy | None:
+    if not wanted.enabled:
+        return None
+    nominal = wanted.nominal_rows or round(len(samples.rows("train")) / division.sites)
+    delta = wanted.delta or min(1e-5, 0.1 / nominal)
+    if (wanted.target_epsilon is None) == (wanted.noise_multiplier is None):
+        raise ConfigError(
+            "give either a target epsilon or a noise multiplier",
+            where="privacy",
+            cure="Set one of privacy.target_epsilon and privacy.noise_multiplier to null.",
+        )
+    if local.rate <= 0:
+        raise PrivacyError(
+            "a fixed batch size is no Poisson sampling",
+            where="local.rate",
+            cure="Give a public sampling rate such as local.rate=0.05.",
+        )
+    sigma = wanted.noise_multiplier
+    if sigma is None:
+        assert wanted.target_epsilon is not None
+        steps = local.amount * most_rounds(server, division.sites, seed)
+        sigma = noise_for(wanted.target_epsilon, delta, local.rate, steps)
+    return Privacy(sigma, wanted.clip, delta, nominal, target_epsilon=wanted.target_epsilon)
+
+
+def expected_epochs(plan: Plan, samples: Samples, division: Partition) -> float:
+    """Return how often a federated run sees each training row, on average."""
+    work, server = plan.local, plan.server
+    share = server.participation * server.rounds * work.amount
+    if work.unit == "epochs":
+        return share
+    train = samples.split == "train"
+    sizes = np.bincount(division.site[train], minlength=division.sites)
+    return share * sum(batch_size(work, int(n)) for n in sizes if n) / int(train.sum())
+
+
+def central_work(settings: Settings, samples: Samples, division: Partition, plan: Plan) -> CentralWork:
+    """Return how baselines train: with the federated run's visits where no number of epochs is given."""
+    facts: Mapping[str, Any] = dataclasses.asdict(settings.baseline)
+    kept = {key: value for key, value in facts.items() if key not in ("systems", "epochs")}
+    epochs = settings.baseline.epochs or expected_epochs(plan, samples, division)
+    shared = {"augment": plan.local.augment, "targets": plan.local.targets, "smoothing": plan.local.smoothing}
+    return parse(CentralWork, {**kept, **shared, "epochs": epochs}, "baseline")

@@ -1,0 +1,169 @@
+"""What a user can set: the structured configuration that Hydra composes, and its way to a plan.
+
+Each group (``data``, ``partition``, ``model``, ``local``, ``server``, ``privacy``, ``engine``, ``baseline``) is a
+dataclass here and a choice of YAML files in ``conf/``. Hydra refuses unknown keys and wrong types; what is left is
+checked where it is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class DataSettings:
+    """Which pictures.
+
+    ``reader`` is faces, fer2013, imagefolder or classfolders; ``root`` the folder the pictures lie in; ``split`` is
+    "official" (the data set's own test part), "holdout" (a share ``test`` of the training rows, whole people, no
+    copies across) or "auto" (official where it exists). ``options`` go to the reader, see docs/data.md and
+    docs/faces.md. ``groups`` names the audited attributes, all when empty.
+    """
+
+    reader: str = MISSING
+    root: str = ""
+    size: int = 48
+    channels: int = 1
+    split: str = "auto"
+    test: float = 0.2
+    groups: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class PartitionSettings:
+    """Who holds what; see :class:`simulations.partition.PartitionSpec`."""
+
+    kind: str = "label"
+    sites: int = 10
+    alpha: float = 0.5
+    attribute: str = ""
+    purity: float = 1.0
+    minimum: int = 10
+
+
+@dataclass
+class ModelSettings:
+    """Which net: a name of ``fedfer models`` or ``timm:<name>``; norm is gn, ws, bn or none."""
+
+    name: str = "fer_small"
+    norm: str = "gn"
+    dropout: float = 0.2
+
+
+@dataclass
+class LocalSettings:
+    """What a site does in a round; see :class:`client.plan.LocalWork`."""
+
+    unit: str = "steps"
+    amount: int = 4
+    rate: float = 0.0
+    batch: int = 32
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    gradient_clip: float = 2.0
+    proximal: float = 0.0
+    augment: bool = True
+    targets: str = "votes"
+    smoothing: float = 0.0
+
+
+@dataclass
+class ServerSettings:
+    """What the coordinator does; see :class:`client.plan.ServerWork`. ``weighting`` auto is size without privacy."""
+
+    rounds: int = 50
+    participation: float = 1.0
+    weighting: str = "auto"
+    optimizer: str = "average"
+    learning_rate: float = 1.0
+    momentum: float = 0.0
+    beta2: float = 0.99
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    ema: float = 0.0
+    evaluate_every: int = 1
+
+
+@dataclass
+class PrivacySettings:
+    """Differential privacy at every site: give ``target_epsilon`` or ``noise_multiplier``."""
+
+    enabled: bool = False
+    target_epsilon: float | None = None
+    noise_multiplier: float | None = None
+    delta: float | None = None
+    clip: float = 1.0
+    nominal_rows: int | None = None
+
+
+@dataclass
+class EngineSettings:
+    """Where sites run: ``local`` (this machine's processes; ``workers`` 0 takes all cores) or ``ray``."""
+
+    name: str = "local"
+    workers: int = 0
+    device: str = "auto"
+
+
+@dataclass
+class BaselineSettings:
+    """How pooled and local-only models train; ``epochs`` null gives them as many visits as the federated run."""
+
+    epochs: float | None = None
+    batch: int = 128
+    learning_rate: float = 5e-3
+    weight_decay: float = 0.05
+    gradient_clip: float = 5.0
+    ema: float = 0.998
+    evaluations: int = 5
+    systems: list[str] = field(default_factory=lambda: ["pooled", "local_only"])
+
+
+@dataclass
+class CompareSettings:
+    """``without_privacy`` also runs the same federation without noise, when the run is private."""
+
+    without_privacy: bool = True
+
+
+@dataclass
+class Settings:
+    """A whole run."""
+
+    name: str = "run"
+    seed: int = 0
+    data: DataSettings = field(default_factory=DataSettings)
+    partition: PartitionSettings = field(default_factory=PartitionSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    local: LocalSettings = field(default_factory=LocalSettings)
+    server: ServerSettings = field(default_factory=ServerSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    baseline: BaselineSettings = field(default_factory=BaselineSettings)
+    compare: CompareSettings = field(default_factory=CompareSettings)
+
+
+def register() -> None:
+    """Make the dataclasses known to Hydra as schemas of the YAML files."""
+    store = ConfigStore.instance()
+    store.store(name="settings_schema", node=Settings)
+    groups = {
+        "data": DataSettings,
+        "partition": PartitionSettings,
+        "model": ModelSettings,
+        "local": LocalSettings,
+        "server": ServerSettings,
+        "privacy": PrivacySettings,
+        "engine": EngineSettings,
+        "baseline": BaselineSettings,
+    }
+    for group, schema in groups.items():
+        store.store(group=group, name=f"{group}_schema", node=schema)

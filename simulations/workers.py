@@ -1,0 +1,125 @@
+"""A warm pool of one-thread processes that answer Flower messages."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+from flwr.app import Message
+
+from fer_models.errors import EngineError
+from simulations.wire import Receiver, Sender, reply_of
+
+Answer = Callable[[dict[str, Any]], Message]
+"""Head of a message, with its content -> the reply."""
+
+LARGEST_BATCH = 16
+"""Messages that a worker is given at a time, at most."""
+
+
+def context() -> Any:
+    """Return the way processes start: fork on Linux (shares memory, starts at once), spawn elsewhere."""
+    return multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+
+
+def _serve(connection: Connection, start: Callable[[], Answer]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    torch.set_num_threads(1)
+    answer, receiver, sender = start(), Receiver(connection), Sender(connection)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            for head in receiver.receive():
+                sender.send([answer(head)])
+
+
+class WorkerPool:
+    """Processes that each answer one batch of messages at a time.
+
+    A worker is written to only while it is idle and therefore reading, so the two ends never wait for each other.
+
+    Parameters
+    ----------
+    workers : how many processes.
+    start : called in each process; returns the function that answers a message.
+    """
+
+    def __init__(self, workers: int, start: Callable[[], Answer]) -> None:
+        self._processes: list[BaseProcess] = []
+        self._connections: list[Connection] = []
+        for _ in range(workers):
+            ours, theirs = context().Pipe()
+            process = context().Process(target=_serve, args=(theirs, start), daemon=True)
+            process.start()
+            theirs.close()
+            self._processes.append(process)
+            self._connections.append(ours)
+        self._senders = [Sender(connection) for connection in self._connections]
+        self._receivers = [Receiver(connection) for connection in self._connections]
+        self._busy: dict[int, dict[str, Message]] = {}
+        self._queue: deque[Message] = deque()
+
+    def submit(self, message: Message) -> None:
+        """Queue a message."""
+        self._queue.append(message)
+
+    def collect(self) -> list[Message]:
+        """Hand out queued messages and wait until at least one reply is there; return the replies."""
+        self._dispatch()
+        if not self._busy:
+            return []
+        ready = wait([self._connections[worker] for worker in self._busy])
+        replies: list[Message] = []
+        for worker in [w for w in self._busy if self._connections[w] in ready]:
+            replies += self._read(worker)
+        self._dispatch()
+        return replies
+
+    def _dispatch(self) -> None:
+        for worker, sender in enumerate(self._senders):
+            if worker in self._busy or not self._queue:
+                continue
+            share = len(self._queue) // (4 * len(self._senders))
+            batch = [self._queue.popleft() for _ in range(max(1, min(LARGEST_BATCH, share)))]
+            self._busy[worker] = {message.metadata.message_id: message for message in batch}
+            try:
+                sender.send(batch)
+            except (BrokenPipeError, ConnectionResetError) as error:
+                raise self._died(worker) from error
+
+    def _read(self, worker: int) -> list[Message]:
+        try:
+            heads = self._receivers[worker].receive()
+        except (EOFError, ConnectionResetError) as error:
+            raise self._died(worker) from error
+        asked = self._busy[worker]
+        replies = [reply_of(head, asked.pop(head["answers"])) for head in heads]
+        if not asked:
+            del self._busy[worker]
+        return replies
+
+    def _died(self, worker: int) -> EngineError:
+        process = self._processes[worker]
+        process.join(timeout=5)
+        return EngineError(
+            f"a worker died with exit code {process.exitcode}",
+            where=f"worker {worker}",
+            cure="It may have run out of memory: use fewer with engine.workers=1, and run again to resume.",
+        )
+
+    def close(self) -> None:
+        """End the processes."""
+        for connection in self._connections:
+            connection.close()
+        for process in self._processes:
+            process.join(timeout=2)
+            if process.is_alive():
+                process.kill()
+                process.join()
