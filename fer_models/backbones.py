@@ -17,7 +17,7 @@ NORMS = ("gn", "bn", "ws", "none")
 SILU_GAIN = 1.7881
 """1 / standard deviation of SiLU(z) for z ~ N(0, 1): ``gamma`` of Brock et al. 2021, section 4.1."""
 
-SILU_SCALE = 1.6765
+SILU_SCALE = 1.676
 """1 / root mean square of SiLU(z) for z ~ N(0, 1)."""
 
 

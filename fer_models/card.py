@@ -10,7 +10,8 @@ from fer_models.zoo import ModelSpec
 
 INTENDED_USE = (
     "Research on facial expression recognition and on federated, private and fair training. The model sorts "
-    "a picture of one detected, roughly aligned face into expression categories as annotators would name them."
+    "a picture of one detected, roughly aligned face into expression categories as annotators would name "
+    "them."
 )
 
 LIMITS = (

@@ -93,6 +93,6 @@ def _log_prior(name: str, prior: Sequence[float] | Mapping[str, float] | None) -
         raise ConfigError(
             f"{name} needs a positive public share of every class",
             where="loss.prior",
-            cure="Give one share a class in the labels' order, public or released under differential privacy.",
+            cure="Give one share a class in the labels' order, public or differentially private.",
         )
     return (shares / shares.sum()).log().float()

@@ -84,13 +84,18 @@ def _affine(count: int, generator: torch.Generator, spec: Augmentation) -> Tenso
     return torch.stack([flip * cos, -flip * sin, shift[:, 0], sin, cos, shift[:, 1]], 1).view(count, 2, 3)
 
 
+def _pixel_centres(count: int, like: Tensor) -> Tensor:
+    """Return the coordinates of pixel centres, (count,), where -1 and 1 are the outer edges."""
+    return torch.arange(1, 2 * count, 2, device=like.device, dtype=like.dtype).div_(count).sub_(1)
+
+
 def _sampling_grid(theta: Tensor, height: int, width: int) -> Tensor:
     """Return ``F.affine_grid(theta, ..., align_corners=False)``, (B, H, W, 2), some 30 times as fast.
 
     The map is a sum of a row's and a column's term, so no matrix product over pixels is needed.
     """
-    x = torch.arange(width, device=theta.device).mul(2).add_(1).div_(width).sub_(1)
-    y = torch.arange(height, device=theta.device).mul(2).add_(1).div_(height).sub_(1)
+    x = _pixel_centres(width, theta)
+    y = _pixel_centres(height, theta)
     columns = theta[:, :, 0, None] * x
     rows = torch.addcmul(theta[:, :, 2, None], theta[:, :, 1, None], y)
     return (columns[:, :, None, :] + rows[:, :, :, None]).permute(0, 2, 3, 1)

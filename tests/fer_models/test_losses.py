@@ -1,0 +1,92 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from fer_models.errors import ConfigError
+from fer_models.losses import LOSSES, build_loss, class_balanced, logit_adjusted, soft_cross_entropy
+
+PRIOR = {"neutral": 4, "happiness": 3, "fear": 1}
+
+
+def batch(count=5, classes=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(count, classes, generator=generator, dtype=torch.float64)
+    return logits, torch.rand(count, classes, generator=generator, dtype=torch.float64).softmax(1)
+
+
+def test_cross_entropy_by_hand():
+    logits = torch.tensor([[0.0, math.log(3.0)]])
+    targets = torch.tensor([[0.25, 0.75]])
+    expected = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    torch.testing.assert_close(soft_cross_entropy(logits, targets), torch.tensor([expected]))
+
+
+@given(st.integers(1, 6), st.integers(2, 8), st.floats(0, 0.9))
+@settings(deadline=None, max_examples=30)
+def test_cross_entropy_is_that_of_torch(count, classes, smoothing):
+    logits, targets = batch(count, classes)
+    loss = soft_cross_entropy(logits, targets, smoothing)
+    assert loss.shape == (count,)
+    expected = F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_class_balanced_is_torch_with_weights():
+    logits, _ = batch()
+    label = torch.tensor([0, 1, 2, 2, 0])
+    prior = torch.tensor([0.5, 0.375, 0.125], dtype=torch.float64)
+    loss = class_balanced(logits, F.one_hot(label, 3).double(), prior.log())
+    torch.testing.assert_close(loss, F.cross_entropy(logits, label, weight=1 / (3 * prior), reduction="none"))
+    assert math.isclose(float((prior * (1 / (3 * prior))).sum()), 1)
+
+
+def test_logit_adjustment_moves_the_logits():
+    logits, targets = batch()
+    prior = torch.tensor([0.5, 0.375, 0.125], dtype=torch.float64)
+    expected = F.cross_entropy(logits + prior.log(), targets, reduction="none")
+    torch.testing.assert_close(logit_adjusted(logits, targets, prior.log()), expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_uniform_prior_gives_cross_entropy(smoothing):
+    logits, targets = batch()
+    plain = build_loss("cross_entropy", smoothing=smoothing)(logits, targets)
+    for name in LOSSES[1:]:
+        loss = build_loss(name, smoothing=smoothing, prior=[2, 2, 2])(logits, targets)
+        torch.testing.assert_close(loss, plain, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_sample_moves_the_loss_of_another(name):
+    loss = build_loss(name, smoothing=0.05, prior=None if name == "cross_entropy" else PRIOR)
+    logits, targets = batch()
+    jacobian = torch.autograd.functional.jacobian(lambda z: loss(z, targets), logits).abs().sum(2)
+    diagonal = jacobian.diagonal()
+    assert diagonal.min() > 0 and torch.equal(jacobian, torch.diag(diagonal))
+
+
+def test_a_prior_is_scaled_to_shares():
+    logits, targets = batch()
+    given_counts = build_loss("logit_adjusted", prior=PRIOR)(logits, targets)
+    given_shares = build_loss("logit_adjusted", prior=[0.5, 0.375, 0.125])(logits, targets)
+    assert torch.equal(given_counts, given_shares)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("cross_entrpy", {}, "Use cross_entropy"),
+        ("cross_entropy", {"smoothing": 1.0}, "label smoothing is 1.0"),
+        ("cross_entropy", {"prior": [1, 1]}, "takes no prior"),
+        ("class_balanced", {}, "positive public share"),
+        ("logit_adjusted", {"prior": [1, 0, 1]}, "positive public share"),
+        ("logit_adjusted", {"prior": [1, math.inf, 1]}, "positive public share"),
+    ],
+)
+def test_wrong_settings_are_refused(name, options, message):
+    with pytest.raises(ConfigError, match=message):
+        build_loss(name, **options)
