@@ -80,7 +80,7 @@ def hold_out(
     fraction : share of the rows of ``source``, above 0 and below 1; where copies are dropped, share of its
         different pictures.
     drop_copies_in_target : keep only the first of identical pictures in ``target``, so that none counts
-        twice; the others leave the table and are share in ``skipped``.
+        twice; the others leave the table and are counted in ``skipped``.
     seed : of the draw; the same seed and samples give the same split.
 
     Raises

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from rich.console import Console
 from rich.markup import escape
@@ -40,9 +40,9 @@ def _tables(check: Check) -> Iterator[Table]:
         yield _pairs("left out", check.skipped)
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str, padding: int = 2) -> Table:
     """A table whose first column is words and whose others are numbers."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, padding, 0, 0))
     for index, column in enumerate(columns):
         table.add_column(escape(column), justify="right" if index else "left", overflow="fold")
     return table
@@ -59,16 +59,19 @@ def _by_split(title: str, rows: Mapping[str, Mapping[str, int]], splits: tuple[s
 
 
 def _parity(attribute: str, figures: LabelParity) -> Table:
-    """One row a class: its label rate in every group, and the gap between those that are compared."""
-    groups = [f"{value}{'*' if value in figures.not_compared else ''}" for value in figures.rows]
-    table = _table(f"label rate by {attribute}", *groups, "difference", "95 %", "ratio")
-    for name, difference in figures.difference.items():
-        rates = (_number(row[name]) for row in figures.rates.values())
-        limits = _interval(figures.difference_interval[name])
-        table.add_row(escape(name), *rates, _number(difference), limits, _number(figures.ratio[name]))
+    """One column a class: its label rate in every group, and the gap between those that are compared."""
+    table = _table(attribute, *figures.difference, padding=1)
+    table.title, table.title_justify, table.title_style = f"label rates by {attribute}", "left", "bold"
+    for value, rates in figures.rates.items():
+        mark = "*" if value in figures.not_compared else ""
+        table.add_row(escape(value) + mark, *(_number(rates[name]) for name in figures.difference))
+    table.add_row("difference", *map(_number, figures.difference.values()))
+    for end, title in enumerate(("from", "to")):
+        limits = [None if pair is None else pair[end] for pair in figures.difference_interval.values()]
+        table.add_row(f"  95 % {title}", *map(_number, limits))
+    table.add_row("ratio", *map(_number, figures.ratio.values()))
     if figures.not_compared:
-        table.caption = "* shown, not compared: undisclosed or too few pictures"
-        table.caption_justify = "left"
+        table.caption, table.caption_justify = "* not compared", "left"
     return table
 
 
@@ -99,7 +102,3 @@ def _pairs(title: str, rows: Mapping[str, int]) -> Table:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _interval(limits: Iterable[float] | None) -> str:
-    return "-" if limits is None else " to ".join(f"{limit:.3f}" for limit in limits)

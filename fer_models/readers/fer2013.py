@@ -125,7 +125,7 @@ def _read_rows(file: Path, progress: Progress | None, total: int) -> _Rows:
             rows.usage.append(_known(cells[usage], USAGE, "Usage", file, number))
             rows.pixels.append(_pixels(cells[pixels], file, number))
             rows.line.append(number)
-            if progress and number % 1000 == 0:
+            if progress and len(rows.line) % 1000 == 0:
                 progress(len(rows.line), total)
     return rows
 
