@@ -240,14 +240,10 @@ def _few(found: Check) -> list[str]:
     absent = [name for name, row in found.classes.items() if not sum(row.values())]
     texts = [f"no picture shows {', '.join(absent)}"] if absent else []
     for split in found.splits:
-        few = {
-            name: row[split]
-            for name, row in found.classes.items()
-            if row[split] < WEAK and name not in absent
-        }
+        few = _below({name: row[split] for name, row in found.classes.items() if name not in absent})
         if few:
-            names = ", ".join(f"{name} ({n})" for name, n in few.items())
-            texts.append(f"{split} has fewer than {WEAK} pictures of {names}: wide intervals")
+            cost = "few to learn from" if split == "train" else "wide intervals"
+            texts.append(f"{split} has fewer than {WEAK} pictures of {few}: {cost}")
     for attribute, table in found.groups.items():
         few = _below({value: sum(row.values()) for value, row in table.items() if value != UNDISCLOSED})
         if few:
@@ -264,7 +260,7 @@ def _unequal_labels(found: Check) -> list[str]:
     texts = []
     for attribute, figures in found.label_parity.items():
         limits = {name: pair[0] for name, pair in figures.difference_interval.items() if pair}
-        unequal = [f"{name} by {figures.difference[name]:.2f}" for name, low in limits.items() if low > 0]
+        unequal = [f"{name} by {figures.difference[name]:.3f}" for name, low in limits.items() if low > 0]
         if unequal:
             texts.append(f"labels differ between groups of {attribute}: {', '.join(unequal)}")
     return texts
