@@ -113,7 +113,7 @@ class Check:
         return tuple(split for split in SPLITS if any(row[split] for row in self.classes.values()))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain dictionaries, lists, strings and finite numbers."""
+        """Return dictionaries, tuples, lists, strings and finite numbers, ready for ``json.dumps``."""
         return asdict(self)
 
 
