@@ -32,7 +32,7 @@ class Slot:
     stop: int
 
     def view(self, flat: Tensor) -> Tensor:
-        """Return this tensor as a view of ``flat`` (..., length), of shape (..., \\*shape)."""
+        """Return this tensor as a view of ``flat`` (..., length): leading dimensions, then ``shape``."""
         part, lead = flat[..., self.start : self.stop], flat.shape[:-1]
         if len(self.shape) != 4:
             return part.view(*lead, *self.shape)
@@ -148,7 +148,7 @@ class FlatModel:
     def views(self, values: Tensor) -> dict[str, Tensor]:
         """Return name -> view of ``values`` (..., P + Q), for ``torch.func.functional_call`` and for vmap.
 
-        Leading dimensions stay in front, so that (sites, P + Q) gives tensors of shape (sites, \\*shape).
+        Leading dimensions stay in front: (sites, P + Q) gives each tensor a first dimension of sites.
         """
         return {slot.name: slot.view(values) for slot in (*self.slots, *self.buffer_slots)}
 

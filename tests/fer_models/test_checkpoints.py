@@ -1,3 +1,6 @@
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportOptionalMemberAccess=false, reportPrivateImportUsage=false
+
 import json
 import os
 from pathlib import Path
@@ -146,6 +149,13 @@ def test_damage_is_one_typed_error_with_the_cure(tmp_path, harm):
     assert caught.value.cure and "\n" not in str(caught.value)
 
 
+def test_a_file_larger_than_the_model_is_not_read(tmp_path):
+    saved(tmp_path)
+    save_file({"much": torch.zeros(1 << 20)}, tmp_path / WEIGHTS)
+    with pytest.raises(ModelError, match="where at most"):
+        load_model(tmp_path)
+
+
 def test_labels_must_name_the_classes(tmp_path):
     with pytest.raises(ModelError, match="3 classes"):
         save_model(tmp_path, build(SPEC, 0), SPEC, labels=("a", "b"), facts={})
@@ -171,6 +181,7 @@ def test_pretrained_head_is_left_and_colour_is_summed(tmp_path):
     )
     back = build(ModelSpec("fer_nano", classes=3, channels=3), 3)
     load_weights(back, weights_of(gray, tmp_path / "g.safetensors"))
+    assert torch.equal(back.body[0][0].weight[:, 1:2], gray.body[0][0].weight / 3)
     torch.testing.assert_close(back.features(x.expand(2, 3, 48, 48)), gray.features(x), rtol=1e-4, atol=1e-4)
 
 

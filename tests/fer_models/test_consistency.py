@@ -84,6 +84,14 @@ def test_the_deviation_is_relative_to_the_logits(size):
         require_sample_independence(lambda x: predict(x, 30.0), faces(), LABEL, seed=1)
 
 
+def test_what_only_a_large_batch_does_is_refused():
+    def predict(x):
+        return x.flatten(1)[:, :7] + float(len(x) > 8)
+
+    with pytest.raises(EvaluationError, match="in one batch"):
+        require_sample_independence(predict, faces(), LABEL, seed=1)
+
+
 def test_constant_logits_are_accepted():
     require_sample_independence(lambda x: torch.full((len(x), 7), 0.3), faces(), LABEL, seed=1)
     require_sample_independence(lambda x: torch.zeros(len(x), 7), faces(), LABEL, seed=1)

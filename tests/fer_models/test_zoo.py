@@ -1,3 +1,6 @@
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportOptionalMemberAccess=false, reportPrivateImportUsage=false
+
 import os
 
 import pytest
@@ -74,6 +77,12 @@ def test_timm_nets_are_converted_and_run(name):
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in module.parameters())
 
 
+def test_timm_takes_dropout():
+    module = build(ModelSpec("timm:lcnet_050", dropout=0.9, size=64), 0)
+    x = torch.randn(1, 1, 64, 64)
+    assert not torch.equal(module(x), module(x))
+
+
 def test_timm_keeps_batch_norm_when_asked():
     module = build(ModelSpec("timm:lcnet_050", norm="bn", size=64), 0)
     assert len(find_batch_coupled(module)) == 27
@@ -107,6 +116,7 @@ def test_unknown_names_get_the_close_ones(name, meant):
         (ModelSpec("timm:lcnet_050", norm="ws"), "cannot be built with norm"),
         (ModelSpec("timm:resnetv2_50x1_bit", norm="none"), "cannot be built with norm"),
         (ModelSpec("timm:xcit_nano_12_p16_224", size=20), "larger pictures"),
+        (ModelSpec("timm:edgenext_xx_small", size=16), "larger pictures"),  # fails only when used
     ],
 )
 def test_what_a_net_cannot_do_is_refused(spec, message):
