@@ -15,7 +15,7 @@ from simulations.partition_picture import COLOURS, partition_picture
 
 
 def table_of(
-    count: int, seed: int = 0, person: int = 0, classes: int = 4, test: float = 0.25, **columns: np.ndarray
+    count: int, seed: int = 0, person: int = 0, classes: int = 4, test: float = 0.25, **columns: Any
 ) -> Samples:
     """Rows with random labels and groups; ``person`` rows a person, 0 when persons are not known."""
     rng = np.random.default_rng(seed)
@@ -34,7 +34,7 @@ def table_of(
         "subject": np.array([f"p{i}" for i in unit]) if person else None,
         "groups": groups,
     }
-    return Samples(**(fields | columns))
+    return Samples(**{**fields, **columns})
 
 
 def held(part: Partition, samples: Samples, split: str = "train") -> np.ndarray:
@@ -231,7 +231,7 @@ def test_the_minimum_is_taken_from_the_largest_site_and_from_like_units() -> Non
 def test_requests_that_cannot_be_met_name_the_cure(facts: dict[str, Any], words: str) -> None:
     samples = table_of(200)
     with pytest.raises(PartitionError) as error:
-        partition(samples, PartitionSpec(**({"sites": 2} | facts)), seed=0)
+        partition(samples, PartitionSpec(**{"sites": 2, **facts}), seed=0)
     assert words in str(error.value)
     assert error.value.exit_code == 4
 
