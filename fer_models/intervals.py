@@ -43,7 +43,7 @@ def wilson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> NDArray[n
 
     Parameters
     ----------
-    successes, n : counts of any matching shapes, 0 <= successes <= n.
+    successes, n : counts of any matching shapes, 0 <= successes <= n; need not be whole.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def wilson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> NDArray[n
     if np.any(x < 0) or np.any(x > total):
         raise ValueError("successes lie between 0 and n")
     z2 = critical(level) ** 2
-    safe = np.maximum(total, 1)
+    safe = np.where(total > 0, total, 1)
     p = x / safe
     centre = (p + z2 / (2 * safe)) / (1 + z2 / safe)
     half = np.sqrt(z2 * (p * (1 - p) / safe + z2 / (4 * safe**2))) / (1 + z2 / safe)
@@ -169,8 +169,8 @@ def multinomial_interval(
     Interval : (NaN, NaN) where no draw has a figure.
     """
     cells = np.asarray(counts, np.float64)
-    total = int(cells.sum())
-    drawn = np.random.default_rng(seed).multinomial(total, cells.ravel() / total, draws)
+    total = cells.sum()
+    drawn = np.random.default_rng(seed).multinomial(round(total), cells.ravel() / total, draws)
     figures = statistic(drawn.reshape(draws, *cells.shape).astype(np.float64))
     known = figures[~np.isnan(figures)]
     if not len(known):

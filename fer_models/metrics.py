@@ -18,8 +18,8 @@ from fer_models.counts import Counts
 from fer_models.intervals import corrected, mean_interval, multinomial_interval, wilson
 from fer_models.parity import mean_difference, parity
 
-Confusion = NDArray[np.int64]
-"""Counts (C, C), indexed [true, predicted]."""
+Confusion = NDArray[Any]
+"""Counts (C, C), indexed [true, predicted]; integers, or integers over the number of repeats."""
 
 
 def accuracy(counts: Counts) -> float | None:
@@ -85,11 +85,12 @@ def macro_f1(counts: Counts) -> float | None:
     return _mean([value for value in f1(counts).values() if value is not None])
 
 
-def headline(counts: Counts, *, undisclosed: bool = False) -> dict[str, Any]:
+def headline(counts: Counts, *, undisclosed: bool = False, repeats: int = 1) -> dict[str, Any]:
     """Return the figures of a live table, in numpy alone.
 
     Keys ``accuracy``, ``balanced_accuracy``, ``worst_recall``, ``worst_class``, ``minority_recall`` and
-    ``parity``: attribute -> the mean demographic parity difference over classes.
+    ``parity``: attribute -> the mean demographic parity difference over classes. Parameters as for
+    :func:`summarise`.
     """
     lowest, worst = worst_recall(counts)
     return {
@@ -98,12 +99,15 @@ def headline(counts: Counts, *, undisclosed: bool = False) -> dict[str, Any]:
         "worst_recall": lowest,
         "worst_class": worst,
         "minority_recall": minority_recall(counts),
-        "parity": {name: mean_difference(counts, name, undisclosed=undisclosed) for name in counts.groups},
+        "parity": {
+            name: mean_difference(counts, name, undisclosed=undisclosed, repeats=repeats)
+            for name in counts.groups
+        },
     }
 
 
 def summarise(
-    counts: Counts, *, level: float = 0.95, seed: int = 0, undisclosed: bool = False
+    counts: Counts, *, level: float = 0.95, seed: int = 0, undisclosed: bool = False, repeats: int = 1
 ) -> dict[str, Any]:
     """Return every figure with its interval, ready for ``json.dumps``.
 
@@ -113,6 +117,9 @@ def summarise(
     level : of the intervals; a figure KEY stands beside ``KEY_interval``, [low, high].
     seed : of the draws behind the interval of ``macro_f1``; all others are closed forms.
     undisclosed : whether those who did not disclose are compared as a group of their own.
+    repeats : how many models judged each picture, when ``counts`` is the sum over all of them. Intervals,
+        supports and suppression go by pictures, not by judgements: the same picture judged ten times is no
+        more evidence than once.
 
     Returns
     -------
@@ -120,25 +127,24 @@ def summarise(
         ``precision``, ``f1`` and ``support``, and ``parity``: attribute ->
         :func:`fer_models.parity.parity`.
     """
-    overall, true = counts.overall, counts.overall.sum(1)
-    hits, union = _union(overall)
+    overall = counts.overall / repeats
+    true, guess, (hits, union) = overall.sum(1), overall.sum(0), _union(overall)
     f1_limits = wilson(hits, union, level)
+    options: dict[str, Any] = {"level": level, "undisclosed": undisclosed, "repeats": repeats}
     return {
-        **headline(counts, undisclosed=undisclosed),
-        **_overall_intervals(counts, level),
+        **headline(counts, undisclosed=undisclosed, repeats=repeats),
+        **_overall_intervals(counts, overall, level),
         "macro_f1": macro_f1(counts),
-        "macro_f1_interval": _macro_f1_interval(counts, level, seed),
+        "macro_f1_interval": _macro_f1_interval(overall, level, seed),
         "minority_classes": list(minority_classes(counts)),
         "recall": recall(counts),
         "recall_interval": _named_limits(counts, wilson(hits, true, level), true),
         "precision": precision(counts),
-        "precision_interval": _named_limits(counts, wilson(hits, overall.sum(0), level), overall.sum(0)),
+        "precision_interval": _named_limits(counts, wilson(hits, guess, level), guess),
         "f1": f1(counts),
         "f1_interval": _named_limits(counts, 2 * f1_limits / (1 + f1_limits), union),
-        "support": support(counts),
-        "parity": {
-            name: parity(counts, name, level=level, undisclosed=undisclosed) for name in counts.groups
-        },
+        "support": {name: n // repeats for name, n in support(counts).items()},
+        "parity": {name: parity(counts, name, **options) for name in counts.groups},
     }
 
 
@@ -175,17 +181,17 @@ def _spread(indices: list[int], figures: NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
-def _overall_intervals(counts: Counts, level: float) -> dict[str, list[float] | None]:
+def _overall_intervals(counts: Counts, overall: Confusion, level: float) -> dict[str, list[float] | None]:
     """Intervals of the figures of :func:`headline`; None without rows."""
     keys = ("accuracy", "balanced_accuracy", "worst_recall", "minority_recall")
     if not counts.rows:
         return dict.fromkeys(f"{key}_interval" for key in keys)
-    hits, true = np.diag(counts.overall), counts.overall.sum(1)
+    hits, true = np.diag(overall), overall.sum(1)
     present = np.flatnonzero(true)
     rare = [counts.labels.index(name) for name in minority_classes(counts)]
     together = wilson(hits[present], true[present], corrected(level, len(present)))
     limits = (
-        wilson(np.trace(counts.overall), counts.rows, level),
+        wilson(hits.sum(), true.sum(), level),
         _mean_recall_interval(hits[present], true[present], level),
         together.min(0),
         _mean_recall_interval(hits[rare], true[rare], level),
@@ -197,8 +203,8 @@ def _mean_recall_interval(hits: Confusion, true: Confusion, level: float) -> tup
     return mean_interval(hits / true, wilson(hits, true, level))
 
 
-def _macro_f1_interval(counts: Counts, level: float, seed: int) -> list[float] | None:
-    if not counts.rows:
+def _macro_f1_interval(overall: Confusion, level: float, seed: int) -> list[float] | None:
+    if not overall.any():
         return None
 
     def statistic(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -207,7 +213,7 @@ def _macro_f1_interval(counts: Counts, level: float, seed: int) -> list[float] |
         f1s = np.divide(2 * hits, hits + union, out=np.zeros_like(hits), where=known)
         return f1s.sum(-1) / known.sum(-1)
 
-    return list(multinomial_interval(counts.overall, statistic, seed=seed, level=level))
+    return list(multinomial_interval(overall, statistic, seed=seed, level=level))
 
 
 def _union(confusion: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -34,7 +34,9 @@ SMALLEST = 10
 WEAK = 30
 """Pictures of a group below which its figures are marked as weak."""
 
-Table = NDArray[np.int64]
+Table = NDArray[Any]
+"""Counts (G, C, C), indexed [group, true, predicted]; integers, or integers over the number of repeats."""
+
 Figures = dict[str, Any]
 
 
@@ -113,10 +115,12 @@ def one_vs_rest(table: Table, label: int) -> Table:
     return np.stack([rest, guess - hit, true - hit, hit], 1).reshape(-1, 2, 2)
 
 
-def compared(counts: Counts, attribute: str, *, undisclosed: bool = False) -> NDArray[np.bool_]:
+def compared(
+    counts: Counts, attribute: str, *, undisclosed: bool = False, repeats: int = 1
+) -> NDArray[np.bool_]:
     """Return which groups (G,) are compared: large enough, and disclosed unless asked otherwise."""
     disclosed = [undisclosed or value != UNDISCLOSED for value in counts.groups[attribute]]
-    return np.array(disclosed, bool) & (counts.by_group[attribute].sum((1, 2)) >= SMALLEST)
+    return np.array(disclosed, bool) & (counts.by_group[attribute].sum((1, 2)) >= SMALLEST * repeats)
 
 
 def occurring(counts: Counts) -> list[int]:
@@ -124,12 +128,15 @@ def occurring(counts: Counts) -> list[int]:
     return np.flatnonzero(counts.overall.sum(0) + counts.overall.sum(1)).tolist()
 
 
-def mean_difference(counts: Counts, attribute: str, *, undisclosed: bool = False) -> float | None:
+def mean_difference(
+    counts: Counts, attribute: str, *, undisclosed: bool = False, repeats: int = 1
+) -> float | None:
     """Return the mean demographic parity difference over classes in plain numpy, fast enough for every round.
 
     Equals ``parity(...)["demographic_parity_difference"]``, which Fairlearn computes.
     """
-    table = counts.by_group[attribute][compared(counts, attribute, undisclosed=undisclosed)]
+    keep = compared(counts, attribute, undisclosed=undisclosed, repeats=repeats)
+    table = counts.by_group[attribute][keep]
     classes = occurring(counts)
     if len(table) < 2 or not classes:
         return None
@@ -137,31 +144,41 @@ def mean_difference(counts: Counts, attribute: str, *, undisclosed: bool = False
     return float(np.ptp(rates, axis=0).mean())
 
 
-def parity(counts: Counts, attribute: str, *, level: float = 0.95, undisclosed: bool = False) -> Figures:
+def parity(
+    counts: Counts, attribute: str, *, level: float = 0.95, undisclosed: bool = False, repeats: int = 1
+) -> Figures:
     """Return the figures of one attribute; ``docs/metrics.md`` defines every key.
 
     Mean and worst figures over classes with simultaneous intervals (Bonferroni over classes),
     ``accuracy_gap``, ``labels`` (demographic parity of the labels themselves), ``per_class``, ``groups`` and
-    ``excluded``.
+    ``excluded``. Parameters as for :func:`fer_models.metrics.summarise`.
     """
-    keep = compared(counts, attribute, undisclosed=undisclosed)
-    table = counts.by_group[attribute][keep]
-    truth = counts.label_counts()
-    correct, rows = np.trace(table, axis1=1, axis2=2), table.sum((1, 2))
-    gap = float(np.ptp(correct / rows)) if len(table) > 1 else None
+    keep = compared(counts, attribute, undisclosed=undisclosed, repeats=repeats)
+    tables, truths = (each.by_group[attribute] / repeats for each in (counts, counts.label_counts()))
+    rows = dict(zip(counts.groups[attribute], zip(tables, keep.tolist(), strict=True), strict=True))
+    table = tables[keep]
+    correct, n = np.trace(table, axis1=1, axis2=2), table.sum((1, 2))
+    gap = float(np.ptp(correct / n)) if len(table) > 1 else None
+    predicted = [counts.labels[c] for c in occurring(counts)]
+    labelled = [counts.labels[c] for c in occurring(counts.label_counts())]
     return {
-        **_over_classes(counts, table, (*DEMOGRAPHIC, *ODDS), level),
+        **_over_classes(_binary(counts, table, predicted), (*DEMOGRAPHIC, *ODDS), level),
         "accuracy_gap": gap,
-        "accuracy_gap_interval": None if gap is None else list(gap_interval(correct, rows, level)),
-        "labels": _over_classes(truth, truth.by_group[attribute][keep], DEMOGRAPHIC, level),
-        "groups": _groups(counts, attribute, keep, level),
-        "excluded": _excluded(counts, attribute, keep),
+        "accuracy_gap_interval": None if gap is None else list(gap_interval(correct, n, level)),
+        "labels": _over_classes(_binary(counts, truths[keep], labelled), DEMOGRAPHIC, level),
+        "groups": {value: _group(counts.labels, *row, level) for value, row in rows.items()},
+        "excluded": [
+            each for value, row in rows.items() for each in _excluded(counts.labels, predicted, value, *row)
+        ],
     }
 
 
-def _over_classes(counts: Counts, table: Table, measures: Sequence[Measure], level: float) -> Figures:
-    """Figures of the compared groups ``table`` (G, C, C): mean, worst, and ``per_class``."""
-    binaries = {counts.labels[c]: one_vs_rest(table, c) for c in occurring(counts)}
+def _binary(counts: Counts, table: Table, names: Sequence[str]) -> dict[str, Table]:
+    return {name: one_vs_rest(table, counts.labels.index(name)) for name in names}
+
+
+def _over_classes(binaries: dict[str, Table], measures: Sequence[Measure], level: float) -> Figures:
+    """Figures of the compared groups (G, 2, 2) of each class: mean, worst, and ``per_class``."""
     per_class: dict[str, Figures] = {name: {} for name in binaries}
     result: Figures = {}
     for measure in measures:
@@ -193,53 +210,50 @@ def _mean_and_worst(measure: Measure, known: dict[str, float], limits: NDArray[n
     return dict(zip(names, figures, strict=True))
 
 
-def _groups(counts: Counts, attribute: str, keep: NDArray[np.bool_], level: float) -> Figures:
-    """One row a group: its size, accuracy, recall, selection rate and label rate, each with its interval."""
-    rows = {}
-    for table, value, kept in zip(counts.by_group[attribute], counts.groups[attribute], keep, strict=True):
-        n, true, guess = int(table.sum()), table.sum(1), table.sum(0)
-        rows[value] = {
-            "n": n,
-            **{k: v[0] for k, v in _rates("accuracy", [np.trace(table)], [n], level).items()},
-            **_by_class(counts, "recall", np.diagonal(table), true, level),
-            **_by_class(counts, "selection_rate", guess, np.full_like(guess, n), level),
-            **_by_class(counts, "label_rate", true, np.full_like(true, n), level),
-            "support": dict(zip(counts.labels, true.tolist(), strict=True)),
-            "weak": n < WEAK,
-            "suppressed": n < SMALLEST,
-            "compared": bool(kept),
-        }
-    return rows
+def _group(labels: Sequence[str], table: Table, kept: bool, level: float) -> Figures:
+    """One group's size, accuracy, recall, selection rate and label rate, each with its interval."""
+    n, true, guess = table.sum(), table.sum(1), table.sum(0)
+    return {
+        "n": round(n),
+        **{key: values[0] for key, values in _rates("accuracy", [np.trace(table)], [n], level).items()},
+        **_by_class(labels, "recall", np.diagonal(table), true, level),
+        **_by_class(labels, "selection_rate", guess, np.full_like(guess, n), level),
+        **_by_class(labels, "label_rate", true, np.full_like(true, n), level),
+        "support": {name: round(rows) for name, rows in zip(labels, true.tolist(), strict=True)},
+        "weak": bool(n < WEAK),
+        "suppressed": bool(n < SMALLEST),
+        "compared": kept,
+    }
 
 
-def _by_class(counts: Counts, key: str, x: NDArray, n: NDArray, level: float) -> Figures:
+def _by_class(labels: Sequence[str], key: str, x: NDArray, n: NDArray, level: float) -> Figures:
     rates = _rates(key, x, n, level)
-    return {name: dict(zip(counts.labels, values, strict=True)) for name, values in rates.items()}
+    return {name: dict(zip(labels, values, strict=True)) for name, values in rates.items()}
 
 
 def _rates(key: str, x: ArrayLike, n: ArrayLike, level: float) -> dict[str, list]:
     """Rates and Wilson intervals; None where the denominator is below :data:`SMALLEST`."""
-    hits, rows = np.asarray(x, np.int64), np.asarray(n, np.int64)
+    hits, rows = np.asarray(x, np.float64), np.asarray(n, np.float64)
     limits = wilson(hits, rows, level).tolist()
-    figures = zip((hits / np.maximum(rows, 1)).tolist(), limits, rows.tolist(), strict=True)
+    figures = zip((hits / np.where(rows > 0, rows, 1)).tolist(), limits, rows.tolist(), strict=True)
     shown = [(rate, limit) if size >= SMALLEST else (None, None) for rate, limit, size in figures]
     return {key: [rate for rate, _ in shown], f"{key}_interval": [limit for _, limit in shown]}
 
 
-def _excluded(counts: Counts, attribute: str, keep: NDArray[np.bool_]) -> list[Figures]:
-    """Name the groups left out altogether, and those left out of a class's odds."""
+def _excluded(
+    labels: Sequence[str], classes: Sequence[str], value: str, table: Table, kept: bool
+) -> list[Figures]:
+    """Name a group that is left out altogether, or each class for which its odds are."""
+    n, true = round(table.sum()), dict(zip(labels, table.sum(1).tolist(), strict=True))
+    if not kept:
+        few = f"fewer than {SMALLEST} pictures" if n else "no pictures"
+        reason = few if n < SMALLEST else "not disclosed, shown but not compared"
+        return [{"group": value, "class": None, "n": n, "reason": reason}]
     left_out: list[Figures] = []
-    for table, value, kept in zip(counts.by_group[attribute], counts.groups[attribute], keep, strict=True):
-        n, true = int(table.sum()), table.sum(1)
-        if not kept:
-            few = f"fewer than {SMALLEST} pictures" if n else "no pictures"
-            reason = few if n < SMALLEST else "not disclosed, shown but not compared"
-            left_out.append({"group": value, "class": None, "n": n, "reason": reason})
-            continue
-        for c in occurring(counts):
-            support, others = int(true[c]), n - int(true[c])
-            if min(support, others) < SMALLEST:
-                which, few = ("the class", support) if support < SMALLEST else ("other classes", others)
-                reason = f"fewer than {SMALLEST} pictures of {which}" if few else f"no pictures of {which}"
-                left_out.append({"group": value, "class": counts.labels[c], "n": few, "reason": reason})
+    for name in classes:
+        support, others = round(true[name]), n - round(true[name])
+        if min(support, others) < SMALLEST:
+            which, few = ("the class", support) if support < SMALLEST else ("other classes", others)
+            reason = f"{f'fewer than {SMALLEST}' if few else 'no'} pictures of {which}"
+            left_out.append({"group": value, "class": name, "n": few, "reason": reason})
     return left_out

@@ -341,3 +341,10 @@ def test_the_spread_over_sites_by_hand():
     assert spread["balanced_accuracy"] == spread["accuracy"]
     assert metrics.across_sites([site(0, 4)])["accuracy"]["gini"] is None
     assert metrics.across_sites([])["accuracy"]["minimum"] is None
+
+
+def test_a_picture_judged_by_four_models_counts_once_in_intervals():
+    once, sum_of_four = by_hand(), by_hand() + by_hand() + by_hand() + by_hand()
+    assert metrics.summarise(sum_of_four, repeats=4) == metrics.summarise(once)
+    narrow, wide = (metrics.summarise(sum_of_four, repeats=n)["accuracy_interval"] for n in (1, 4))
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
