@@ -15,7 +15,7 @@ def keep_freed_memory() -> bool:
     """Tell the C library to keep freed blocks; call once in every process that trains.
 
     By default glibc returns large freed blocks to the system, and each training step faults every page of its
-    activations in again: up to a third of the time of a step at batch size 128. Peak memory does not change,
+    activations in again: up to a third of the time of a step at batch size 128. Peak memory hardly changes,
     only what is kept between steps. Results do not change.
 
     Returns whether the C library took it; False, without effect, where it is not glibc.
