@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from client.messages import tensor_of
 from client.ledger import Ledger, Release, epsilon_of
 from client.plan import Plan
-from client.randomness import Entropy, torch_generator
-from client.training import LocalRows, Workbench, train_plain, train_private
+from client.randomness import Entropy
+from client.together import train_together
+from client.training import (
+    LocalResult,
+    LocalRows,
+    Workbench,
+    dropout_seeded,
+    train_plain,
+    train_private,
+)
 from fer_models.consistency import require_sample_independence
 from fer_models.counts import Counts
 from fer_models.errors import DataError
@@ -112,17 +121,19 @@ class Agent:
         self._require_labels(plan)
         bench, data = self._benches.of(plan), self._rows(plan.local.targets)
         where = f"{self.name}, round {round_number}"
-        bench.flat.load_(torch.from_numpy(vector))
-        bench.flat.module.train()
-        with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global generator
-            torch.manual_seed(torch_generator(self._entropy.key(round_number, "dropout")).initial_seed())
+        bench.flat.load_(tensor_of(vector))
+        if not bench.flat.module.training:
+            bench.flat.module.train()
+        with dropout_seeded(plan, self._entropy.key(round_number, "dropout")):
             if plan.privacy is None:
                 done = train_plain(bench, data, plan.local, round_number, self._entropy, where)
             else:
                 self._account(plan, round_number)
                 done = train_private(bench, data, plan, round_number, self._entropy, where)
-        delta = bench.flat.full_vector.cpu().numpy() - vector
-        weight = float(len(data.rows)) if plan.server.weighting == "size" else 1.0
+        return self._update(plan, bench.flat.full_vector.cpu().numpy() - vector, done)
+
+    def _update(self, plan: Plan, delta: NDArray[np.float32], done: LocalResult) -> Update:
+        weight = float(len(self._train)) if plan.server.weighting == "size" else 1.0
         return Update(delta, weight, done.visits, done.loss, self._epsilon(plan))
 
     def _account(self, plan: Plan, round_number: int) -> None:
@@ -144,20 +155,36 @@ class Agent:
             return None
         return epsilon_of(self._ledger.history(), plan.privacy.delta)[0]
 
-    def evaluate(self, plan: Plan, vector: NDArray[np.float32], *, prove: bool) -> Counts:
-        """Return the counts of the site's test pictures under the given weights.
 
-        Parameters
-        ----------
-        prove : first require that the net answers each picture by itself (batch size 1, sorted by class,
-            shuffled).
-        """
-        self._require_labels(plan)
-        bench = self._benches.of(plan)
-        bench.flat.load_(torch.from_numpy(vector))
-        return evaluate(
-            bench.flat.module, self.samples, self.test, plan.attributes, device=bench.device, prove=prove
-        )
+def train_sites(
+    agents: Sequence[Agent], plan: Plan, round_number: int, vector: NDArray[np.float32]
+) -> list[Update]:
+    """Train several agents of one process in one pass; see :mod:`client.together`."""
+    for agent in agents:
+        agent._require_labels(plan)
+    bench = agents[0]._benches.of(plan)
+    if not bench.flat.module.training:
+        bench.flat.module.train()
+    data = [agent._rows(plan.local.targets) for agent in agents]
+    entropies, names = [agent._entropy for agent in agents], [agent.name for agent in agents]
+    ended, done = train_together(bench, data, plan, round_number, entropies, tensor_of(vector), names)
+    ended -= vector
+    return [agent._update(plan, delta, each) for agent, delta, each in zip(agents, ended, done, strict=True)]
+
+
+def evaluate_sites(
+    agents: Sequence[Agent], plan: Plan, vector: NDArray[np.float32], *, prove: bool
+) -> list[Counts]:
+    """Evaluate several agents of one process on full batches; the counts are each site's own."""
+    for agent in agents:
+        agent._require_labels(plan)
+    bench = agents[0]._benches.of(plan)
+    bench.flat.load_(tensor_of(vector))
+    samples, rows = agents[0].samples, [agent.test for agent in agents]
+    found = predict(bench.flat.module, samples, np.concatenate(rows), device=bench.device, prove=prove)
+    ends = np.cumsum([len(each) for each in rows])[:-1]
+    parts = zip(rows, np.split(found, ends), strict=True)
+    return [count(samples, own, predicted, plan.attributes) for own, predicted in parts]
 
 
 def evaluate(
@@ -177,18 +204,36 @@ def evaluate(
     ------
     EvaluationError : ``prove`` is set and an answer depends on the other pictures of the batch.
     """
+    return count(samples, rows, predict(module, samples, rows, device=device, prove=prove), attributes)
+
+
+def count(
+    samples: Samples,
+    rows: NDArray[np.intp],
+    predicted: NDArray[np.int64],
+    attributes: Mapping[str, tuple[str, ...]],
+) -> Counts:
+    """Count rows by group, true and predicted class."""
+    groups = {name: samples.groups[name][rows] for name in attributes}
+    return Counts.of(samples.label[rows], predicted, samples.labels, groups, attributes)
+
+
+def predict(
+    module: torch.nn.Module, samples: Samples, rows: NDArray[np.intp], *, device: torch.device, prove: bool
+) -> NDArray[np.int64]:
+    """Return predicted classes int64 (n,) of some rows, with the net in evaluation mode; see :func:`evaluate`."""
     training = module.training
-    module.eval()
+    if training:
+        module.eval()
     try:
         if prove and len(rows):
             _prove(module, samples, rows, device)
         parts = [rows[i : i + EVALUATION_BATCH] for i in range(0, len(rows), EVALUATION_BATCH)]
         predicted = [_predict(module, samples, part, device) for part in parts]
     finally:
-        module.train(training)
-    found = np.concatenate(predicted) if predicted else np.zeros(0, np.int64)
-    groups = {name: samples.groups[name][rows] for name in attributes}
-    return Counts.of(samples.label[rows], found, samples.labels, groups, attributes)
+        if training:
+            module.train()
+    return np.concatenate(predicted) if predicted else np.zeros(0, np.int64)
 
 
 @torch.inference_mode()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.agent import Agent
+from client.agent import Agent, Update, evaluate_sites, train_sites
 from client.messages import error_to_wire, pack, scalar, text, vector_of
 from client.plan import read_plan
 from fer_models.errors import FedferError
@@ -23,20 +23,41 @@ def train(agent: Agent, content: RecordDict) -> RecordDict:
     began = time.process_time()
     plan = read_plan(text(content, "plan"))
     update = agent.train(plan, int(scalar(content, "round")), vector_of(content, np.float32))
-    scalars: dict[str, int | float] = {"weight": update.weight, "visits": update.visits, "loss": update.loss}
+    return _trained(agent, update, time.process_time() - began)
+
+
+def train_many(agents: Sequence[Agent], content: RecordDict) -> list[RecordDict]:
+    """Answer one train message for several agents of this process, trained in one pass."""
+    began = time.process_time()
+    plan = read_plan(text(content, "plan"))
+    updates = train_sites(agents, plan, int(scalar(content, "round")), vector_of(content, np.float32))
+    each = (time.process_time() - began) / len(agents)
+    return [_trained(agent, update, each) for agent, update in zip(agents, updates, strict=True)]
+
+
+def _trained(agent: Agent, update: Update, cpu_seconds: float) -> RecordDict:
+    facts = {"site": agent.name, "weight": update.weight, "visits": update.visits, "loss": update.loss}
     if update.epsilon is not None:
-        scalars["epsilon"] = update.epsilon
-    scalars["cpu_seconds"] = time.process_time() - began
-    return pack(update.delta, scalars, {"site": agent.name})
+        facts["epsilon"] = update.epsilon
+    return pack(update.delta, {**facts, "cpu_seconds": cpu_seconds})
 
 
 def evaluate(agent: Agent, content: RecordDict) -> RecordDict:
     """Answer an evaluate message: weights and plan in; counts out."""
+    return evaluate_many([agent], content)[0]
+
+
+def evaluate_many(agents: Sequence[Agent], content: RecordDict) -> list[RecordDict]:
+    """Answer one evaluate message for several agents of this process, on full batches."""
     began = time.process_time()
     plan = read_plan(text(content, "plan"))
     prove = bool(scalar(content, "prove"))
-    counts = agent.evaluate(plan, vector_of(content, np.float32), prove=prove)
-    return pack(counts.to_vector(), {"cpu_seconds": time.process_time() - began}, {"site": agent.name})
+    counts = evaluate_sites(agents, plan, vector_of(content, np.float32), prove=prove)
+    each = (time.process_time() - began) / len(agents)
+    return [
+        pack(found.to_vector(), {"site": agent.name, "cpu_seconds": each})
+        for agent, found in zip(agents, counts, strict=True)
+    ]
 
 
 def make_app(find_agent: FindAgent) -> ClientApp:
@@ -51,7 +72,7 @@ def make_app(find_agent: FindAgent) -> ClientApp:
 
     @app.query()
     def _query(message: Message, context: Context) -> Message:
-        return Message(RecordDict({"texts": ConfigRecord({"site": find_agent(context).name})}), reply_to=message)
+        return Message(RecordDict({"facts": ConfigRecord({"site": find_agent(context).name})}), reply_to=message)
 
     @app.train()
     def _train(message: Message, context: Context) -> Message:

@@ -5,31 +5,42 @@ The same functions write and read a message on both sides. Everything that arriv
 
 from __future__ import annotations
 
+import functools
+import io
 import json
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, RecordDict
 from numpy.typing import NDArray
 
 import fer_models.errors as errors
 from fer_models.errors import EngineError, FedferError
 
+NPY = "numpy.ndarray"
+"""Flower's name for an array whose bytes are those of an .npy file."""
+
 ERROR_CODES = 1000
 """A site's error travels as Flower error code 1000 + exit code, with its parts as JSON in the reason."""
 
 
-def pack(vector: NDArray[Any] | Array, scalars: Mapping[str, int | float], texts: Mapping[str, str]) -> RecordDict:
-    """Return the content of a message: one array, numbers, and texts."""
-    array = vector if isinstance(vector, Array) else Array(np.ascontiguousarray(vector))
-    return RecordDict(
-        {
-            "vector": ArrayRecord({"vector": array}),
-            "scalars": MetricRecord(dict(scalars)),
-            "texts": ConfigRecord(dict(texts)),
-        }
-    )
+def pack(vector: NDArray[Any], facts: Mapping[str, int | float | str]) -> RecordDict:
+    """Return the content of a message: one flat array, and a few numbers and texts."""
+    data = _head_of(vector.dtype.str, len(vector)) + vector.tobytes()
+    array = Array(vector.dtype.name, vector.shape, NPY, data)
+    return RecordDict({"vector": ArrayRecord({"vector": array}), "facts": ConfigRecord(dict(facts))})
+
+
+@functools.lru_cache(maxsize=16)
+def _head_of(dtype: str, length: int) -> bytes:
+    """Return the bytes that an .npy file of a flat array begins with."""
+    file = io.BytesIO()
+    head = {"descr": dtype, "fortran_order": False, "shape": (length,)}
+    np.lib.format.write_array_header_1_0(file, head)
+    return file.getvalue()
 
 
 def vector_of(content: RecordDict, dtype: type[np.generic], size: int | None = None) -> NDArray[Any]:
@@ -39,8 +50,8 @@ def vector_of(content: RecordDict, dtype: type[np.generic], size: int | None = N
     ------
     EngineError : the array is missing, or of another type or size than expected.
     """
-    record = content.array_records.get("vector")
-    array = record.get("vector") if record is not None else None
+    record = content.get("vector")
+    array = record.get("vector") if isinstance(record, ArrayRecord) else None
     if array is None or array.dtype != np.dtype(dtype).name or len(array.shape) != 1:
         raise EngineError("a message without a flat vector", cure="Run the same version of FedFER everywhere.")
     if size is not None and array.shape[0] != size:
@@ -48,12 +59,49 @@ def vector_of(content: RecordDict, dtype: type[np.generic], size: int | None = N
             f"a vector of {array.shape[0]} values where {size} were expected",
             cure="Run the same plan and version of FedFER everywhere.",
         )
-    return array.numpy()
+    return _opened(array, np.dtype(dtype))
+
+
+def _opened(array: Array, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the array's values as a view of the message's bytes: what ``array.numpy()`` gives, without a copy."""
+    start = len(array.data) - array.shape[0] * dtype.itemsize
+    if array.stype != NPY or start < 10 or not array.data.startswith(b"\x93NUMPY"):
+        raise EngineError("a message without a flat vector", cure="Run the same version of FedFER everywhere.")
+    header = _header(array.data[:start])
+    if header != (array.shape, False, dtype):
+        raise EngineError("a vector that is not what it says", cure="Run the same version of FedFER everywhere.")
+    return np.frombuffer(array.data, dtype, offset=start)
+
+
+def tensor_of(vector: NDArray[Any]) -> torch.Tensor:
+    """Return a tensor over a vector of a message, without a copy; it must not be written to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(vector)
+
+
+@functools.lru_cache(maxsize=16)
+def _header(head: bytes) -> tuple[Any, ...]:
+    """Return (shape, Fortran order, dtype) of the header of an .npy file; one parse for all messages alike."""
+    file = io.BytesIO(head)
+    try:
+        np.lib.format.read_magic(file)
+        found = np.lib.format.read_array_header_1_0(file)
+    except ValueError as error:
+        raise EngineError("a damaged vector", cure="Run the same version of FedFER everywhere.") from error
+    if file.tell() != len(head):
+        raise EngineError("a damaged vector", cure="Run the same version of FedFER everywhere.")
+    return found
+
+
+def _facts(content: RecordDict) -> Mapping[str, Any]:
+    record = content.get("facts")
+    return record if isinstance(record, ConfigRecord) else {}
 
 
 def scalar(content: RecordDict, name: str) -> float:
     """Return one number of a message."""
-    value = content.metric_records.get("scalars", {}).get(name)
+    value = _facts(content).get(name)
     if not isinstance(value, (int, float)):
         raise EngineError(f"a message without {name}", cure="Run the same version of FedFER everywhere.")
     return value
@@ -61,7 +109,7 @@ def scalar(content: RecordDict, name: str) -> float:
 
 def text(content: RecordDict, name: str) -> str:
     """Return one text of a message."""
-    value = content.config_records.get("texts", {}).get(name)
+    value = _facts(content).get(name)
     if not isinstance(value, str):
         raise EngineError(f"a message without {name}", cure="Run the same version of FedFER everywhere.")
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +40,17 @@ class Workbench:
         self.device = device
         self.flat = FlatModel(build(plan.model, plan.seed).to(device))
         self.flat.module.train()
+
+
+@contextlib.contextmanager
+def dropout_seeded(plan: Plan, key: bytes) -> Iterator[None]:
+    """Seed torch's global generator, which dropout draws from, and put it back afterwards."""
+    if plan.model.dropout == 0:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_generator(key).initial_seed())
+        yield
 
 
 @dataclass(frozen=True)
@@ -117,9 +129,9 @@ def train_plain(
 ) -> LocalResult:
     """Train the bench's net in place without privacy."""
     flat = bench.flat
-    augmenting = torch_generator(entropy.key(round_number, "augment"), "cpu")
+    augmenting = torch_generator(entropy.key(round_number, "augment"))
     start = flat.vector.clone() if work.proximal > 0 else None
-    optimizer = local_optimizer(flat, work)
+    optimizer = local_optimizer(flat.vector, flat.gradient, work)
     total, visits, steps = torch.zeros((), device=bench.device), 0, 0
     for positions in batches(work, len(data.rows), round_number, entropy):
         flat.zero_grad()
@@ -142,13 +154,28 @@ def shape_gradient(flat: FlatModel, work: LocalWork, start: torch.Tensor | None)
         flat.gradient.add_(flat.vector - start, alpha=work.proximal)
 
 
-def local_optimizer(flat: FlatModel, work: LocalWork) -> torch.optim.Optimizer:
-    """Return the local optimizer over the flat vector, with a fresh state."""
-    parameter = flat.vector
+class PlainSGD:
+    """``torch.optim.SGD`` without momentum and decay on one vector; a step is one operation."""
+
+    def __init__(self, vector: torch.Tensor, gradient: torch.Tensor, learning_rate: float) -> None:
+        self._vector, self._gradient, self._learning_rate = vector, gradient, learning_rate
+
+    def step(self) -> None:
+        """Take a step."""
+        self._vector.sub_(self._gradient, alpha=self._learning_rate)
+
+
+def local_optimizer(
+    vector: torch.Tensor, gradient: torch.Tensor, work: LocalWork
+) -> PlainSGD | torch.optim.Optimizer:
+    """Return the local optimizer over flat parameters and their gradient, with a fresh state."""
+    vector.grad = gradient
     if work.optimizer == "adamw":
-        return torch.optim.AdamW([parameter], work.learning_rate, weight_decay=work.weight_decay)
+        return torch.optim.AdamW([vector], work.learning_rate, weight_decay=work.weight_decay)
+    if work.momentum == work.weight_decay == 0:
+        return PlainSGD(vector, gradient, work.learning_rate)
     return torch.optim.SGD(
-        [parameter], work.learning_rate, momentum=work.momentum, weight_decay=work.weight_decay
+        [vector], work.learning_rate, momentum=work.momentum, weight_decay=work.weight_decay
     )
 
 
@@ -190,7 +217,8 @@ def finite(result: LocalResult, flat: FlatModel, where: str) -> LocalResult:
     ------
     TrainingError : training diverged.
     """
-    if math.isfinite(result.loss) and bool(torch.isfinite(flat.full_vector).all()):
+    # One sum tells: what is not finite stays so under addition.
+    if math.isfinite(result.loss) and math.isfinite(float(flat.full_vector.sum())):
         return result
     raise TrainingError(
         "the loss or the weights are not finite",

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Array, Message, MessageType, RecordDict
+from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from client.messages import error_from_wire, pack, scalar, text, vector_of
+from client.messages import error_from_wire, pack, scalar, tensor_of, text, vector_of
 from client.plan import Plan
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError, EngineError, TrainingError
@@ -172,20 +172,23 @@ class Coordinator:
             raise ConfigError("no sites", where="partition.sites", cure="Give one site or more.")
         return sorted(names, key=names.__getitem__)
 
-    def _message(self, node: int, kind: str, array: Array, scalars: dict[str, int | float]) -> Message:
-        content = pack(array, scalars, {"plan": self.plan.text})
-        return Message(content, node, kind, group_id=str(self._round))
+    def _messages(
+        self, nodes: list[int], kind: str, vector: torch.Tensor, facts: dict[str, int]
+    ) -> Iterator[Message]:
+        """Yield one message a node; all share one content, which nobody writes to."""
+        content = pack(vector.numpy(), {**facts, "plan": self.plan.text})
+        return (Message(content, node, kind, group_id=str(self._round)) for node in nodes)
 
     def _train(self, grid: Grid, nodes: list[int], round_number: int) -> float:
         chosen = cohort(self.plan.seed, round_number, nodes, self.plan.server.participation)
-        array = Array(self._optimizer.vector.numpy())
-        size = self._optimizer.vector.numel()
-        messages = (self._message(n, MessageType.TRAIN, array, {"round": round_number}) for n in chosen)
+        vector = self._optimizer.vector
+        size = vector.numel()
+        messages = self._messages(chosen, MessageType.TRAIN, vector, {"round": round_number})
         total, weights, loss, visits = torch.zeros(size, dtype=torch.float64), 0.0, 0.0, 0
         for reply in exchange(grid, messages):
             content = self._content(reply)
             delta, weight = vector_of(content, np.float32, size), scalar(content, "weight")
-            total.add_(torch.from_numpy(delta), alpha=weight)
+            total.add_(tensor_of(delta), alpha=weight)
             weights += weight
             seen = int(scalar(content, "visits"))
             loss, visits = loss + scalar(content, "loss") * seen, visits + seen
@@ -203,7 +206,7 @@ class Coordinator:
             self._totals.epsilon = max(self._epsilon.values())
 
     def _step(self, mean_delta: torch.Tensor, round_number: int) -> None:
-        if not bool(torch.isfinite(mean_delta).all()):
+        if not bool(torch.isfinite(mean_delta.sum())):
             raise TrainingError(
                 "the mean update is not finite",
                 where=f"round {round_number}",
@@ -217,8 +220,7 @@ class Coordinator:
         return reply.content
 
     def _evaluate(self, grid: Grid, nodes: list[int], *, prove: bool) -> None:
-        array = Array(self._optimizer.average.numpy())
-        messages = (self._message(n, MessageType.EVALUATE, array, {"prove": int(prove)}) for n in nodes)
+        messages = self._messages(nodes, MessageType.EVALUATE, self._optimizer.average, {"prove": int(prove)})
         counts: dict[str, Counts] = {}
         for reply in exchange(grid, messages):
             content = self._content(reply)

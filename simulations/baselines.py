@@ -22,7 +22,15 @@ from client.agent import evaluate
 from client.plan import LocalWork, Plan
 from client.randomness import SeededEntropy, torch_generator
 from client.strict import require
-from client.training import LocalResult, LocalRows, Workbench, finite, losses_of, shape_gradient
+from client.training import (
+    LocalResult,
+    LocalRows,
+    Workbench,
+    dropout_seeded,
+    finite,
+    losses_of,
+    shape_gradient,
+)
 from fer_models.counts import Counts
 from fer_models.metrics import headline
 from fer_models.samples import Samples
@@ -169,8 +177,7 @@ class CentralTrainer:
     def _step(self, positions: NDArray[np.int64]) -> None:
         flat = self._bench.flat
         key = self._entropy.key(self._done, "augment")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(torch_generator(self._entropy.key(self._done, "dropout")).initial_seed())
+        with dropout_seeded(self.plan, self._entropy.key(self._done, "dropout")):
             flat.zero_grad()
             loss = losses_of(self._bench, self._data, positions, self._local, torch_generator(key)).mean()
             loss.backward()

@@ -193,7 +193,9 @@ class Comparison:
             raise ConfigError(
                 f"unknown engine {self.settings.engine.name!r}", where="engine.name", cure="Use local or ray."
             )
-        result = engines[self.settings.engine.name](plan, sites, self.folder, system, self.workers, self._observe)
+        run = engines[self.settings.engine.name]
+        together = 1 if plan.privacy else self.settings.engine.together
+        result = run(plan, sites, self.folder, system, self.workers, self._observe, together)
         self._summary[system] = self._federated_summary(plan, result)
         if system == "federated":
             self._save_model(plan, result)

@@ -11,21 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from flwr.app import Context
+from flwr.app import Context, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from client.agent import Agent, Benches
-from client.app import make_app
+from client.app import evaluate_many, make_app, train_many
 from client.ledger import Ledger
 from client.plan import Plan
 from client.randomness import SeededEntropy
-from fer_models.errors import EngineError
+from fer_models.errors import ConfigError, EngineError
 from fer_models.samples import Samples
 from server.app import make_app as make_server_app
 from server.rounds import Coordinator, Observer, Result
 from server.run_folder import RunFolder
 from simulations.grid import LocalGrid
 from simulations.partition import Partition
+
+
+EVALUATED_TOGETHER = 32
+"""Sites whose test pictures share batches in evaluation."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,11 @@ class Sites:
         """Return the agent that answers for a node."""
         return self.agent(int(context.node_config["partition-id"]))
 
+    def together(self, kind: str, contexts: list[Context], content: RecordDict) -> list[RecordDict]:
+        """Answer one message for several sites of this process."""
+        many = train_many if kind == MessageType.TRAIN else evaluate_many
+        return many([self(context) for context in contexts], content)
+
 
 def choose_device(wanted: str) -> str:
     """Return "cpu" or "cuda"; "auto" takes CUDA where there is one."""
@@ -88,12 +97,19 @@ def choose_device(wanted: str) -> str:
 
 
 @contextlib.contextmanager
-def local_grid(sites: Sites, workers: int) -> Iterator[Grid]:
-    """Open a grid over this machine's processes; CUDA is served by one."""
+def local_grid(sites: Sites, workers: int, together: int = 1) -> Iterator[Grid]:
+    """Open a grid over this machine's processes; CUDA is served by one.
+
+    Parameters
+    ----------
+    together : sites that are trained in one pass; they are always evaluated in units of 32.
+    """
     configs = {i + 1: {"partition-id": i, "num-partitions": sites.partition.sites} for i in range(sites.partition.sites)}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # one thread everywhere, so that sums are added up in one order
-    grid = LocalGrid(make_app(sites), configs, 1 if sites.device == "cuda" else workers)
+    units = {MessageType.TRAIN: together, MessageType.EVALUATE: EVALUATED_TOGETHER}
+    processes = 1 if sites.device == "cuda" else workers
+    grid = LocalGrid(make_app(sites), configs, processes, together=sites.together, units=units)
     try:
         yield grid
     finally:
@@ -102,10 +118,10 @@ def local_grid(sites: Sites, workers: int) -> Iterator[Grid]:
 
 
 def run_local(
-    plan: Plan, sites: Sites, folder: RunFolder, system: str, workers: int, observer: Observer | None = None
+    plan: Plan, sites: Sites, folder: RunFolder, system: str, workers: int, observer: Observer, together: int = 1
 ) -> Result:
     """Run a plan with ``engine=local``."""
-    with local_grid(sites, workers) as grid:
+    with local_grid(sites, workers, together) as grid:
         return Coordinator(plan, folder, system, observer).run(grid)
 
 
@@ -132,14 +148,19 @@ def _opened(saved: SavedSites) -> Sites:
 
 
 def run_ray(
-    plan: Plan, sites: Sites, folder: RunFolder, system: str, workers: int, observer: Observer | None = None
+    plan: Plan, sites: Sites, folder: RunFolder, system: str, workers: int, observer: Observer, together: int = 1
 ) -> Result:
     """Run a plan with ``engine=ray``, Flower's own simulation.
 
     Raises
     ------
     EngineError : the extra is not installed.
+    ConfigError : ``together`` is above 1.
     """
+    if together > 1:
+        raise ConfigError(
+            "Ray serves sites one by one", where="engine.together", cure="Use engine.together=1 or engine=local."
+        )
     try:
         import ray  # noqa: F401
         from flwr.simulation import run_simulation

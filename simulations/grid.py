@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -17,10 +17,19 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from client.messages import error_to_wire
+from fer_models.errors import FedferError
 from simulations.workers import Answer, WorkerPool
 
 UNKNOWN_ERROR = 2
 """Flower's code for a ClientApp that raised an exception."""
+
+Together = Callable[[str, list[Context], RecordDict], list[RecordDict]]
+"""Message type, contexts of several nodes, the content they share -> one answer each."""
+
+
+def _failure(error: Exception) -> Error:
+    return Error(UNKNOWN_ERROR, f"{type(error).__name__}: {error}")
 
 
 def take_identity(run_id: int) -> None:
@@ -38,32 +47,58 @@ class LocalGrid(Grid):
     app : answers the messages.
     node_configs : node id -> Flower node configuration.
     workers : 1 answers in this process, more in that many processes.
+    together : answers a unit of several messages at once; a failure falls to all of the unit.
+    units : message type -> how many messages make a unit. Units follow the order of the messages, so they are
+        the same for any number of workers.
     """
 
-    def __init__(self, app: ClientApp, node_configs: Mapping[int, Mapping[str, Any]], workers: int = 1) -> None:
+    def __init__(
+        self,
+        app: ClientApp,
+        node_configs: Mapping[int, Mapping[str, Any]],
+        workers: int = 1,
+        *,
+        together: Together | None = None,
+        units: Mapping[str, int] | None = None,
+    ) -> None:
         run_id = secrets.randbits(62)
         take_identity(run_id)
         self._app, self._configs, self._run = app, node_configs, Run.create_empty(run_id)
+        self._together, self._units = together, units or {}
         self._numbers = itertools.count(1)
-        self._queue: deque[Message] = deque()
+        self._queue: deque[list[Message]] = deque()
         self._pool = WorkerPool(workers, self._start_worker) if workers > 1 else None
 
     def _start_worker(self) -> Answer:
         take_identity(self._run.run_id)
-        return self._answer_head
+        return lambda heads: self._answer_unit([self._message(head) for head in heads])
 
-    def _answer_head(self, head: dict[str, Any]) -> Message:
+    def _message(self, head: dict[str, Any]) -> Message:
         message = Message(head["content"], head["to"], head["type"], group_id=head["group"])
         message.metadata.__dict__["_message_id"] = head["id"]
-        return self._answer(message)
+        return message
+
+    def _answer_unit(self, unit: list[Message]) -> list[Message]:
+        if len(unit) == 1 or self._together is None:
+            return [self._answer(message) for message in unit]
+        contexts = [self._context(message) for message in unit]
+        try:
+            answers = self._together(unit[0].metadata.message_type, contexts, unit[0].content)
+        except FedferError as error:
+            return [Message(error_to_wire(error), reply_to=message) for message in unit]
+        except Exception as error:
+            return [Message(_failure(error), reply_to=message) for message in unit]
+        return [Message(answer, reply_to=message) for answer, message in zip(answers, unit, strict=True)]
+
+    def _context(self, message: Message) -> Context:
+        node = message.metadata.dst_node_id
+        return Context(self._run.run_id, node, dict(self._configs[node]), RecordDict(), {})
 
     def _answer(self, message: Message) -> Message:
-        node = message.metadata.dst_node_id
-        context = Context(self._run.run_id, node, dict(self._configs[node]), RecordDict(), {})
         try:
-            return self._app(message, context)
+            return self._app(message, self._context(message))
         except Exception as error:  # as Flower does: a failing site is a reply, not a crash of the server
-            return Message(Error(UNKNOWN_ERROR, f"{type(error).__name__}: {error}"), reply_to=message)
+            return Message(_failure(error), reply_to=message)
 
     def set_run(self, run: Run) -> None:
         """Set the run."""
@@ -87,21 +122,25 @@ class LocalGrid(Grid):
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Queue messages and return their ids; work begins when replies are asked for."""
         identities = []
-        for message in messages:
-            identity = str(next(self._numbers))
-            message.metadata.__dict__["_message_id"] = identity
-            identities.append(identity)
-            if self._pool is None:
-                self._queue.append(message)
-            else:
-                self._pool.submit(message)
+        for kind, alike in itertools.groupby(messages, key=lambda m: m.metadata.message_type):
+            while unit := list(itertools.islice(alike, self._units.get(kind, 1))):
+                for message in unit:
+                    message.metadata.__dict__["_message_id"] = str(next(self._numbers))
+                    identities.append(message.metadata.message_id)
+                self._submit(unit)
         return identities
+
+    def _submit(self, unit: list[Message]) -> None:
+        if self._pool is None:
+            self._queue.append(unit)
+        else:
+            self._pool.submit(unit)
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Work until at least one reply is there, and return what is there; ``message_ids`` is not needed."""
         if self._pool is not None:
             return self._pool.collect()
-        return [self._answer(self._queue.popleft())] if self._queue else []
+        return self._answer_unit(self._queue.popleft()) if self._queue else []
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         """Send messages and return all replies."""

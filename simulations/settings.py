@@ -106,10 +106,14 @@ class PrivacySettings:
 
 @dataclass
 class EngineSettings:
-    """Where sites run: ``local`` (this machine's processes; ``workers`` 0 takes all cores) or ``ray``."""
+    """Where sites run: ``local`` (this machine's processes; ``workers`` 0 takes all cores) or ``ray``.
+
+    ``together`` sites are trained in one pass, which pays for nets of some 10 thousand parameters.
+    """
 
     name: str = "local"
     workers: int = 0
+    together: int = 1
     device: str = "auto"
 
 

@@ -21,11 +21,11 @@ class Sender:
         self._last: Array | None = None
         self._sent = 0
 
-    def send(self, messages: list[Message]) -> None:
-        """Send messages as one batch."""
+    def send(self, units: list[list[Message]]) -> None:
+        """Send units of messages as one frame."""
         arrays: list[Array] = []
-        heads = [self._head(message, arrays) for message in messages]
-        self._connection.send_bytes(json.dumps({"messages": heads, "arrays": len(arrays)}).encode())
+        heads = [[self._head(message, arrays) for message in unit] for unit in units]
+        self._connection.send_bytes(json.dumps({"units": heads, "arrays": len(arrays)}).encode())
         for array in arrays:
             self._connection.send_bytes(array.data)
 
@@ -67,14 +67,14 @@ class Receiver:
         self._number = 0
         self._data: dict[int, bytes] = {}
 
-    def receive(self) -> list[dict[str, Any]]:
-        """Return the heads of the next batch, contents turned into record dictionaries."""
+    def receive(self) -> list[list[dict[str, Any]]]:
+        """Return the heads of the next frame, contents turned into record dictionaries."""
         frame = json.loads(self._connection.recv_bytes())
         newest = [self._connection.recv_bytes() for _ in range(frame["arrays"])]
         if newest:
             self._data = {self._number + 1 + i: data for i, data in enumerate(newest)}
             self._number += len(newest)
-        return [self._whole(head) for head in frame["messages"]]
+        return [[self._whole(head) for head in unit] for unit in frame["units"]]
 
     def _whole(self, head: dict[str, Any]) -> dict[str, Any]:
         if "content" in head:

@@ -18,11 +18,11 @@ from flwr.app import Message
 from fer_models.errors import EngineError
 from simulations.wire import Receiver, Sender, reply_of
 
-Answer = Callable[[dict[str, Any]], Message]
-"""Head of a message, with its content -> the reply."""
+Answer = Callable[[list[dict[str, Any]]], list[Message]]
+"""Heads of the messages of a unit, with their contents -> the replies."""
 
-LARGEST_BATCH = 16
-"""Messages that a worker is given at a time, at most."""
+MOST_UNITS = 16
+"""Units of messages that a worker is given at a time, at most."""
 
 
 def context() -> Any:
@@ -36,12 +36,12 @@ def _serve(connection: Connection, start: Callable[[], Answer]) -> None:
     answer, receiver, sender = start(), Receiver(connection), Sender(connection)
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            for head in receiver.receive():
-                sender.send([answer(head)])
+            for unit in receiver.receive():
+                sender.send([answer(unit)])
 
 
 class WorkerPool:
-    """Processes that each answer one batch of messages at a time.
+    """Processes that each answer a few units of messages at a time; a unit is answered in one go.
 
     A worker is written to only while it is idle and therefore reading, so the two ends never wait for each other.
 
@@ -64,11 +64,11 @@ class WorkerPool:
         self._senders = [Sender(connection) for connection in self._connections]
         self._receivers = [Receiver(connection) for connection in self._connections]
         self._busy: dict[int, dict[str, Message]] = {}
-        self._queue: deque[Message] = deque()
+        self._queue: deque[list[Message]] = deque()
 
-    def submit(self, message: Message) -> None:
-        """Queue a message."""
-        self._queue.append(message)
+    def submit(self, unit: list[Message]) -> None:
+        """Queue a unit of messages."""
+        self._queue.append(unit)
 
     def collect(self) -> list[Message]:
         """Hand out queued messages and wait until at least one reply is there; return the replies."""
@@ -87,8 +87,8 @@ class WorkerPool:
             if worker in self._busy or not self._queue:
                 continue
             share = len(self._queue) // (4 * len(self._senders))
-            batch = [self._queue.popleft() for _ in range(max(1, min(LARGEST_BATCH, share)))]
-            self._busy[worker] = {message.metadata.message_id: message for message in batch}
+            batch = [self._queue.popleft() for _ in range(max(1, min(MOST_UNITS, share)))]
+            self._busy[worker] = {message.metadata.message_id: message for unit in batch for message in unit}
             try:
                 sender.send(batch)
             except (BrokenPipeError, ConnectionResetError) as error:
@@ -96,7 +96,7 @@ class WorkerPool:
 
     def _read(self, worker: int) -> list[Message]:
         try:
-            heads = self._receivers[worker].receive()
+            heads = [head for unit in self._receivers[worker].receive() for head in unit]
         except (EOFError, ConnectionResetError) as error:
             raise self._died(worker) from error
         asked = self._busy[worker]

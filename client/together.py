@@ -1,0 +1,158 @@
+"""Several sites trained in one pass, for nets so small that calling an operation costs more than computing it.
+
+Each site keeps its own copy of the weights and its own batches; the copies are stacked, and torch.func.vmap turns
+their convolutions into one grouped convolution. A simulation may choose this; the updates are those of training
+one after the other, up to rounding and to the draws of dropout.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from itertools import zip_longest
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.func import functional_call, vmap
+
+from client.plan import LocalWork, Plan
+from client.randomness import Entropy, torch_generator
+from client.training import AUGMENTATION, LocalResult, LocalRows, Workbench, batches, dropout_seeded, local_optimizer
+from fer_models.errors import ModelError, PrivacyError, TrainingError
+from fer_models.losses import soft_cross_entropy
+from fer_models.transforms import augment
+
+
+class Stack:
+    """Copies of a bench's weights, one a site, with gradients and an optimizer over all of them.
+
+    ``values`` and ``gradient`` are float32 (sites, P).
+    """
+
+    def __init__(self, bench: Workbench, vector: torch.Tensor, sites: int, work: LocalWork) -> None:
+        flat = bench.flat
+        if flat.buffer_slots:
+            raise ModelError(
+                "a net that keeps statistics cannot be trained for several sites in one pass",
+                where="engine.together",
+                cure="Use engine.together=1, or model.norm=gn.",
+            )
+        self.start = vector.to(bench.device)
+        self.values = self.start.repeat(sites, 1)
+        self.gradient = torch.zeros_like(self.values)
+        self._leaves: dict[str, torch.Tensor] = {}
+        for slot in flat.slots:
+            leaf = slot.view(self.values).detach().requires_grad_()
+            leaf.grad = slot.view(self.gradient)
+            self._leaves[slot.name] = leaf
+        module = flat.module
+        self._forward = vmap(
+            lambda parameters, x: functional_call(module, parameters, (x,)), in_dims=(0, 0), randomness="different"
+        )
+        self._work = work
+        self._optimizer = local_optimizer(self.values, self.gradient, work)
+
+    def losses(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return losses (sites, B) of pictures (sites, B, C, H, W) and label distributions (sites, B, classes)."""
+        logits = self._forward(self._leaves, x)
+        flat = soft_cross_entropy(logits.flatten(0, 1), targets.flatten(0, 1), self._work.smoothing)
+        return flat.view(targets.shape[:2])
+
+    def step(self, weighted: torch.Tensor) -> None:
+        """Take one step of all sites down the sum of their losses."""
+        self.gradient.zero_()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "grad and param do not obey the gradient layout")
+            weighted.sum().backward()
+        with torch.no_grad():
+            if self._work.gradient_clip > 0:
+                norms = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)
+                self.gradient.mul_((self._work.gradient_clip / (norms + 1e-6)).clamp(max=1.0))
+            if self._work.proximal > 0:
+                self.gradient.add_(self.values - self.start, alpha=self._work.proximal)
+            self._optimizer.step()
+
+
+def train_together(
+    bench: Workbench,
+    data: Sequence[LocalRows],
+    plan: Plan,
+    round_number: int,
+    entropies: Sequence[Entropy],
+    vector: torch.Tensor,
+    names: Sequence[str],
+) -> tuple[NDArray[np.float32], list[LocalResult]]:
+    """Train several sites from the round's weights; return their weights (sites, P) and what each did.
+
+    Raises
+    ------
+    PrivacyError : the plan is private; per-sample gradients are made site by site.
+    TrainingError : a site's loss or weights are not finite.
+    """
+    if plan.privacy is not None:
+        raise PrivacyError(
+            "private training of several sites in one pass",
+            where="engine.together",
+            cure="Use engine.together=1.",
+        )
+    work = plan.local
+    stack = Stack(bench, vector, len(data), work)
+    augmenting = [torch_generator(e.key(round_number, "augment")) for e in entropies]
+    streams = [batches(work, len(d.rows), round_number, e) for d, e in zip(data, entropies, strict=True)]
+    ended = torch.empty_like(stack.values)
+    visits, steps, sums = np.zeros(len(data), int), np.zeros(len(data), int), torch.zeros(len(data))
+    with dropout_seeded(plan, entropies[0].key(round_number, "dropout")):
+        for chosen in zip_longest(*streams):
+            sizes = np.array([0 if rows is None else len(rows) for rows in chosen])
+            x, targets = _stacked(bench, data, chosen, work, augmenting, int(sizes.max()))
+            counted = torch.arange(x.shape[1]) < torch.from_numpy(sizes)[:, None]
+            weights = (counted / torch.from_numpy(sizes).clamp(min=1)[:, None]).to(x)
+            losses = stack.losses(x, targets) * weights
+            stack.step(losses)
+            working = torch.from_numpy(sizes > 0)
+            ended[working] = stack.values[working]
+            sums += losses.detach().sum(1).cpu() * torch.from_numpy(sizes)
+            visits, steps = visits + sizes, steps + (sizes > 0)
+    return ended.cpu().numpy(), _results(names, round_number, ended, visits, steps, sums)
+
+
+def _stacked(
+    bench: Workbench,
+    data: Sequence[LocalRows],
+    chosen: tuple[NDArray[np.int64] | None, ...],
+    work: LocalWork,
+    augmenting: Sequence[torch.Generator],
+    size: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return inputs (sites, size, C, H, W) and targets (sites, size, classes); short batches end in zeros."""
+    classes = data[0].targets.shape[1]
+    samples = data[0].samples
+    form = (samples.channels, samples.size, samples.size)
+    x = torch.zeros((len(data), size, *form), device=bench.device)
+    targets = torch.zeros((len(data), size, classes), device=bench.device)
+    for i, (site, rows) in enumerate(zip(data, chosen, strict=True)):
+        if rows is None:
+            continue
+        pictures = site.inputs(rows, bench.device)
+        x[i, : len(rows)] = augment(pictures, augmenting[i], AUGMENTATION) if work.augment else pictures
+        targets[i, : len(rows)] = site.targets[torch.from_numpy(rows)]
+    return x, targets
+
+
+def _results(
+    names: Sequence[str],
+    round_number: int,
+    ended: torch.Tensor,
+    visits: NDArray[np.int_],
+    steps: NDArray[np.int_],
+    sums: torch.Tensor,
+) -> list[LocalResult]:
+    good = torch.isfinite(ended.sum(1)).cpu() & torch.isfinite(sums)
+    if not bool(good.all()):
+        raise TrainingError(
+            "the loss or the weights are not finite",
+            where=f"{names[int((~good).nonzero()[0])]}, round {round_number}",
+            cure="Lower local.learning_rate, or set local.gradient_clip.",
+        )
+    return [LocalResult(int(v), int(s), float(t) / max(1, int(v))) for v, s, t in zip(visits, steps, sums, strict=True)]
