@@ -31,7 +31,7 @@ class Line:
     name : for the description and the tooltip.
     colour : a custom property of the style sheet, such as ``--federated``.
     marker : a key of :data:`MARKERS`; also decides the dashes.
-    x, y : finite coordinates.
+    x, y : finite coordinates, x >= 0 and ascending.
     """
 
     name: str
@@ -42,9 +42,7 @@ class Line:
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Return at most ``most`` + 1 round values 1, 2 or 5 x 10^k apart that enclose [low, high]."""
-    if high <= low:
-        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+    """Return at most ``most`` + 1 round values 1, 2 or 5 x 10^k apart around low < high."""
     raw = (high - low) / max(most - 1, 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * (1 - 1e-9))
@@ -60,6 +58,7 @@ def line_chart(
     x_name: str,
     x_format: Callable[[float], str],
     y_format: Callable[[float], str],
+    zero: bool = False,
 ) -> Markup:
     """Draw curves over a common x axis.
 
@@ -70,11 +69,14 @@ def line_chart(
     key : a word that is unique on the page.
     x_name : under the axis.
     x_format, y_format : values of the axes -> text.
+    zero : start the y axis at 0. Otherwise it spans at least 0.1, so that noise does not look like progress.
     """
-    y_ticks = ticks(min(min(line.y) for line in lines), max(max(line.y) for line in lines))
-    reach = [value for line in lines for value in line.x] or [0, 1]
-    x_ticks = [tick for tick in ticks(min(0, *reach), max(reach)) if tick <= max(reach) * (1 + 1e-9)]
-    x_end = max(reach) or 1
+    low, high = min(min(line.y) for line in lines), max(max(line.y) for line in lines)
+    spare = max(0.0, 0.1 - (high - low)) / 2
+    bottom = min(low, 0.0) if zero else max(low - spare, min(low, 0.0))
+    y_ticks = ticks(bottom, max(high + spare, bottom + 0.1))
+    x_end = max((value for line in lines for value in line.x), default=0) or 1
+    x_ticks = [tick for tick in ticks(0, x_end) if tick <= x_end * (1 + 1e-9)]
 
     def place(x: float, y: float) -> tuple[float, float]:
         share = (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])

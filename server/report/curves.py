@@ -51,7 +51,15 @@ def _chart(
     lines += [Line(s.name, s.colour, s.marker, (), (end,)) for s, end in ends if end is not None]
     say = (lambda value: f"{value:.3g}") if key == "epsilon" else _tick
     names = {"round": "rounds", "visits": "sample visits"}
-    drawn = line_chart(title, lines, key=f"{key}-{x}", x_name=names[x], x_format=_short, y_format=say)
+    drawn = line_chart(
+        title,
+        lines,
+        key=f"{key}-{x}",
+        x_name=names[x],
+        x_format=_short,
+        y_format=say,
+        zero=key == "epsilon",
+    )
     return {"title": title, "svg": drawn, "legend": [], "note": ""}
 
 
@@ -78,7 +86,9 @@ def _parity_chart(moving: Sequence[System]) -> dict[str, Any] | None:
     if not lines:
         return None
     title = "Gap in predictions between groups"
-    drawn = line_chart(title, lines, key="parity-round", x_name="rounds", x_format=_short, y_format=_tick)
+    drawn = line_chart(
+        title, lines, key="parity-round", x_name="rounds", x_format=_short, y_format=_tick, zero=True
+    )
     legend = [{"name": line.name, "sample": sample(line.marker, line.colour)} for line in lines]
     return {"title": title, "svg": drawn, "legend": legend, "note": f"{shown.name}, mean over classes"}
 

@@ -97,7 +97,7 @@ class Facts:
         return values
 
     def _at(self, key: str) -> str:
-        return f"{self.where}: {key}" if self.where.endswith((".json", ".jsonl")) else f"{self.where}.{key}"
+        return f"{self.where}{'.' if ': ' in self.where else ': '}{key}"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def headline(found: Sequence[System]) -> dict[str, Any]:
     pooled = by_key.get("pooled") if main.key != "pooled" else None
     alone = by_key.get("local_only") if main.key != "local_only" else None
     share = _kept(main, pooled) if pooled else None
-    more = [share[2] if share else "", _joining(main, alone) if alone else "", _weakest(main)]
+    more = [share[2] if share else "", _joining(main, alone) if alone else "", _weakest(main), _guess(main)]
     tiles = [
         {"name": "Accuracy", "figure": figure_of(main.facts, "accuracy"), "note": main.name},
         _kept_tile(share),
@@ -90,6 +90,16 @@ def _weakest(main: System) -> str:
     pictures = main.facts.child("support").number(worst)
     rests = f" of {wording.plural(int(pictures), 'picture')}" if pictures is not None else ""
     return f"{main.name} recognises {worst} least often: {wording.percent(value, 0)}{rests}."
+
+
+def _guess(main: System) -> str:
+    """Say how often one would be right without looking at any picture."""
+    support = {name: main.facts.child("support").number(name) or 0 for name in main.facts.child("support")}
+    total = sum(support.values())
+    if not total:
+        return ""
+    name = max(support, key=lambda key: support[key])
+    return f"Always answering {name} would be right for {wording.percent(support[name] / total)}."
 
 
 def _kept_tile(share: tuple[float, Interval, str] | None) -> dict[str, Any] | None:

@@ -47,6 +47,7 @@ def ladder(found: Sequence[System]) -> dict[str, Any] | None:
     ]
     rare = main_system(found)
     return {
+        "title": "Pooled, together, alone" if len(ready) > 1 else "Overall",
         "rows": rows,
         "hints": [hint for key, hint in HINTS.items() if any(system.key == key for system in ready)],
         "costs": [name for name, *_ in used],
