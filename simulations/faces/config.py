@@ -58,9 +58,9 @@ class FacesConfig:
     group_shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     label_noise: float = 0.025
     label_noise_by: Mapping[str, float] = field(default_factory=dict)
-    intensity: float = 0.65
+    intensity: float = 0.55
     intensity_by: Mapping[str, float] = field(default_factory=dict)
-    spread: float = 0.2
+    spread: float = 0.25
     crosstalk: float = 1.0
     pose: float = 1.0
     light: float = 1.0

@@ -115,7 +115,7 @@ def test_of_several_groups_the_last_named_holds() -> None:
 
 
 def test_intensity_by_group() -> None:
-    config = FacesConfig(count=900, size=32, intensity=0.6, intensity_by={"age=old": 0.3})
+    config = FacesConfig(count=900, size=32, intensity=0.6, spread=0.2, intensity_by={"age=old": 0.3})
     samples, truth = draw_with_truth(config, SEED)
     shown, old = truth.label != 0, samples.groups["age"] == "old"
     assert truth.intensity[shown & old].mean() == pytest.approx(0.3, abs=0.02)
