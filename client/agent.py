@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from client.messages import tensor_of
-from client.ledger import Ledger, Release, epsilon_of
+from client.ledger import History, Ledger, Release
 from client.plan import Plan
 from client.randomness import Entropy
 from client.together import train_together
@@ -42,14 +42,14 @@ class Update:
     weight : the site's weight in the mean: its rows, or 1 when weighting is uniform.
     visits : pictures seen in local work.
     loss : mean training loss a visit.
-    epsilon : of everything in the site's ledger, None without privacy.
+    history : what the site's ledger says of all its releases so far, empty without privacy.
     """
 
     delta: NDArray[np.float32]
     weight: float
     visits: int
     loss: float
-    epsilon: float | None
+    history: History
 
 
 class Benches:
@@ -134,7 +134,8 @@ class Agent:
 
     def _update(self, plan: Plan, delta: NDArray[np.float32], done: LocalResult) -> Update:
         weight = float(len(self._train)) if plan.server.weighting == "size" else 1.0
-        return Update(delta, weight, done.visits, done.loss, self._epsilon(plan))
+        history = () if plan.privacy is None else self._ledger.history()
+        return Update(delta, weight, done.visits, done.loss, history)
 
     def _account(self, plan: Plan, round_number: int) -> None:
         assert plan.privacy is not None
@@ -149,11 +150,6 @@ class Agent:
                 key=key,
             )
         )
-
-    def _epsilon(self, plan: Plan) -> float | None:
-        if plan.privacy is None:
-            return None
-        return epsilon_of(self._ledger.history(), plan.privacy.delta)[0]
 
 
 def train_sites(

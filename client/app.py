@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 
@@ -37,8 +38,8 @@ def train_many(agents: Sequence[Agent], content: RecordDict) -> list[RecordDict]
 
 def _trained(agent: Agent, update: Update, cpu_seconds: float) -> RecordDict:
     facts = {"site": agent.name, "weight": update.weight, "visits": update.visits, "loss": update.loss}
-    if update.epsilon is not None:
-        facts["epsilon"] = update.epsilon
+    if update.history:
+        facts["history"] = json.dumps(update.history)
     return pack(update.delta, {**facts, "cpu_seconds": cpu_seconds})
 
 

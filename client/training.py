@@ -16,6 +16,7 @@ from client.plan import LocalWork, Plan
 from client.randomness import Entropy, KeyedStream, torch_generator
 from fer_models.errors import TrainingError
 from fer_models.flat import FlatModel
+from fer_models.memory import keep_freed_memory
 from fer_models.losses import soft_cross_entropy
 from fer_models.samples import Samples
 from fer_models.transforms import Augmentation, augment, to_input
@@ -36,6 +37,7 @@ class Workbench:
     """
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
+        keep_freed_memory()
         self.plan = plan
         self.device = device
         self.flat = FlatModel(build(plan.model, plan.seed).to(device))

@@ -15,6 +15,7 @@ from torch import nn
 
 from fer_models.backbones import NORMS, FerNet, cnn_pool, cnn_tiny
 from fer_models.errors import ModelError
+from fer_models.features import HogLinear
 from fer_models.norms import convert_batch_norm, disable_inplace, find_batch_coupled
 from fer_models.weights import load_weights
 
@@ -119,7 +120,17 @@ def _reference(make: Callable[..., nn.Module]) -> Callable[[ModelSpec], nn.Modul
     return build_net
 
 
+def _hog_linear(spec: ModelSpec) -> nn.Module:
+    _require(
+        spec.norm in ("gn", "none"),
+        f"{spec.name} has no normalisation layer to make {spec.norm!r}",
+        "Set model.norm=none.",
+    )
+    return HogLinear(classes=spec.classes, size=spec.size, dropout=spec.dropout)
+
+
 NETS: Mapping[str, Net] = {
+    "hog_linear": Net(_hog_linear, 14_120, "under privacy on small sites; fixed features, one layer learns"),
     "fer_nano": Net(_fer_net((16, 32, 64, 96), (1, 1, 1, 1)), 79_672, "edge boxes, many sites, tests"),
     "fer_small": Net(_fer_net((24, 48, 96, 128), (2, 2, 2, 2)), 421_184, "the default"),
     "fer_base": Net(_fer_net((32, 64, 128, 192), (1, 2, 2, 2)), 832_872, "more data, more time"),

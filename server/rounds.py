@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import torch
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
+from client.ledger import epsilon_of
 from client.messages import error_from_wire, pack, scalar, tensor_of, text, vector_of
 from client.plan import Plan
 from fer_models.counts import Counts
@@ -202,7 +204,8 @@ class Coordinator:
         self._totals.bytes_up += received
         self._totals.cpu_seconds += scalar(content, "cpu_seconds")
         if self.plan.privacy is not None:
-            self._epsilon[text(content, "site")] = scalar(content, "epsilon")
+            history = tuple(tuple(release) for release in json.loads(text(content, "history")))
+            self._epsilon[text(content, "site")] = epsilon_of(history, self.plan.privacy.delta)[0]
             self._totals.epsilon = max(self._epsilon.values())
 
     def _step(self, mean_delta: torch.Tensor, round_number: int) -> None:

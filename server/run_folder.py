@@ -57,7 +57,7 @@ def write_text(path: Path, content: str) -> None:
     part = path.with_name(path.name + ".part")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w") as file:
+        with part.open("w", encoding="utf-8") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -162,7 +162,7 @@ class Comparison:
         own_total = summarise(sum_counts(own))
         accuracy = np.trace(best.overall) / max(1, best.overall.sum())
         return {
-            **summarise(sum_counts(everybody)),
+            **summarise(sum_counts(everybody), repeats=len(everybody)),
             **_cost(sum(each["cpu_seconds"] for each in facts), sum(each["visits"] for each in facts)),
             "own_accuracy": own_total["accuracy"],
             "own_accuracy_interval": own_total["accuracy_interval"],
@@ -170,8 +170,8 @@ class Comparison:
             "best_site": names[everybody.index(best)],
             "sites": across_sites(everybody),
             "per_site": [
-                {"site": name, **_brief(counts), "train": each["train"], "test": int(home.overall.sum()), "epsilon": None}
-                for name, counts, home, each in zip(names, everybody, own, facts, strict=True)
+                {"site": name, **_brief(home), "train": each["train"], "test": home.rows, "epsilon": None}
+                for name, home, each in zip(names, own, facts, strict=True)
             ],
             "note": "each site's own model, judged on everybody's test pictures; the mean over sites",
         }
