@@ -14,9 +14,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tomllib
 import venv
 from pathlib import Path
+
+if sys.version_info < (3, 11):  # noqa: UP036 - make may find an older Python first
+    sys.exit(f"error: Python {platform.python_version()} is too old. Run make PYTHON=python3.11 (or newer).")
+
+import tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("FEDFER_CACHE", Path.home() / ".cache" / "fedfer"))
@@ -32,7 +36,9 @@ def requirements() -> list[str]:
 def pip(python: Path, *arguments: str) -> None:
     command = [str(python), "-m", "pip", "--disable-pip-version-check", *arguments]
     if subprocess.run(command).returncode:
-        sys.exit(f"error: {' '.join(command[2:5])} ... failed; see the lines above, then run make setup again.")
+        sys.exit(
+            f"error: {' '.join(command[2:5])} ... failed; see the lines above, then run make setup again."
+        )
 
 
 def cached(wanted: list[str]) -> Path:
@@ -44,7 +50,12 @@ def cached(wanted: list[str]) -> Path:
         return folder
     print(f"Installing the dependencies into {folder} (once for these pins; a few GB).", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
-    venv.create(folder, with_pip=True)
+    try:
+        venv.create(folder, with_pip=True)
+    except subprocess.CalledProcessError:
+        sys.exit(
+            "error: this Python cannot make environments. Install its venv module (Debian: python3-venv)."
+        )
     pip(folder / "bin" / "python", "install", "-q", "-c", str(ROOT / "constraints.txt"), *wanted)
     (folder / "complete").touch()
     return folder
@@ -71,6 +82,4 @@ def thin(base: Path) -> None:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 11):
-        sys.exit(f"error: Python {platform.python_version()} is too old. Run make PYTHON=python3.11 (or newer).")
     thin(cached(requirements()))

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.messages import tensor_of
 from client.ledger import History, Ledger, Release
+from client.messages import tensor_of
 from client.plan import Plan
 from client.randomness import Entropy
 from client.together import train_together
@@ -96,7 +96,9 @@ class Agent:
 
     def _rows(self, targets: str) -> LocalRows:
         if not len(self._train):
-            raise DataError("a site without training pictures", where=self.name, cure="Give it some, or leave it out.")
+            raise DataError(
+                "a site without training pictures", where=self.name, cure="Give it some, or leave it out."
+            )
         if targets not in self._data:
             source = self.samples if targets == "votes" else replace(self.samples, votes=None)
             found = torch.from_numpy(source.targets(self._train))

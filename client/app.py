@@ -65,7 +65,9 @@ def make_app(find_agent: FindAgent) -> ClientApp:
     """Return a ClientApp that relays to the agent of each node."""
     app = ClientApp()
 
-    def relay(answer: Callable[[Agent, RecordDict], RecordDict], message: Message, context: Context) -> Message:
+    def relay(
+        answer: Callable[[Agent, RecordDict], RecordDict], message: Message, context: Context
+    ) -> Message:
         try:
             return Message(answer(find_agent(context), message.content), reply_to=message)
         except FedferError as error:
@@ -73,7 +75,9 @@ def make_app(find_agent: FindAgent) -> ClientApp:
 
     @app.query()
     def _query(message: Message, context: Context) -> Message:
-        return Message(RecordDict({"facts": ConfigRecord({"site": find_agent(context).name})}), reply_to=message)
+        return Message(
+            RecordDict({"facts": ConfigRecord({"site": find_agent(context).name})}), reply_to=message
+        )
 
     @app.train()
     def _train(message: Message, context: Context) -> Message:

@@ -38,7 +38,7 @@ class KeyedOptimizer(DPOptimizer):
         """Add N(0, (sigma C)^2) to each coordinate of the sum of clipped gradients."""
         scale = self.noise_multiplier * self.max_grad_norm
         for parameter in self.params:
-            total = parameter.summed_grad
+            total: torch.Tensor = parameter.summed_grad  # type: ignore[attr-defined]
             noise = torch.from_numpy(scale * self.stream.normal(total.numel()))
             parameter.grad = (total + noise.view(total.shape).to(total)).view_as(parameter)
 

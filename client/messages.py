@@ -53,7 +53,9 @@ def vector_of(content: RecordDict, dtype: type[np.generic], size: int | None = N
     record = content.get("vector")
     array = record.get("vector") if isinstance(record, ArrayRecord) else None
     if array is None or array.dtype != np.dtype(dtype).name or len(array.shape) != 1:
-        raise EngineError("a message without a flat vector", cure="Run the same version of FedFER everywhere.")
+        raise EngineError(
+            "a message without a flat vector", cure="Run the same version of FedFER everywhere."
+        )
     if size is not None and array.shape[0] != size:
         raise EngineError(
             f"a vector of {array.shape[0]} values where {size} were expected",
@@ -66,10 +68,14 @@ def _opened(array: Array, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return the array's values as a view of the message's bytes: what ``array.numpy()`` gives, without a copy."""
     start = len(array.data) - array.shape[0] * dtype.itemsize
     if array.stype != NPY or start < 10 or not array.data.startswith(b"\x93NUMPY"):
-        raise EngineError("a message without a flat vector", cure="Run the same version of FedFER everywhere.")
+        raise EngineError(
+            "a message without a flat vector", cure="Run the same version of FedFER everywhere."
+        )
     header = _header(array.data[:start])
     if header != (array.shape, False, dtype):
-        raise EngineError("a vector that is not what it says", cure="Run the same version of FedFER everywhere.")
+        raise EngineError(
+            "a vector that is not what it says", cure="Run the same version of FedFER everywhere."
+        )
     return np.frombuffer(array.data, dtype, offset=start)
 
 

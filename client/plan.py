@@ -55,7 +55,9 @@ class LocalWork:
         require(self.amount >= 1, f"{self.amount} {self.unit} is no work", "local.amount", "Give 1 or more.")
         require(0 <= self.rate <= 1, f"rate {self.rate} is no share", "local.rate", "Give 0 to 1.")
         require(self.batch >= 1, f"batch {self.batch} is empty", "local.batch", "Give 1 or more.")
-        require(self.learning_rate > 0, "the learning rate is not positive", "local.learning_rate", "Raise it.")
+        require(
+            self.learning_rate > 0, "the learning rate is not positive", "local.learning_rate", "Raise it."
+        )
         require(0 <= self.momentum < 1, "momentum is not in [0, 1)", "local.momentum", "Give 0 to 0.99.")
         require(0 <= self.smoothing < 1, "smoothing is not in [0, 1)", "local.smoothing", "Give 0 to 0.2.")
         for name in ("weight_decay", "gradient_clip", "proximal"):
@@ -85,10 +87,14 @@ class Privacy:
     target_epsilon: float | None = None
 
     def __post_init__(self) -> None:
-        require(self.noise_multiplier > 0, "no noise, no privacy", "privacy.noise_multiplier", "Give more than 0.")
+        require(
+            self.noise_multiplier > 0, "no noise, no privacy", "privacy.noise_multiplier", "Give more than 0."
+        )
         require(self.clip > 0, "the clip is not positive", "privacy.clip", "Give more than 0, such as 1.0.")
         require(0 < self.delta < 1, "delta is not in (0, 1)", "privacy.delta", "Give 1e-5 or so.")
-        require(self.nominal_rows >= 1, "nominal_rows is not positive", "privacy.nominal_rows", "Give 1 or more.")
+        require(
+            self.nominal_rows >= 1, "nominal_rows is not positive", "privacy.nominal_rows", "Give 1 or more."
+        )
 
 
 @dataclass(frozen=True)
@@ -123,12 +129,18 @@ class ServerWork:
 
     def __post_init__(self) -> None:
         require(self.rounds >= 1, "no rounds", "server.rounds", "Give 1 or more.")
-        require(0 < self.participation <= 1, "participation is not in (0, 1]", "server.participation", "Give 1.0.")
-        require(self.learning_rate > 0, "the learning rate is not positive", "server.learning_rate", "Raise it.")
+        require(
+            0 < self.participation <= 1, "participation is not in (0, 1]", "server.participation", "Give 1.0."
+        )
+        require(
+            self.learning_rate > 0, "the learning rate is not positive", "server.learning_rate", "Raise it."
+        )
         require(0 <= self.momentum < 1, "momentum is not in [0, 1)", "server.momentum", "Give 0 to 0.99.")
         require(0 <= self.beta2 < 1, "beta2 is not in [0, 1)", "server.beta2", "Give 0.9 to 0.999.")
         require(0 <= self.ema < 1, "ema is not in [0, 1)", "server.ema", "Give 0 to 0.999.")
-        require(self.evaluate_every >= 1, "evaluate_every is below 1", "server.evaluate_every", "Give 1 or more.")
+        require(
+            self.evaluate_every >= 1, "evaluate_every is below 1", "server.evaluate_every", "Give 1 or more."
+        )
 
 
 @dataclass(frozen=True)

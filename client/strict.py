@@ -53,11 +53,15 @@ def _value(kind: Any, given: Any, where: str) -> Any:
         return _value(next(a for a in arguments if a is not type(None)), given, where)
     if origin is typing.Literal:
         if given not in arguments:
-            raise ConfigError(f"unknown value {given!r}", where=where, cure=nearest(str(given), map(str, arguments)))
+            raise ConfigError(
+                f"unknown value {given!r}", where=where, cure=nearest(str(given), map(str, arguments))
+            )
         return given
     if origin is Mapping:
         if not isinstance(given, Mapping):
-            raise ConfigError(f"expected a mapping, got {given!r}", where=where, cure="Give {key: value, ...}.")
+            raise ConfigError(
+                f"expected a mapping, got {given!r}", where=where, cure="Give {key: value, ...}."
+            )
         return {str(key): _value(arguments[1], item, f"{where}.{key}") for key, item in given.items()}
     if origin is tuple:
         if isinstance(given, str) or not isinstance(given, Iterable):

@@ -18,7 +18,15 @@ from torch.func import functional_call, vmap
 
 from client.plan import LocalWork, Plan
 from client.randomness import Entropy, torch_generator
-from client.training import AUGMENTATION, LocalResult, LocalRows, Workbench, batches, dropout_seeded, local_optimizer
+from client.training import (
+    AUGMENTATION,
+    LocalResult,
+    LocalRows,
+    Workbench,
+    batches,
+    dropout_seeded,
+    local_optimizer,
+)
 from fer_models.errors import ModelError, PrivacyError, TrainingError
 from fer_models.losses import soft_cross_entropy
 from fer_models.transforms import augment
@@ -48,7 +56,9 @@ class Stack:
             self._leaves[slot.name] = leaf
         module = flat.module
         self._forward = vmap(
-            lambda parameters, x: functional_call(module, parameters, (x,)), in_dims=(0, 0), randomness="different"
+            lambda parameters, x: functional_call(module, parameters, (x,)),
+            in_dims=(0, 0),
+            randomness="different",
         )
         self._work = work
         self._optimizer = local_optimizer(self.values, self.gradient, work)
@@ -155,4 +165,7 @@ def _results(
             where=f"{names[int((~good).nonzero()[0])]}, round {round_number}",
             cure="Lower local.learning_rate, or set local.gradient_clip.",
         )
-    return [LocalResult(int(v), int(s), float(t) / max(1, int(v))) for v, s, t in zip(visits, steps, sums, strict=True)]
+    return [
+        LocalResult(int(v), int(s), float(t) / max(1, int(v)))
+        for v, s, t in zip(visits, steps, sums, strict=True)
+    ]

@@ -16,12 +16,11 @@ from client.plan import LocalWork, Plan
 from client.randomness import Entropy, KeyedStream, torch_generator
 from fer_models.errors import TrainingError
 from fer_models.flat import FlatModel
-from fer_models.memory import keep_freed_memory
 from fer_models.losses import soft_cross_entropy
+from fer_models.memory import keep_freed_memory
 from fer_models.samples import Samples
 from fer_models.transforms import Augmentation, augment, to_input
 from fer_models.zoo import build
-
 
 AUGMENTATION = Augmentation()
 """The one strength of augmentation that a plan can ask for."""
@@ -76,7 +75,11 @@ class LocalRows:
 
 
 def losses_of(
-    bench: Workbench, data: LocalRows, positions: NDArray[np.integer], work: LocalWork, augmenting: torch.Generator
+    bench: Workbench,
+    data: LocalRows,
+    positions: NDArray[np.integer],
+    work: LocalWork,
+    augmenting: torch.Generator,
 ) -> torch.Tensor:
     """Return the losses (len(positions),) of some of a site's pictures, with a graph."""
     x = data.inputs(positions, bench.device)
@@ -92,9 +95,7 @@ def batch_size(work: LocalWork, rows: int) -> int:
     return min(rows, max(1, wanted))
 
 
-def batches(
-    work: LocalWork, rows: int, round_number: int, entropy: Entropy
-) -> Iterator[NDArray[np.int64]]:
+def batches(work: LocalWork, rows: int, round_number: int, entropy: Entropy) -> Iterator[NDArray[np.int64]]:
     """Yield the positions of each batch of a round, without privacy.
 
     Epochs shuffle the site's rows anew and take them all. Steps go on through the same shuffled epochs from round

@@ -39,7 +39,9 @@ class Hog(nn.Module):
         place = torch.atan2(down, across).remainder(math.pi) * (self.bins / math.pi)
         shares = [(1 - self._distance(place, index)).clamp_(min=0) * strength for index in range(self.bins)]
         cells = functional.avg_pool2d(torch.stack(shares, 1), self.cell)
-        blocks = torch.cat([cells[:, :, :-1, :-1], cells[:, :, 1:, :-1], cells[:, :, :-1, 1:], cells[:, :, 1:, 1:]], 1)
+        blocks = torch.cat(
+            [cells[:, :, :-1, :-1], cells[:, :, 1:, :-1], cells[:, :, :-1, 1:], cells[:, :, 1:, 1:]], 1
+        )
         return (blocks / torch.sqrt(blocks.square().sum(1, keepdim=True) + 1e-4)).flatten(1)
 
     def _distance(self, place: Tensor, index: int) -> Tensor:

@@ -26,8 +26,8 @@ class Events:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add the scalars of one line of metrics.jsonl."""
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[attr-defined]
+        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
 
         scalars = {name: record[name] for name in CURVES if record.get(name) is not None}
         scalars |= {f"parity/{k}": v for k, v in record.get("parity", {}).items() if v is not None}
@@ -36,7 +36,7 @@ class Events:
         self._write(record["system"], event)
 
     def _write(self, system: str, event: Any) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[attr-defined]
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         folder = self._folder / system

@@ -128,7 +128,9 @@ class RunFolder:
         try:
             return json.loads(path.read_text())
         except ValueError as error:
-            raise RunFolderError("a damaged file", where=str(path), cure="Start again in an empty folder.") from error
+            raise RunFolderError(
+                "a damaged file", where=str(path), cure="Start again in an empty folder."
+            ) from error
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
@@ -149,7 +151,9 @@ class RunFolder:
         kept = [r for r in self.metrics() if r["system"] != system or r["round"] <= round_number]
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
 
-    def save_checkpoint(self, name: str, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
+    def save_checkpoint(
+        self, name: str, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]
+    ) -> None:
         """Write ``name``.safetensors atomically, with ``facts`` as JSON in its header."""
         path = self.path / f"{name}.safetensors"
         part = path.with_suffix(".part")
@@ -173,7 +177,9 @@ class RunFolder:
                 facts = json.loads((file.metadata() or {})["facts"])
                 return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118
         except (SafetensorError, KeyError, ValueError, OSError) as error:
-            raise RunFolderError("a damaged checkpoint", where=str(path), cure="Delete it to start again.") from error
+            raise RunFolderError(
+                "a damaged checkpoint", where=str(path), cure="Delete it to start again."
+            ) from error
 
     def drop_checkpoint(self, name: str) -> None:
         """Remove a checkpoint that is no longer needed."""

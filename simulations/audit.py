@@ -71,7 +71,9 @@ def show(figures: dict[str, Any], console: Console) -> None:
     for attribute, parity in figures["parity"].items():
         gaps = Table(attribute, "value", "95 % interval")
         for key in ("demographic_parity_difference", "equalized_odds_difference", "accuracy_gap"):
-            gaps.add_row(key.replace("_", " "), shown(parity.get(key)), _interval(parity.get(f"{key}_interval")))
+            gaps.add_row(
+                key.replace("_", " "), shown(parity.get(key)), _interval(parity.get(f"{key}_interval"))
+            )
         console.print(gaps)
 
 

@@ -71,7 +71,9 @@ class CentralWork:
     def __post_init__(self) -> None:
         require(self.epochs > 0, "no epochs", "baseline.epochs", "Give more than 0.")
         require(self.batch >= 1, "an empty batch", "baseline.batch", "Give 1 or more.")
-        require(self.learning_rate > 0, "the learning rate is not positive", "baseline.learning_rate", "Raise it.")
+        require(
+            self.learning_rate > 0, "the learning rate is not positive", "baseline.learning_rate", "Raise it."
+        )
         require(self.evaluations >= 1, "no evaluation", "baseline.evaluations", "Give 1 or more.")
 
     def local(self, rows: int) -> LocalWork:
@@ -126,7 +128,14 @@ class CentralTrainer:
         folder: RunFolder,
         device: str = "cpu",
     ) -> None:
-        self.plan, self.work, self.samples, self.tests, self.name, self.folder = plan, work, samples, tests, name, folder
+        self.plan, self.work, self.samples, self.tests, self.name, self.folder = (
+            plan,
+            work,
+            samples,
+            tests,
+            name,
+            folder,
+        )
         self._local = work.local(len(rows))
         self._bench = Workbench(plan, torch.device(device))
         targets = torch.from_numpy(samples.targets(rows))
@@ -151,7 +160,9 @@ class CentralTrainer:
         self._resume()
         began, saved, start = time.process_time(), time.monotonic(), time.monotonic()
         size, count = self._local.batch, len(self._data.rows)
-        stops = {math.ceil(self._steps * (i + 1) / self.work.evaluations) for i in range(self.work.evaluations)}
+        stops = {
+            math.ceil(self._steps * (i + 1) / self.work.evaluations) for i in range(self.work.evaluations)
+        }
         order, epoch = np.zeros(0, np.int64), -1
         while self._done < self._steps:
             position = self._done * size
@@ -163,7 +174,11 @@ class CentralTrainer:
             if self._done in stops and self._done < self._steps:
                 progress(self._record(self._count("all"), time.monotonic() - start))
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self._cpu, began, saved = self._cpu + time.process_time() - began, time.process_time(), time.monotonic()
+                self._cpu, began, saved = (
+                    self._cpu + time.process_time() - began,
+                    time.process_time(),
+                    time.monotonic(),
+                )
                 self._checkpoint()
         counts = {name: self._count(name, prove=name == "all") for name in self.tests}
         self._cpu += time.process_time() - began

@@ -6,6 +6,7 @@ import errno
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from fer_models.errors import ConfigError, FedferError, RunFolderError
 
@@ -46,22 +47,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         sys.exit(_command(words))
     except FedferError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the command line's own output
-        sys.exit(error.exit_code)
+        _fail(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
-        print("interrupted; the same command with --run-dir goes on from the last checkpoint", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+        _fail("interrupted: the same command with --run-dir goes on from the last checkpoint", 130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        full = RunFolderError("the disk is full", where=error.filename or "", cure="Free disk space and run again.")
-        print(f"error: {full}", file=sys.stderr)  # noqa: T201
-        sys.exit(full.exit_code)
+        full = RunFolderError(
+            "the disk is full", where=error.filename or "", cure="Free disk space and run again."
+        )
+        _fail(f"error: {full}", full.exit_code)
+
+
+def _fail(line: str, code: int) -> NoReturn:
+    sys.stderr.write(line + "\n")
+    sys.exit(code)
 
 
 def _command(words: list[str]) -> int:
     if not words or words[0] in ("--help", "-h", "help"):
-        print(HELP, end="")  # noqa: T201
+        sys.stdout.write(HELP)
         return 0
     from simulations import commands
 
@@ -78,7 +83,9 @@ def _command(words: list[str]) -> int:
     if words[0] not in table:
         from client.strict import nearest
 
-        raise ConfigError(f"unknown command {words[0]!r}", where="command line", cure=nearest(words[0], table))
+        raise ConfigError(
+            f"unknown command {words[0]!r}", where="command line", cure=nearest(words[0], table)
+        )
     return table[words[0]](with_run_dir(words[1:]))
 
 

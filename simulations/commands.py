@@ -89,7 +89,9 @@ def data(words: list[str]) -> int:
     from simulations.prepare import load, split
 
     if not words or words[0] != "check":
-        raise ConfigError("data needs a verb", where="command line", cure="Write: fedfer data check data=NAME ...")
+        raise ConfigError(
+            "data needs a verb", where="command line", cure="Write: fedfer data check data=NAME ..."
+        )
     settings, _ = composed(words[1:])
     samples = load(settings.data, settings.seed)
     found = check(samples)
@@ -105,7 +107,9 @@ def audit(words: list[str]) -> int:
 
     models = [word.partition("=")[2] for word in words if word.startswith("model=")]
     if len(models) != 1:
-        raise ConfigError("audit needs one model", where="command line", cure="Write: fedfer audit model=RUN ...")
+        raise ConfigError(
+            "audit needs one model", where="command line", cure="Write: fedfer audit model=RUN ..."
+        )
     settings, _ = composed([word for word in words if not word.startswith("model=")])
     show(audit_model(Path(models[0]), settings), Console())
     return 0
@@ -116,7 +120,9 @@ def faces(words: list[str]) -> int:
     from simulations.contact_sheet import contact_sheet
     from simulations.prepare import load
 
-    options = dict(word.split("=", 1) for word in words if word.split("=")[0] in ("sheet", "rows_by", "columns"))
+    options = dict(
+        word.split("=", 1) for word in words if word.split("=")[0] in ("sheet", "rows_by", "columns")
+    )
     rest = [word for word in words if word.split("=")[0] not in ("sheet", "rows_by", "columns")]
     settings, _ = composed(["data=faces", *rest])
     try:
@@ -124,7 +130,9 @@ def faces(words: list[str]) -> int:
     except ValueError as error:
         raise ConfigError("columns is no number", where="columns", cure="Write columns=10.") from error
     samples = load(settings.data, settings.seed)
-    path = contact_sheet(samples, Path(options.get("sheet", "faces.png")), options.get("rows_by", "label"), columns)
+    path = contact_sheet(
+        samples, Path(options.get("sheet", "faces.png")), options.get("rows_by", "label"), columns
+    )
     Console().print(f"{path}", highlight=False)
     return 0
 

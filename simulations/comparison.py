@@ -53,9 +53,12 @@ class Job:
         if self.site is not None:
             tests["own"] = division.rows(self.site, samples, "test")
             rows = division.rows(self.site, samples, "train")
+        central = self.prepared.central
+        if self.site is not None:
+            central = replace(central, evaluations=1)  # the curves show the pooled model only
         trainer = CentralTrainer(
             self.prepared.plan,
-            self.prepared.central,
+            central,
             samples,
             rows,
             tests,
@@ -83,7 +86,9 @@ class Comparison:
     observer : told of every record; for the live table.
     """
 
-    def __init__(self, settings: Settings, path: Path, systems: list[str], observer: Callable[..., None]) -> None:
+    def __init__(
+        self, settings: Settings, path: Path, systems: list[str], observer: Callable[..., None]
+    ) -> None:
         self.settings, self.systems = settings, systems
         self.folder = RunFolder(path)
         self.device = choose_device(settings.engine.device)
@@ -109,7 +114,11 @@ class Comparison:
         return self.folder.path
 
     def _identity(self) -> dict[str, Any]:
-        facts = {"systems": self.systems, "plan": dataclasses.asdict(self.prepared.plan), "seed": self.settings.seed}
+        facts = {
+            "systems": self.systems,
+            "plan": dataclasses.asdict(self.prepared.plan),
+            "seed": self.settings.seed,
+        }
         facts |= {"data": dataclasses.asdict(self.settings.data), "hash": self.prepared.plan.digest}
         facts["partition"] = dataclasses.asdict(self.settings.partition)
         return facts | {"central": dataclasses.asdict(self.prepared.central)}
@@ -117,7 +126,9 @@ class Comparison:
     def _write_partition(self) -> None:
         samples, division = self.prepared.samples, self.prepared.partition
         values = {"label": samples.labels, **self.prepared.plan.attributes}
-        by = {n: {"values": list(v), "table": division.table(samples, by=n).tolist()} for n, v in values.items()}
+        by = {
+            n: {"values": list(v), "table": division.table(samples, by=n).tolist()} for n, v in values.items()
+        }
         self.folder.write_json("partition.json", {"sites": self._sites(None).names, "by": by})
 
     def _observe(self, record: dict[str, Any]) -> None:
@@ -227,7 +238,9 @@ class Comparison:
                 }
                 for i, name in enumerate(names)
             ],
-            "note": "trained at the sites with differential privacy" if plan.privacy else "trained at the sites",
+            "note": "trained at the sites with differential privacy"
+            if plan.privacy
+            else "trained at the sites",
         }
 
     def _save_model(self, plan: Plan, result: Result) -> None:

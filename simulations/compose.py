@@ -81,11 +81,15 @@ def _explained(error: Exception) -> ConfigError:
         return ConfigError(f"unknown choice {choice!r}", where=group or "command line", cure=cure)
     where = re.search(r"full_key: (\S+)", text)
     return ConfigError(
-        _reason(text), where=where.group(1) if where else "command line", cure="See fedfer --help for the form."
+        _reason(text),
+        where=where.group(1) if where else "command line",
+        cure="See fedfer --help for the form.",
     )
 
 
 def _reason(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(("full_key", "object_type", "Error merging", "In '"))]
+    telling = [
+        line for line in lines if not line.startswith(("full_key", "object_type", "Error merging", "In '"))
+    ]
     return (telling or lines or ["the configuration cannot be read"])[0].rstrip(".")

@@ -84,7 +84,15 @@ class Display:
 
     def _table(self) -> Table:
         table = Table(title="FedFER", title_justify="left")
-        for heading in ("system", "round", "accuracy", "worst recall", "parity gap", "epsilon", "seconds left"):
+        for heading in (
+            "system",
+            "round",
+            "accuracy",
+            "worst recall",
+            "parity gap",
+            "epsilon",
+            "seconds left",
+        ):
             table.add_column(heading, justify="left" if heading == "system" else "right", no_wrap=True)
         for system, record in self._rows.items():
             if not system.startswith("local_only-") or len(self._rows) < 14:

@@ -27,7 +27,6 @@ from server.run_folder import RunFolder
 from simulations.grid import LocalGrid
 from simulations.partition import Partition
 
-
 EVALUATED_TOGETHER = 32
 """Sites whose test pictures share batches in evaluation."""
 
@@ -104,7 +103,10 @@ def local_grid(sites: Sites, workers: int, together: int = 1) -> Iterator[Grid]:
     ----------
     together : sites that are trained in one pass; they are always evaluated in units of 32.
     """
-    configs = {i + 1: {"partition-id": i, "num-partitions": sites.partition.sites} for i in range(sites.partition.sites)}
+    configs = {
+        i + 1: {"partition-id": i, "num-partitions": sites.partition.sites}
+        for i in range(sites.partition.sites)
+    }
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # one thread everywhere, so that sums are added up in one order
     units = {MessageType.TRAIN: together, MessageType.EVALUATE: EVALUATED_TOGETHER}
@@ -118,7 +120,13 @@ def local_grid(sites: Sites, workers: int, together: int = 1) -> Iterator[Grid]:
 
 
 def run_local(
-    plan: Plan, sites: Sites, folder: RunFolder, system: str, workers: int, observer: Observer, together: int = 1
+    plan: Plan,
+    sites: Sites,
+    folder: RunFolder,
+    system: str,
+    workers: int,
+    observer: Observer,
+    together: int = 1,
 ) -> Result:
     """Run a plan with ``engine=local``."""
     with local_grid(sites, workers, together) as grid:
@@ -148,7 +156,13 @@ def _opened(saved: SavedSites) -> Sites:
 
 
 def run_ray(
-    plan: Plan, sites: Sites, folder: RunFolder, system: str, workers: int, observer: Observer, together: int = 1
+    plan: Plan,
+    sites: Sites,
+    folder: RunFolder,
+    system: str,
+    workers: int,
+    observer: Observer,
+    together: int = 1,
 ) -> Result:
     """Run a plan with ``engine=ray``, Flower's own simulation.
 
@@ -159,7 +173,9 @@ def run_ray(
     """
     if together > 1:
         raise ConfigError(
-            "Ray serves sites one by one", where="engine.together", cure="Use engine.together=1 or engine=local."
+            "Ray serves sites one by one",
+            where="engine.together",
+            cure="Use engine.together=1 or engine=local.",
         )
     try:
         import ray  # noqa: F401

@@ -110,7 +110,12 @@ class LocalGrid(Grid):
         return self._run
 
     def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
     ) -> Message:
         """Return a new message."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
@@ -136,13 +141,18 @@ class LocalGrid(Grid):
         else:
             self._pool.submit(unit)
 
-    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:  # noqa: ARG002 - Flower's signature
         """Work until at least one reply is there, and return what is there; ``message_ids`` is not needed."""
         if self._pool is not None:
             return self._pool.collect()
         return self._answer_unit(self._queue.popleft()) if self._queue else []
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+    def send_and_receive(  # a timeout has no meaning where the work is done while waiting
+        self,
+        messages: Iterable[Message],
+        *,
+        timeout: float | None = None,  # noqa: ARG002 - Flower's signature
+    ) -> list[Message]:
         """Send messages and return all replies."""
         missing = set(self.push_messages(messages))
         replies: list[Message] = []

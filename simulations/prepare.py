@@ -58,7 +58,9 @@ def load(data: DataSettings, seed: int) -> Samples:
         known = ", ".join(["faces", *READERS])
         raise ConfigError(f"unknown reader {data.reader!r}", where="data.reader", cure=f"Use one of {known}.")
     if not data.root:
-        raise ConfigError("the folder of the pictures is missing", where="data.root", cure="Give data.root=FOLDER.")
+        raise ConfigError(
+            "the folder of the pictures is missing", where="data.root", cure="Give data.root=FOLDER."
+        )
     sizes = {"size": data.size, "channels": data.channels}
     sizes = {key: value for key, value in sizes.items() if key in options_of(data.reader)}
     return read(data.reader, Path(data.root).expanduser(), **(sizes | data.options))
@@ -157,7 +159,12 @@ def most_rounds(server: ServerWork, sites: int, seed: int) -> int:
 
 
 def _privacy(
-    wanted: PrivacySettings, local: LocalWork, server: ServerWork, samples: Samples, division: Partition, seed: int
+    wanted: PrivacySettings,
+    local: LocalWork,
+    server: ServerWork,
+    samples: Samples,
+    division: Partition,
+    seed: int,
 ) -> Privacy | None:
     if not wanted.enabled:
         return None

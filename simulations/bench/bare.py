@@ -18,7 +18,9 @@ class BareLoop:
     Pictures are normalised once, before anything is timed, which FedFER does batch by batch.
     """
 
-    def __init__(self, plan: Plan, sites: list[tuple[NDArray[np.uint8], NDArray[np.int16]]], test: tuple) -> None:
+    def __init__(
+        self, plan: Plan, sites: list[tuple[NDArray[np.uint8], NDArray[np.int16]]], test: tuple
+    ) -> None:
         self.plan = plan
         self.model = build(plan.model, plan.seed)
         self.sites = [(to_input(x), torch.from_numpy(y.astype(np.int64))) for x, y in sites]
