@@ -8,7 +8,7 @@ knows how a private gradient is made, so that a faster way can take its place.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from opacus.grad_sample.grad_sample_module import GradSampleHooks
 from opacus.optimizers import DPOptimizer
 from opacus.validators import ModuleValidator
 
-from client.plan import Privacy
+from client.plan import LocalWork, Privacy
 from client.randomness import KeyedStream
 from fer_models.errors import PrivacyError
 from fer_models.norms import find_batch_coupled
@@ -27,6 +27,15 @@ PHYSICAL_BATCH = 64
 
 LossOf = Callable[[NDArray[np.intp]], torch.Tensor]
 """Rows of the site -> their losses, one value a sample, with a graph."""
+
+
+def optimizer_of(parameters: Sequence[torch.Tensor], work: LocalWork) -> torch.optim.Optimizer:
+    """Return the local optimizer that a plan asks for, with a fresh state."""
+    if work.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, work.learning_rate, weight_decay=work.weight_decay)
+    return torch.optim.SGD(
+        parameters, work.learning_rate, momentum=work.momentum, weight_decay=work.weight_decay
+    )
 
 
 class KeyedOptimizer(DPOptimizer):
@@ -74,7 +83,8 @@ class PrivateTrainer:
     module : the net; its parameters are updated in place and hooks stay attached until :meth:`close`.
     privacy : noise multiplier and clip.
     divisor : public constant by which the noisy sum is divided.
-    learning_rate, momentum, weight_decay : of plain SGD.
+    work : the optimizer and its settings, and FedProx's pull, which sees no data and needs no noise;
+        ``gradient_clip`` is not used.
     stream : where the noise comes from.
     """
 
@@ -84,29 +94,31 @@ class PrivateTrainer:
         privacy: Privacy,
         *,
         divisor: float,
-        learning_rate: float,
-        momentum: float,
-        weight_decay: float,
+        work: LocalWork,
         stream: KeyedStream,
     ) -> None:
         require_private(module)
         self._parameters = [p for p in module.parameters() if p.requires_grad]
         self._hooks = GradSampleHooks(module, loss_reduction="sum")
-        sgd = torch.optim.SGD(self._parameters, learning_rate, momentum=momentum, weight_decay=weight_decay)
+        self._divisor, self._proximal = divisor, work.proximal
+        self._start = [p.detach().clone() for p in self._parameters] if work.proximal > 0 else []
         self._optimizer = KeyedOptimizer(
-            sgd,
+            optimizer_of(self._parameters, work),
             noise_multiplier=privacy.noise_multiplier,
             max_grad_norm=privacy.clip,
             expected_batch_size=None,
             loss_reduction="sum",
         )
         self._optimizer.stream = stream
-        self._optimizer.attach_step_hook(lambda _: self._divide(divisor))
+        self._optimizer.attach_step_hook(lambda _: self._after_noise())
 
-    def _divide(self, divisor: float) -> None:
-        for parameter in self._parameters:
+    def _after_noise(self) -> None:
+        """Divide by the public constant and add FedProx's pull; both only look at what is already noisy."""
+        for index, parameter in enumerate(self._parameters):
             assert parameter.grad is not None
-            parameter.grad.div_(divisor)
+            parameter.grad.div_(self._divisor)
+            if self._start:
+                parameter.grad.add_(parameter.detach() - self._start[index], alpha=self._proximal)
 
     def step(self, rows: NDArray[np.intp], losses: LossOf) -> float:
         """Take one step on a Poisson batch, which may be empty; return the sum of its losses."""

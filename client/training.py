@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.gradients import PrivateTrainer
+from client.gradients import PrivateTrainer, optimizer_of
 from client.plan import LocalWork, Plan
 from client.randomness import Entropy, KeyedStream, torch_generator
 from fer_models.errors import TrainingError
@@ -173,13 +173,9 @@ def local_optimizer(
 ) -> PlainSGD | torch.optim.Optimizer:
     """Return the local optimizer over flat parameters and their gradient, with a fresh state."""
     vector.grad = gradient
-    if work.optimizer == "adamw":
-        return torch.optim.AdamW([vector], work.learning_rate, weight_decay=work.weight_decay)
-    if work.momentum == work.weight_decay == 0:
+    if work.optimizer == "sgd" and work.momentum == work.weight_decay == 0:
         return PlainSGD(vector, gradient, work.learning_rate)
-    return torch.optim.SGD(
-        [vector], work.learning_rate, momentum=work.momentum, weight_decay=work.weight_decay
-    )
+    return optimizer_of([vector], work)
 
 
 def train_private(
@@ -197,9 +193,7 @@ def train_private(
         bench.flat.module,
         privacy,
         divisor=work.rate * privacy.nominal_rows,
-        learning_rate=work.learning_rate,
-        momentum=work.momentum,
-        weight_decay=work.weight_decay,
+        work=work,
         stream=KeyedStream(entropy.key(round_number, "noise")),
     )
     total, visits = 0.0, 0

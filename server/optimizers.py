@@ -36,14 +36,21 @@ class ServerOptimizer:
 
     Attributes
     ----------
-    vector : float32 (P,), the global weights.
-    average : float32 (P,), their moving average; equal to ``vector`` when ``work.ema`` is 0.
+    vector : float32 (P + Q,), the global weights: P parameters, then Q running statistics of BatchNorm.
+    average : float32 (P + Q,), their moving average; equal to ``vector`` when ``work.ema`` is 0.
+
+    Parameters
+    ----------
+    parameters : P, all by default. Running statistics take the mean update as it is: an optimizer would drive
+        variances below 0.
     """
 
-    def __init__(self, work: ServerWork, vector: torch.Tensor) -> None:
+    def __init__(self, work: ServerWork, vector: torch.Tensor, parameters: int | None = None) -> None:
         self.work = work
-        self._parameter = torch.nn.Parameter(vector.clone())
+        self.vector = vector.clone()
         self.average = vector.clone()
+        self._parameter = self.vector[:parameters]
+        self._statistics = self.vector[len(self._parameter) :]
         if work.optimizer == "adam":
             self._optimizer: torch.optim.Optimizer = torch.optim.AdamW(
                 [self._parameter],
@@ -56,17 +63,15 @@ class ServerOptimizer:
                 [self._parameter], momentum=work.momentum, weight_decay=work.weight_decay
             )
 
-    @property
-    def vector(self) -> torch.Tensor:
-        """The global weights."""
-        return self._parameter.data
-
     def step(self, mean_delta: torch.Tensor, round_number: int) -> None:
         """Apply the mean update (P,) of a round: its negative is the pseudo-gradient (Reddi et al. 2021)."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self.work, round_number)
-        self._parameter.grad = -mean_delta.to(self._parameter)
-        self._optimizer.step()
+        delta = mean_delta.to(self.vector)
+        self._parameter.grad = -delta[: len(self._parameter)]
+        with torch.no_grad():
+            self._optimizer.step()
+            self._statistics.add_(delta[len(self._parameter) :])
         decay = min(self.work.ema, (1 + round_number) / (10 + round_number))
         self.average.lerp_(self.vector, 1 - decay)
 

@@ -137,8 +137,8 @@ class Coordinator:
     def __init__(self, plan: Plan, folder: RunFolder, system: str, observer: Observer | None = None) -> None:
         self.plan, self.folder, self.system = plan, folder, system
         self._observer = observer or (lambda _: None)
-        start = FlatModel(build(plan.model, plan.seed)).full_vector.clone()
-        self._optimizer = ServerOptimizer(plan.server, start)
+        flat = FlatModel(build(plan.model, plan.seed))
+        self._optimizer = ServerOptimizer(plan.server, flat.full_vector.clone(), len(flat.vector))
         self._totals = Totals()
         self._epsilon: dict[str, float] = {}
         self._counts: dict[str, Counts] = {}

@@ -96,7 +96,13 @@ class RunFolder:
                 where=str(self.path),
                 cure="Give an empty folder with --run-dir, or the configuration in its config.yaml.",
             )
-        if known is None and any(self.path.iterdir()):
+        begun = {
+            "state.json",
+            "config.yaml",
+        }  # all that a run leaves which was killed before its plan was written
+        if known is None and any(
+            path.name.removesuffix(".part") not in begun for path in self.path.iterdir()
+        ):
             raise RunFolderError(
                 "the folder is not empty and holds no run",
                 where=str(self.path),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from client.gradients import require_private
 from client.ledger import noise_for
 from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
 from client.strict import parse
@@ -18,7 +19,7 @@ from fer_models.errors import ConfigError, DataError, PrivacyError
 from fer_models.readers import READERS, options_of, read
 from fer_models.samples import Samples
 from fer_models.splits import copies, hold_out, units
-from fer_models.zoo import ModelSpec
+from fer_models.zoo import ModelSpec, build
 from server.rounds import cohort
 from simulations.baselines import CentralWork
 from simulations.faces import FacesConfig, draw
@@ -139,7 +140,7 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
         "channels": samples.channels,
         "size": samples.size,
     }
-    return Plan(
+    plan = Plan(
         labels=samples.labels,
         model=parse(ModelSpec, model, "model"),
         local=local,
@@ -148,6 +149,9 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
         groups=audited(samples, list(settings.data.groups)),
         seed=settings.seed,
     )
+    if privacy is not None:
+        require_private(build(plan.model, plan.seed))  # each site asks again; here it costs no run folder
+    return plan
 
 
 def most_rounds(server: ServerWork, sites: int, seed: int) -> int:

@@ -64,8 +64,8 @@ def _chart(
 
 
 def _parity_chart(moving: Sequence[System]) -> dict[str, Any] | None:
-    """The mean demographic parity difference of the first federated system, one curve an attribute."""
-    shown = next(iter(moving), None)
+    """The mean demographic parity difference of the federated system, one curve an attribute."""
+    shown = next((system for system in moving if system.key == "federated"), next(iter(moving), None))
     if shown is None:
         return None
     values: dict[str, list[tuple[float, float]]] = {}
