@@ -14,7 +14,7 @@ import torch
 
 from client.messages import error_from_wire, error_to_wire
 from fer_models.errors import EngineError, FedferError
-from simulations.workers import context
+from simulations.workers import context, follow_parent
 
 Progress = Callable[[dict[str, Any]], None]
 Job = Callable[[Progress], None]
@@ -63,6 +63,7 @@ def _start(job: Job) -> tuple[Connection, BaseProcess]:
 
 
 def _work(job: Job, connection: Connection) -> None:
+    follow_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
@@ -30,7 +32,23 @@ def context() -> Any:
     return multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 
 
+def follow_parent() -> None:
+    """End this process when its parent ends, however that ends; to be called first thing in a child.
+
+    The end of a pipe does not tell: forked processes hold copies of each other's ends.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _serve(connection: Connection, start: Callable[[], Answer]) -> None:
+    follow_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     torch.set_num_threads(1)
     answer, receiver, sender = start(), Receiver(connection), Sender(connection)
@@ -115,11 +133,9 @@ class WorkerPool:
         )
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes at once; what they keep is on disk, written so that it can be cut off anywhere."""
         for connection in self._connections:
             connection.close()
         for process in self._processes:
-            process.join(timeout=2)
-            if process.is_alive():
-                process.kill()
-                process.join()
+            process.kill()
+            process.join()
