@@ -48,7 +48,6 @@ def _job(settings: Settings, folder: Path, systems: list[str]) -> None:
     from simulations.display import Display
 
     console = Console()
-    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
     known = ("pooled", "local_only", "federated", "federated_without_privacy")
     for system in systems:
         if system not in known:
@@ -56,7 +55,10 @@ def _job(settings: Settings, folder: Path, systems: list[str]) -> None:
                 f"unknown system {system!r}", where="baseline.systems", cure=f"Use {' and '.join(known[:2])}."
             )
     with Display(console) as display:
-        Comparison(settings, folder, systems, display).run()
+        comparison = Comparison(settings, folder, systems, display)
+        comparison.prepare()
+        console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
+        comparison.run()
     console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 

@@ -90,15 +90,19 @@ class Comparison:
         self, settings: Settings, path: Path, systems: list[str], observer: Callable[..., None]
     ) -> None:
         self.settings, self.systems = settings, systems
-        self.folder = RunFolder(path)
+        self._path = path
         self.device = choose_device(settings.engine.device)
         self.workers = settings.engine.workers or os.cpu_count() or 1
         self._observer = observer
         self._summary: dict[str, Summary] = {}
 
-    def run(self) -> Path:
-        """Run everything that is missing and return the run folder."""
+    def prepare(self) -> None:
+        """Read the pictures and make the plan; a mistake in the settings shows here, before anything is written."""
         self.prepared = prepare(self.settings)
+
+    def run(self) -> Path:
+        """Run everything that is missing in a prepared comparison, and return the run folder."""
+        self.folder = RunFolder(self._path)
         config = OmegaConf.to_yaml(OmegaConf.structured(self.settings))
         self.folder.open(self._identity(), config)
         if self.folder.complete:

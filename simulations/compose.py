@@ -20,6 +20,9 @@ from simulations.settings import Settings, register
 CONF = Path(__file__).parent / "conf"
 """Where the YAML files lie."""
 
+TIMM_CHOICE = re.compile(r"^model=(timm:.+)$")
+"""timm's nets are a name, not a file of ours."""
+
 
 def composed(overrides: Sequence[str]) -> tuple[Settings, Path]:
     """Return the settings and the run folder that the words ask for.
@@ -32,7 +35,8 @@ def composed(overrides: Sequence[str]) -> tuple[Settings, Path]:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("config", overrides=list(overrides), return_hydra_config=True)
+            words = [TIMM_CHOICE.sub(r"model.name=\1", word) for word in overrides]
+            config = compose("config", overrides=words, return_hydra_config=True)
             folder = Path(str(config.hydra.run.dir))
         return settings_of(config), folder
     except (HydraException, OmegaConfBaseException) as error:
@@ -68,7 +72,7 @@ def known_keys(config: Any = None, prefix: str = "") -> Iterator[str]:
 
 
 def _explained(error: Exception) -> ConfigError:
-    text = str(error)
+    text = f"{error}\n{error.__cause__ or ''}"
     if match := re.search(r"(?:Could not override|Error merging override) '?([\w./@+]+)", text):
         key = match.group(1)
         if "not in struct" in text or "Could not override" in text or "not in '" in text:

@@ -149,8 +149,9 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
         groups=audited(samples, list(settings.data.groups)),
         seed=settings.seed,
     )
+    module = build(plan.model, plan.seed)  # sites build it again; here a mistake costs no run folder
     if privacy is not None:
-        require_private(build(plan.model, plan.seed))  # each site asks again; here it costs no run folder
+        require_private(module)
     return plan
 
 
