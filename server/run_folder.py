@@ -5,8 +5,10 @@
     config.yaml      the composed configuration
     plan.json        the training plan and its hash
     state.json       {"status": "running" | "complete"}
-    checkpoint.safetensors   the coordinator's state after some round
+    partition.json   who holds what
+    checkpoint-SYSTEM.safetensors   the state of a system after some round
     metrics.jsonl    one object a line for every evaluation
+    baselines/       what each baseline model came to
     ledger/          one privacy ledger a site
     events/          TensorBoard
     model/           weights, configuration, card
@@ -29,9 +31,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from fer_models.errors import FedferError, RunFolderError
+from fer_models.errors import RunFolderError
 
 
 @contextlib.contextmanager
@@ -40,8 +42,6 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, FedferError):
-            raise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise RunFolderError(
             "the disk is full" if full else f"cannot write: {error.strerror or error}",
@@ -52,16 +52,21 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_text(path: Path, content: str) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
     part = path.with_name(path.name + ".part")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8") as file:
+        with part.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a text in UTF-8 so that it is there whole or not at all."""
+    write_bytes(path, content.encode())
 
 
 class RunFolder:
@@ -96,18 +101,16 @@ class RunFolder:
                 where=str(self.path),
                 cure="Give an empty folder with --run-dir, or the configuration in its config.yaml.",
             )
-        begun = {
-            "state.json",
-            "config.yaml",
-        }  # all that a run leaves which was killed before its plan was written
-        if known is None and any(
-            path.name.removesuffix(".part") not in begun for path in self.path.iterdir()
-        ):
+        # All that a run leaves which was killed before its plan was written.
+        begun = {"state.json", "config.yaml", "plan.json"}
+        foreign = any(path.name.removesuffix(".part") not in begun for path in self.path.iterdir())
+        if known is None and foreign:
             raise RunFolderError(
                 "the folder is not empty and holds no run",
                 where=str(self.path),
                 cure="Give an empty folder with --run-dir.",
             )
+        self._mend()
         if known is None:
             self.write_json("state.json", {"status": "running"})
             write_text(self.path / "config.yaml", config)
@@ -150,7 +153,18 @@ class RunFolder:
         if not path.exists():
             return []
         content = path.read_text()
-        return [json.loads(line) for line in content[: content.rfind("\n") + 1].splitlines()]
+        try:
+            return [json.loads(line) for line in content[: content.rfind("\n") + 1].splitlines()]
+        except ValueError as error:
+            raise RunFolderError(
+                "a damaged file", where=str(path), cure="Start again in an empty folder."
+            ) from error
+
+    def _mend(self) -> None:
+        """Cut a torn last line off, so that the next one begins on a line of its own."""
+        path = self.path / "metrics.jsonl"
+        if path.exists() and not path.read_bytes().endswith(b"\n"):
+            write_text(path, "".join(json.dumps(record) + "\n" for record in self.metrics()))
 
     def forget_after(self, system: str, round_number: int) -> None:
         """Drop the lines of a system beyond a round, which will be run again."""
@@ -161,17 +175,9 @@ class RunFolder:
         self, name: str, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]
     ) -> None:
         """Write ``name``.safetensors atomically, with ``facts`` as JSON in its header."""
-        path = self.path / f"{name}.safetensors"
-        part = path.with_suffix(".part")
-        with writing(path):
-            try:
-                held = {k: v.detach().contiguous().clone() for k, v in tensors.items()}
-                save_file(held, part, {"facts": json.dumps(dict(facts))})
-            except SafetensorError as error:
-                if "No space" in str(error):
-                    raise OSError(errno.ENOSPC, "No space left on device") from error
-                raise
-            part.replace(path)
+        held = {key: value.detach().contiguous().clone() for key, value in tensors.items()}
+        content = save(held, {"facts": json.dumps(dict(facts))})
+        write_bytes(self.path / f"{name}.safetensors", content)
 
     def load_checkpoint(self, name: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Return the tensors and facts of a checkpoint, None when there is none."""
