@@ -21,6 +21,7 @@ commands
   baseline       the pooled and the local-only models alone
   data check     what a data set holds: counts, copies, people, parity of the labels
   audit          judge a saved model: audit model=RUN data=NAME data.root=DIR
+  curves RUN ... accuracy against rounds, visits and bytes of some runs
   faces          a contact sheet of drawn faces: faces sheet=FILE.png
   models         the nets that can be trained
   bench NAME     benchmarks: rounds, faces, fer2013
@@ -76,6 +77,7 @@ def _command(words: list[str]) -> int:
         "baseline": commands.baseline,
         "data": commands.data,
         "audit": commands.audit,
+        "curves": commands.curves,
         "faces": commands.faces,
         "models": commands.models,
         "bench": commands.bench,

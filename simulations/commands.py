@@ -154,6 +154,16 @@ def models(words: list[str]) -> int:
     return 0
 
 
+def curves(words: list[str]) -> int:
+    """Print accuracy against rounds, visits and bytes of some runs."""
+    from simulations.curves import curves as table_of
+
+    if not words:
+        raise ConfigError("curves needs a run", where="command line", cure="Write: fedfer curves RUN [RUN ...].")
+    Console().print(table_of([Path(word) for word in words]))
+    return 0
+
+
 def bench(words: list[str]) -> int:
     """Run a benchmark."""
     from simulations.bench.run import run
