@@ -13,22 +13,21 @@ def learning_rate(work: ServerWork, round_number: int) -> float:
     """Return the server's learning rate in a round (1 to ``work.rounds``).
 
     "cosine" falls from the full rate to 0; "onecycle" rises from 1/25 of it over the first fifth of the rounds
-    and falls to 1/250,000 of it, both along a cosine, as torch's OneCycleLR does.
+    and falls to 1/250,000 of it, both along a cosine, as torch's OneCycleLR does with ``pct_start`` 0.2.
     """
-    peak, last = work.learning_rate, max(1, work.rounds - 1)
-    at = (round_number - 1) / last
+    peak, done = work.learning_rate, round_number - 1
 
     def between(start: float, end: float, share: float) -> float:
         return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
     if work.schedule == "cosine":
-        return between(peak, 0.0, (round_number - 1) / work.rounds)
-    if work.schedule == "onecycle":
-        rising = 0.2
-        if at < rising:
-            return between(peak / 25, peak, at / rising)
-        return between(peak, peak / 250_000, (at - rising) / (1 - rising))
-    return peak
+        return between(peak, 0.0, done / work.rounds)
+    if work.schedule == "constant" or work.rounds == 1:
+        return peak
+    top, last = 0.2 * work.rounds - 1, work.rounds - 1
+    if done < top:
+        return between(peak / 25, peak, done / top)
+    return between(peak, peak / 250_000, (done - top) / (last - top))
 
 
 class ServerOptimizer:
