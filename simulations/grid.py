@@ -48,8 +48,8 @@ class LocalGrid(Grid):
     node_configs : node id -> Flower node configuration.
     workers : 1 answers in this process, more in that many processes.
     together : answers a unit of several messages at once; a failure falls to all of the unit.
-    units : message type -> how many messages make a unit. Units follow the order of the messages, so they are
-        the same for any number of workers.
+    units : message type -> how many messages in a row that share one content make a unit. Units follow the order
+        of the messages, so they are the same for any number of workers.
     """
 
     def __init__(
@@ -127,7 +127,9 @@ class LocalGrid(Grid):
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Queue messages and return their ids; work begins when replies are asked for."""
         identities = []
-        for kind, alike in itertools.groupby(messages, key=lambda m: m.metadata.message_type):
+        for (kind, _), alike in itertools.groupby(
+            messages, key=lambda m: (m.metadata.message_type, id(m.content))
+        ):
             while unit := list(itertools.islice(alike, self._units.get(kind, 1))):
                 for message in unit:
                     message.metadata.__dict__["_message_id"] = str(next(self._numbers))

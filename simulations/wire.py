@@ -6,6 +6,7 @@ worker is named instead of sent again, so that the round's weights go to each wo
 
 from __future__ import annotations
 
+import base64
 import json
 from multiprocessing.connection import Connection
 from typing import Any
@@ -48,7 +49,7 @@ class Sender:
             elif isinstance(record, MetricRecord):
                 records[name] = {"metrics": dict(record)}
             else:
-                records[name] = {"configs": dict(record)}
+                records[name] = {"configs": {key: _plain(value) for key, value in record.items()}}
         return head | {"content": records}
 
     def _array(self, array: Array, arrays: list[Array]) -> dict[str, Any]:
@@ -71,10 +72,12 @@ class Receiver:
         """Return the heads of the next frame, contents turned into record dictionaries."""
         frame = json.loads(self._connection.recv_bytes())
         newest = [self._connection.recv_bytes() for _ in range(frame["arrays"])]
+        self._data |= {self._number + 1 + i: data for i, data in enumerate(newest)}
+        self._number += len(newest)
+        units = [[self._whole(head) for head in unit] for unit in frame["units"]]
         if newest:
-            self._data = {self._number + 1 + i: data for i, data in enumerate(newest)}
-            self._number += len(newest)
-        return [[self._whole(head) for head in unit] for unit in frame["units"]]
+            self._data = {self._number: newest[-1]}
+        return units
 
     def _whole(self, head: dict[str, Any]) -> dict[str, Any]:
         if "content" in head:
@@ -86,11 +89,25 @@ class Receiver:
             return ArrayRecord({key: self._array(facts) for key, facts in record["arrays"].items()})
         if "metrics" in record:
             return MetricRecord(record["metrics"])
-        return ConfigRecord(record["configs"])
+        return ConfigRecord({key: _config(value) for key, value in record["configs"].items()})
 
     def _array(self, facts: dict[str, Any]) -> Array:
         data = self._data[facts["number"]]
         return Array(facts["dtype"], tuple(facts["shape"]), facts["stype"], data)
+
+
+def _plain(value: Any) -> Any:
+    """Return a configuration's value as JSON can hold it: bytes become an object of their base 64."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return {"bytes": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+
+
+def _config(value: Any) -> Any:
+    """Return what :func:`_plain` was given."""
+    if isinstance(value, list):
+        return [_config(item) for item in value]
+    return base64.b64decode(value["bytes"]) if isinstance(value, dict) else value
 
 
 def reply_of(head: dict[str, Any], to: Message) -> Message:

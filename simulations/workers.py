@@ -83,6 +83,8 @@ class WorkerPool:
         self._receivers = [Receiver(connection) for connection in self._connections]
         self._busy: dict[int, dict[str, Message]] = {}
         self._queue: deque[list[Message]] = deque()
+        self._given = 0
+        self._open: dict[str, int] = {}  # units given out, by first message, in the order of their numbers
 
     def submit(self, unit: list[Message]) -> None:
         """Queue a unit of messages."""
@@ -102,23 +104,38 @@ class WorkerPool:
 
     def _dispatch(self) -> None:
         for worker, sender in enumerate(self._senders):
-            if worker in self._busy or not self._queue:
+            count = 0 if worker in self._busy else self._share()
+            if not count:
                 continue
-            share = len(self._queue) // (4 * len(self._senders))
-            batch = [self._queue.popleft() for _ in range(max(1, min(MOST_UNITS, share)))]
+            batch = [self._queue.popleft() for _ in range(count)]
+            for unit in batch:
+                self._open[unit[0].metadata.message_id] = self._given
+                self._given += 1
             self._busy[worker] = {message.metadata.message_id: message for unit in batch for message in unit}
             try:
                 sender.send(batch)
             except (BrokenPipeError, ConnectionResetError) as error:
                 raise self._died(worker) from error
 
+    def _share(self) -> int:
+        """Return how many units an idle worker is given: fewer near the end, none too far ahead of the slowest.
+
+        Replies are used in the order of the messages, so those that are far ahead would only fill the memory.
+        """
+        oldest = next(iter(self._open.values()), self._given)
+        room = oldest + 2 * MOST_UNITS * len(self._senders) - self._given
+        fair = max(1, len(self._queue) // (4 * len(self._senders)))
+        return max(0, min(len(self._queue), MOST_UNITS, fair, room))
+
     def _read(self, worker: int) -> list[Message]:
         try:
-            heads = [head for unit in self._receivers[worker].receive() for head in unit]
+            units = self._receivers[worker].receive()
         except (EOFError, ConnectionResetError) as error:
             raise self._died(worker) from error
         asked = self._busy[worker]
-        replies = [reply_of(head, asked.pop(head["answers"])) for head in heads]
+        for unit in units:
+            del self._open[unit[0]["answers"]]
+        replies = [reply_of(head, asked.pop(head["answers"])) for unit in units for head in unit]
         if not asked:
             del self._busy[worker]
         return replies
