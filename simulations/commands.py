@@ -6,10 +6,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-
 from fer_models.errors import ConfigError
 from simulations.compose import CONF, composed, settings_of
+from simulations.display import Display, new_console
 from simulations.settings import Settings, register
 
 HYDRA_FLAGS = ("--multirun", "-m", "--cfg", "-c", "--info", "--package", "-p", "--resolve", "--hydra-help")
@@ -45,9 +44,8 @@ def _run(words: list[str], systems: Callable[[Settings], list[str]]) -> int:
 
 def _job(settings: Settings, folder: Path, systems: list[str]) -> None:
     from simulations.comparison import Comparison
-    from simulations.display import Display
 
-    console = Console()
+    console = new_console()
     known = ("pooled", "local_only", "federated", "federated_without_privacy")
     for system in systems:
         if system not in known:
@@ -97,9 +95,9 @@ def data(words: list[str]) -> int:
     settings, _ = composed(words[1:])
     samples = load(settings.data, settings.seed)
     found = check(samples)
-    show(found, Console())
+    show(found, new_console())
     if settings.data.split == "holdout":
-        show(check(split(samples, settings.data, settings.seed)), Console())
+        show(check(split(samples, settings.data, settings.seed)), new_console())
     return 3 if any(finding.severity == "error" for finding in found.findings) else 0
 
 
@@ -113,7 +111,7 @@ def audit(words: list[str]) -> int:
             "audit needs one model", where="command line", cure="Write: fedfer audit model=RUN ..."
         )
     settings, _ = composed([word for word in words if not word.startswith("model=")])
-    show(audit_model(Path(models[0]), settings), Console())
+    show(audit_model(Path(models[0]), settings), new_console())
     return 0
 
 
@@ -135,7 +133,7 @@ def faces(words: list[str]) -> int:
     path = contact_sheet(
         samples, Path(options.get("sheet", "faces.png")), options.get("rows_by", "label"), columns
     )
-    Console().print(f"{path}", highlight=False)
+    new_console().print(f"{path}", highlight=False)
     return 0
 
 
@@ -150,7 +148,7 @@ def models(words: list[str]) -> int:
     table = Table("name", "parameters", "what")
     for name, parameters, what in listing():
         table.add_row(name, f"{parameters:,}", what)
-    Console().print(table)
+    new_console().print(table)
     return 0
 
 
@@ -159,8 +157,10 @@ def curves(words: list[str]) -> int:
     from simulations.curves import curves as table_of
 
     if not words:
-        raise ConfigError("curves needs a run", where="command line", cure="Write: fedfer curves RUN [RUN ...].")
-    Console().print(table_of([Path(word) for word in words]))
+        raise ConfigError(
+            "curves needs a run", where="command line", cure="Write: fedfer curves RUN [RUN ...]."
+        )
+    new_console().print(table_of([Path(word) for word in words]))
     return 0
 
 

@@ -22,6 +22,12 @@ def shown(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def new_console() -> Console:
+    """Return the console of a command: as wide as the terminal, or wide enough for every table in a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=140)
+
+
 class Display:
     """Shows progress: a live table on a terminal, otherwise one line an evaluation.
 
@@ -53,7 +59,7 @@ class Display:
         self._rows[system] = {**kept, **record}
         self._began.setdefault(system, (time.monotonic(), record["round"]))
         if self._live is None:
-            if "accuracy" in record:
+            if "accuracy" in record or record.get("epsilon") is not None:
                 self._console.print(self._line(record), highlight=False, soft_wrap=True)
         elif time.monotonic() - self._painted > 0.1:
             self._live.update(self._table(), refresh=True)
