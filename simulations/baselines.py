@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ from client.training import (
     shape_gradient,
 )
 from fer_models.counts import Counts
+from fer_models.errors import TrainingError
 from fer_models.metrics import headline
 from fer_models.samples import Samples
 from server.run_folder import RunFolder
@@ -148,21 +149,41 @@ class CentralTrainer:
         self._optimizer = torch.optim.AdamW(
             [self._bench.flat.vector], work.learning_rate / 25, weight_decay=work.weight_decay
         )
+        # With exactly five steps torch would divide by the zero steps of the way up.
+        total = 6 if self._steps == 4 else self._steps + 1
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, work.learning_rate, total_steps=self._steps + 1, pct_start=0.2
+            self._optimizer, work.learning_rate, total_steps=total, pct_start=0.2
         )
-        self._done, self._cpu, self._loss = 0, 0.0, 0.0
+        self._done, self._cpu, self._loss, self._seconds = 0, 0.0, 0.0, 0.0
         facts = json.dumps([asdict(work), plan.text, rows.tolist(), name])
         self._digest = hashlib.sha256(facts.encode()).hexdigest()
 
     def run(self, progress: Progress) -> CentralResult:
         """Train to the end and return the result; ``progress`` is told of every evaluation."""
         self._resume()
-        began, saved, start = time.process_time(), time.monotonic(), time.monotonic()
-        size, count = self._local.batch, len(self._data.rows)
+        cpu, saved, start = time.process_time(), time.monotonic(), time.monotonic()
         stops = {
             math.ceil(self._steps * (i + 1) / self.work.evaluations) for i in range(self.work.evaluations)
         }
+        for positions in self._batches():
+            self._step(positions)
+            if self._done in stops and self._done < self._steps:
+                self._require_finite()
+                progress(self._record(self._count("all"), self._seconds + time.monotonic() - start))
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self._cpu, cpu = self._cpu + time.process_time() - cpu, time.process_time()
+                self._seconds, start = self._seconds + time.monotonic() - start, time.monotonic()
+                self._checkpoint()
+                saved = time.monotonic()
+        self._require_finite()
+        counts = {name: self._count(name, prove=name == "all") for name in self.tests}
+        self._cpu += time.process_time() - cpu
+        progress(self._record(counts["all"], self._seconds + time.monotonic() - start))
+        return CentralResult(self._average.cpu(), self._done * self._local.batch, self._cpu, counts)
+
+    def _batches(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the positions of each batch that is still to do: shuffled epochs, one after the other."""
+        size, count = self._local.batch, len(self._data.rows)
         order, epoch = np.zeros(0, np.int64), -1
         while self._done < self._steps:
             position = self._done * size
@@ -170,20 +191,7 @@ class CentralTrainer:
                 epoch = position // count
                 order = np.concatenate([self._order(epoch), self._order(epoch + 1)])
             offset = position - epoch * count
-            self._step(order[offset : offset + size])
-            if self._done in stops and self._done < self._steps:
-                progress(self._record(self._count("all"), time.monotonic() - start))
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self._cpu, began, saved = (
-                    self._cpu + time.process_time() - began,
-                    time.process_time(),
-                    time.monotonic(),
-                )
-                self._checkpoint()
-        counts = {name: self._count(name, prove=name == "all") for name in self.tests}
-        self._cpu += time.process_time() - began
-        progress(self._record(counts["all"], time.monotonic() - start))
-        return CentralResult(self._average.cpu(), self._done * size, self._cpu, counts)
+            yield order[offset : offset + size]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         generator = torch_generator(self._entropy.key(epoch, "order"))
@@ -220,27 +228,39 @@ class CentralTrainer:
         flat.load_(kept)
         return counts
 
+    @property
+    def _epoch(self) -> float:
+        """Passes over the training rows so far, which stand for rounds."""
+        return round(self._done * self._local.batch / len(self._data.rows), 2)
+
     def _record(self, counts: Counts, seconds: float) -> dict[str, Any]:
-        visits = self._done * self._local.batch
         return {
             "system": self.name,
-            "round": round(visits / len(self._data.rows), 2),
+            "round": self._epoch,
             "rounds": self.work.epochs,
             "loss": self._loss,
             "epsilon": None,
-            "visits": visits,
+            "visits": self._done * self._local.batch,
             "bytes_up": 0,
             "seconds": round(seconds, 3),
             **headline(counts),
         }
 
+    def _require_finite(self) -> None:
+        result = LocalResult(0, self._done, self._loss)
+        try:
+            finite(result, self._bench.flat, f"{self.name}, step {self._done}")
+        except TrainingError as error:
+            cure = "Lower baseline.learning_rate, or set baseline.gradient_clip."
+            raise TrainingError(error.what, where=error.where, cure=cure) from error
+
     def _checkpoint(self) -> None:
-        where = f"{self.name}, step {self._done}"
-        finite(LocalResult(0, self._done, self._loss), self._bench.flat, where)
+        self._require_finite()
         held = self._optimizer.state[self._bench.flat.vector]
         tensors = {"vector": self._bench.flat.full_vector, "average": self._average}
         tensors |= {f"optimizer.{key}": torch.as_tensor(value) for key, value in held.items()}
-        facts = {"digest": self._digest, "step": self._done, "cpu_seconds": self._cpu}
+        facts = {"digest": self._digest, "step": self._done, "round": self._epoch}
+        facts |= {"cpu_seconds": self._cpu, "seconds": self._seconds}
         self.folder.save_checkpoint(f"checkpoint-{self.name}", tensors, facts)
 
     def _resume(self) -> None:
@@ -255,4 +275,4 @@ class CentralTrainer:
             self._optimizer._opt_called = True  # type: ignore[attr-defined]  # the steps were taken before the kill
             self._schedule.step()
         self._optimizer.state[self._bench.flat.vector] = moments
-        self._done, self._cpu = facts["step"], facts["cpu_seconds"]
+        self._done, self._cpu, self._seconds = facts["step"], facts["cpu_seconds"], facts["seconds"]
