@@ -166,7 +166,7 @@ class RunFolder:
         if path.exists() and not path.read_bytes().endswith(b"\n"):
             write_text(path, "".join(json.dumps(record) + "\n" for record in self.metrics()))
 
-    def forget_after(self, system: str, round_number: int) -> None:
+    def forget_after(self, system: str, round_number: float) -> None:
         """Drop the lines of a system beyond a round, which will be run again."""
         kept = [r for r in self.metrics() if r["system"] != system or r["round"] <= round_number]
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept))

@@ -15,7 +15,6 @@ from omegaconf import OmegaConf
 from client.plan import Plan
 from fer_models.checkpoints import save_model
 from fer_models.counts import Counts
-from fer_models.errors import ConfigError
 from fer_models.flat import FlatModel
 from fer_models.metrics import across_sites, headline, summarise
 from fer_models.zoo import build
@@ -24,7 +23,7 @@ from server.report import write_report
 from server.rounds import Result, sum_counts
 from server.run_folder import RunFolder
 from simulations.baselines import CentralTrainer
-from simulations.federated import Sites, choose_device, run_local, run_ray
+from simulations.federated import Sites, choose_device, require_engine, run_local, run_ray
 from simulations.jobs import Progress, run_jobs
 from simulations.prepare import Prepared, prepare
 from simulations.settings import Settings
@@ -91,6 +90,8 @@ class Comparison:
     ) -> None:
         self.settings, self.systems = settings, systems
         self._path = path
+        engine = settings.engine
+        require_engine(engine.name, engine.workers, engine.together)
         self.device = choose_device(settings.engine.device)
         self.workers = settings.engine.workers or os.cpu_count() or 1
         self._observer = observer
@@ -108,6 +109,7 @@ class Comparison:
         if self.folder.complete:
             return self.folder.path
         self._write_partition()
+        self._forget_unsaved()
         self._events = Events(self.folder.path / "events", self.folder.metrics())
         try:
             self._run_baselines()
@@ -125,7 +127,17 @@ class Comparison:
         }
         facts |= {"data": dataclasses.asdict(self.settings.data), "hash": self.prepared.plan.digest}
         facts["partition"] = dataclasses.asdict(self.settings.partition)
+        if self.settings.engine.together > 1:  # other than the engine and its workers, this changes the bits
+            facts["together"] = self.settings.engine.together
         return facts | {"central": dataclasses.asdict(self.prepared.central)}
+
+    def _forget_unsaved(self) -> None:
+        """Drop the lines of metrics that belong to work after the last checkpoints, which is done again."""
+        for system in self.systems:
+            if self.folder.read_json(f"baselines/{system}.json") is not None:
+                continue
+            found = self.folder.load_checkpoint(f"checkpoint-{system}")
+            self.folder.forget_after(system, found[1]["round"] if found else 0)
 
     def _write_partition(self) -> None:
         samples, division = self.prepared.samples, self.prepared.partition
@@ -203,12 +215,7 @@ class Comparison:
 
     def _federate(self, system: str, plan: Plan) -> None:
         sites = self._sites(self.folder.path / "ledger" if plan.privacy else None)
-        engines = {"local": run_local, "ray": run_ray}
-        if self.settings.engine.name not in engines:
-            raise ConfigError(
-                f"unknown engine {self.settings.engine.name!r}", where="engine.name", cure="Use local or ray."
-            )
-        run = engines[self.settings.engine.name]
+        run = {"local": run_local, "ray": run_ray}[self.settings.engine.name]
         together = 1 if plan.privacy else self.settings.engine.together
         result = run(plan, sites, self.folder, system, self.workers, self._observe, together)
         self._summary[system] = self._federated_summary(plan, result)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -90,9 +91,39 @@ class Sites:
 
 def choose_device(wanted: str) -> str:
     """Return "cpu" or "cuda"; "auto" takes CUDA where there is one."""
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"unknown device {wanted!r}", where="engine.device", cure="Use auto, cpu or cuda.")
     if wanted == "cuda" and not torch.cuda.is_available():
         raise EngineError("no CUDA device is available", where="engine.device", cure="Use engine.device=cpu.")
     return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+
+def require_engine(name: str, workers: int, together: int) -> None:
+    """Refuse an engine that cannot run, before anything does.
+
+    Raises
+    ------
+    ConfigError : an unknown engine, or a number it cannot take.
+    EngineError : the engine's extra is not installed.
+    """
+    if name not in ("local", "ray"):
+        raise ConfigError(f"unknown engine {name!r}", where="engine.name", cure="Use local or ray.")
+    if workers < 0:
+        raise ConfigError(
+            f"{workers} workers", where="engine.workers", cure="Give 1 or more, or 0 for all cores."
+        )
+    if together < 1:
+        raise ConfigError(f"{together} sites in one pass", where="engine.together", cure="Give 1 or more.")
+    if name == "ray" and together > 1:
+        raise ConfigError(
+            "Ray serves sites one by one",
+            where="engine.together",
+            cure="Use engine.together=1 or engine=local.",
+        )
+    if name == "ray" and importlib.util.find_spec("ray") is None:
+        raise EngineError(
+            "engine=ray needs Ray", where="engine", cure="Install it with: pip install 'fedfer[ray]'."
+        )
 
 
 @contextlib.contextmanager
@@ -168,22 +199,12 @@ def run_ray(
 
     Raises
     ------
-    EngineError : the extra is not installed.
+    EngineError : the extra is not installed, or the simulation ended without a result.
     ConfigError : ``together`` is above 1.
     """
-    if together > 1:
-        raise ConfigError(
-            "Ray serves sites one by one",
-            where="engine.together",
-            cure="Use engine.together=1 or engine=local.",
-        )
-    try:
-        import ray  # noqa: F401
-        from flwr.simulation import run_simulation
-    except ImportError as error:
-        raise EngineError(
-            "engine=ray needs Ray", where="engine", cure="Install it with: pip install 'fedfer[ray]'."
-        ) from error
+    require_engine("ray", workers, together)
+    from flwr.simulation import run_simulation
+
     box: list[Result | BaseException] = []
     coordinator = Coordinator(plan, folder, system, observer)
     logging.getLogger("flwr").setLevel(logging.ERROR)

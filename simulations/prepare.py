@@ -13,7 +13,7 @@ import numpy as np
 from client.gradients import require_private
 from client.ledger import noise_for
 from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
-from client.strict import parse
+from client.strict import parse, require
 from client.training import batch_size
 from fer_models.errors import ConfigError, DataError, PrivacyError
 from fer_models.readers import READERS, options_of, read
@@ -78,6 +78,8 @@ def split(samples: Samples, data: DataSettings, seed: int) -> Samples:
             f"unknown split {data.split!r}", where="data.split", cure="Use auto, official or holdout."
         )
     if not official:
+        share = f"a test share of {data.test}"
+        require(0 < data.test < 1, share, "data.test", "Give a number above 0 and below 1.")
         return hold_out(samples, data.test, seed=seed)
     if not len(samples.rows("test")):
         raise DataError("the data set ships no test part", where=samples.name, cure="Use data.split=holdout.")
@@ -173,8 +175,9 @@ def _privacy(
 ) -> Privacy | None:
     if not wanted.enabled:
         return None
-    nominal = wanted.nominal_rows or round(len(samples.rows("train")) / division.sites)
-    delta = wanted.delta or min(1e-5, 0.1 / nominal)
+    mean = round(len(samples.rows("train")) / division.sites)
+    nominal = mean if wanted.nominal_rows is None else wanted.nominal_rows
+    delta = min(1e-5, 0.1 / max(1, nominal)) if wanted.delta is None else wanted.delta
     if (wanted.target_epsilon is None) == (wanted.noise_multiplier is None):
         raise ConfigError(
             "give either a target epsilon or a noise multiplier",
@@ -187,12 +190,13 @@ def _privacy(
             where="local.rate",
             cure="Give a public sampling rate such as local.rate=0.05.",
         )
+    privacy = Privacy(1.0, wanted.clip, delta, nominal, target_epsilon=wanted.target_epsilon)
     sigma = wanted.noise_multiplier
     if sigma is None:
         assert wanted.target_epsilon is not None
         steps = local.amount * most_rounds(server, division.sites, seed)
         sigma = noise_for(wanted.target_epsilon, delta, local.rate, steps)
-    return Privacy(sigma, wanted.clip, delta, nominal, target_epsilon=wanted.target_epsilon)
+    return replace(privacy, noise_multiplier=sigma)
 
 
 def expected_epochs(plan: Plan, samples: Samples, division: Partition) -> float:
@@ -210,6 +214,7 @@ def central_work(settings: Settings, samples: Samples, division: Partition, plan
     """Return how baselines train: with the federated run's visits where no number of epochs is given."""
     facts: Mapping[str, Any] = dataclasses.asdict(settings.baseline)
     kept = {key: value for key, value in facts.items() if key not in ("systems", "epochs")}
-    epochs = settings.baseline.epochs or expected_epochs(plan, samples, division)
+    given = settings.baseline.epochs
+    epochs = expected_epochs(plan, samples, division) if given is None else given
     shared = {"augment": plan.local.augment, "targets": plan.local.targets, "smoothing": plan.local.smoothing}
     return parse(CentralWork, {**kept, **shared, "epochs": epochs}, "baseline")
