@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from fer_models.errors import ConfigError, FedferError, RunFolderError
@@ -66,7 +65,7 @@ def _fail(line: str, code: int) -> NoReturn:
 
 
 def _command(words: list[str]) -> int:
-    if not words or words[0] in ("--help", "-h", "help"):
+    if not words or words[0] == "help" or {"--help", "-h"} & set(words):
         sys.stdout.write(HELP)
         return 0
     from simulations import commands
@@ -92,7 +91,11 @@ def _command(words: list[str]) -> int:
 
 
 def with_run_dir(words: list[str]) -> list[str]:
-    """Turn ``--run-dir DIR`` into Hydra's ``hydra.run.dir=DIR``."""
+    """Turn ``--run-dir DIR`` into Hydra's ``hydra.run.dir=DIR``, or ``hydra.sweep.dir=DIR`` with ``--multirun``."""
+    from simulations.commands import MULTIRUN
+    from simulations.compose import folder_override
+
+    key = "hydra.sweep.dir" if set(MULTIRUN) & set(words) else "hydra.run.dir"
     found: list[str] = []
     rest = iter(words)
     for word in rest:
@@ -103,8 +106,7 @@ def with_run_dir(words: list[str]) -> list[str]:
         value = value if equals else next(rest, "")
         if not value:
             raise ConfigError("--run-dir without a folder", where="command line", cure="Write --run-dir DIR.")
-        quoted = str(Path(value)).replace("\\", "\\\\").replace("'", "\\'")
-        found.append(f"hydra.run.dir='{quoted}'")
+        found.append(folder_override(key, value))
     return found
 
 

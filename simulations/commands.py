@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from omegaconf import OmegaConf, open_dict
+
 from fer_models.errors import ConfigError
-from simulations.compose import CONF, composed, settings_of
+from simulations.compose import CONF, composed, configuration, one_line, readable, settings_of
 from simulations.display import Display, new_console
 from simulations.settings import Settings, register
 
-HYDRA_FLAGS = ("--multirun", "-m", "--cfg", "-c", "--info", "--package", "-p", "--resolve", "--hydra-help")
+MULTIRUN = ("--multirun", "-m")
+"""Hydra's flags for a run of every combination."""
 
 
 def compare(words: list[str]) -> int:
@@ -35,10 +39,29 @@ def baseline(words: list[str]) -> int:
 
 
 def _run(words: list[str], systems: Callable[[Settings], list[str]]) -> int:
-    if any(word.split("=")[0] in HYDRA_FLAGS for word in words):
-        return _hydra(words, systems)
+    if any(word.partition("=")[0] in ("--cfg", "-c") for word in words):
+        return _print_configuration(words)
+    if any(word in MULTIRUN for word in words):
+        return _multirun([word for word in words if word not in MULTIRUN], systems)
     settings, folder = composed(words)
     _job(settings, folder, systems(settings))
+    return 0
+
+
+def _print_configuration(words: list[str]) -> int:
+    """``--cfg job``: print what the words compose to."""
+    at = next(i for i, word in enumerate(words) if word.partition("=")[0] in ("--cfg", "-c"))
+    flag, equals, kind = words[at].partition("=")
+    rest = words[:at] + words[at + (1 if equals else 2) :]
+    if not equals:
+        kind = words[at + 1] if at + 1 < len(words) else ""
+    if kind != "job":
+        raise ConfigError(f"{flag} {kind} is unknown", where="command line", cure="Write --cfg job.")
+    config = configuration([word for word in rest if word not in MULTIRUN])
+    settings_of(config)
+    with open_dict(config):
+        del config["hydra"]
+    sys.stdout.write(OmegaConf.to_yaml(config))
     return 0
 
 
@@ -60,8 +83,8 @@ def _job(settings: Settings, folder: Path, systems: list[str]) -> None:
     console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def _hydra(words: list[str], systems: Callable[[Settings], list[str]]) -> int:
-    """Let Hydra itself handle the flags that are its own."""
+def _multirun(words: list[str], systems: Callable[[Settings], list[str]]) -> int:
+    """Let Hydra's sweeper run every combination of the values."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
@@ -73,12 +96,14 @@ def _hydra(words: list[str], systems: Callable[[Settings], list[str]]) -> int:
         settings = settings_of(config)
         _job(settings, Path(HydraConfig.get().runtime.output_dir), systems(settings))
 
-    before = sys.argv
-    sys.argv = ["fedfer", *words]
+    before, sys.argv = sys.argv, ["fedfer", "--multirun", *readable(words)]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors then, instead of printing several lines
     try:
-        job()
+        with one_line():
+            job()
     finally:
         sys.argv = before
+        del os.environ["HYDRA_FULL_ERROR"]
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,36 +11,91 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from client.strict import nearest
+from client.strict import nearest, require
 from fer_models.errors import ConfigError
 from simulations.settings import Settings, register
 
 CONF = Path(__file__).parent / "conf"
 """Where the YAML files lie."""
 
-TIMM_CHOICE = re.compile(r"^model=(timm:.+)$")
-"""timm's nets are a name, not a file of ours."""
+PATH = re.compile(r"^data\.root=([^'\"\[${].*)$")
+"""The folder of the pictures, which may hold characters that mean something to Hydra."""
 
 
-def composed(overrides: Sequence[str]) -> tuple[Settings, Path]:
+def readable(words: Sequence[str]) -> list[str]:
+    """Return overrides as Hydra reads them, from words as people write them.
+
+    ``model=timm:NAME`` names a net and not a file of ours; options of a reader are known to the reader alone; a
+    folder needs no quotes.
+
+    Raises
+    ------
+    ConfigError : a word that is no override.
+    """
+    found = [_readable(word) for word in words]
+    for given, word in zip(words, found, strict=True):
+        try:
+            OverridesParser.create().parse_overrides([word])
+        except HydraException as error:
+            cure = "Write KEY=VALUE; a value with special characters needs quotes: \"KEY='VALUE'\"."
+            raise ConfigError(f"cannot read {given!r}", where="command line", cure=cure) from error
+    return found
+
+
+def _readable(word: str) -> str:
+    if word.startswith("model=timm:"):
+        return word.replace("model=", "model.name=", 1)
+    if word.startswith(("data.options.", "+data.options.")):
+        return "++" + word.removeprefix("+")
+    path = PATH.match(word)
+    return f"data.root='{_quoted(path[1])}'" if path and "," not in path[1] else word
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")
+
+
+def folder_override(key: str, folder: str) -> str:
+    """Return the override that sets a folder, whatever characters it holds."""
+    return f"{key}='{_quoted(str(Path(folder)))}'"
+
+
+def composed(words: Sequence[str]) -> tuple[Settings, Path]:
     """Return the settings and the run folder that the words ask for.
 
     Raises
     ------
     ConfigError : an unknown key or choice, a value of the wrong type, a missing value.
     """
+    config = configuration(words)
+    with one_line():
+        folder = Path(str(config.hydra.run.dir))
+    return settings_of(config), folder
+
+
+def configuration(words: Sequence[str]) -> DictConfig:
+    """Return Hydra's configuration for the words, with its own part under ``hydra``.
+
+    Raises
+    ------
+    ConfigError : an unknown key or choice, or a value of the wrong type.
+    """
     register()
     GlobalHydra.instance().clear()
+    with one_line(), initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=readable(words), return_hydra_config=True)
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """Turn an error of Hydra or OmegaConf into a ConfigError."""
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            words = [TIMM_CHOICE.sub(r"model.name=\1", word) for word in overrides]
-            config = compose("config", overrides=words, return_hydra_config=True)
-            folder = Path(str(config.hydra.run.dir))
-        return settings_of(config), folder
+        yield
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error) from error
 
@@ -59,6 +116,7 @@ def settings_of(config: DictConfig) -> Settings:
     except OmegaConfBaseException as error:
         raise _explained(error) from error
     assert isinstance(settings, Settings)
+    require(settings.seed >= 0, f"seed {settings.seed} is negative", "seed", "Give 0 or more.")
     return settings
 
 
@@ -73,22 +131,33 @@ def known_keys(config: Any = None, prefix: str = "") -> Iterator[str]:
 
 def _explained(error: Exception) -> ConfigError:
     text = f"{error}\n{error.__cause__ or ''}"
-    if match := re.search(r"(?:Could not override|Error merging override) '?([\w./@+]+)", text):
-        key = match.group(1)
-        if "not in struct" in text or "Could not override" in text or "not in '" in text:
-            return ConfigError(f"unknown key {key!r}", where="command line", cure=nearest(key, known_keys()))
-        return ConfigError(_reason(text), where=key, cure="Give a value of that kind.")
+    if match := re.search(r"Could not override '([^']+)'|not in '[^']*'\s+full_key: (\S+)", text):
+        key = match[1] or match[2]
+        return ConfigError(f"unknown key {key!r}", where="command line", cure=_nearest_key(key))
     if match := re.search(r"(?:Could not find|Could not load) '([^']+)'", text):
         group, _, choice = match.group(1).rpartition("/")
         known = [path.stem for path in (CONF / group).glob("*.yaml")]
         cure = nearest(choice, known) if known and group else "See fedfer --help."
         return ConfigError(f"unknown choice {choice!r}", where=group or "command line", cure=cure)
+    if match := re.search(r"Ambiguous value for argument '([^'=]+)=", text):
+        cure = "Write KEY=[A,B] for a list; add --multirun to run every value."
+        return ConfigError("several values", where=match[1], cure=cure)
     where = re.search(r"full_key: (\S+)", text)
     return ConfigError(
         _reason(text),
         where=where.group(1) if where else "command line",
-        cure="See fedfer --help for the form.",
+        cure="Give a value of that kind." if where else "See fedfer --help for the form.",
     )
+
+
+def _nearest_key(key: str) -> str:
+    """Return a cure that names the nearest keys, or those beside the unknown one."""
+    known = list(known_keys())
+    if difflib.get_close_matches(key, known):
+        return nearest(key, known)
+    parent = key.rpartition(".")[0]
+    beside = [name for name in known if name.rpartition(".")[0] == parent]
+    return nearest(key, beside or [name for name in known if "." not in name])
 
 
 def _reason(text: str) -> str:
