@@ -2,11 +2,7 @@
 
 import html
 import json
-import os
 import re
-import shutil
-import signal
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -19,22 +15,6 @@ from fer_models.labels import EXPRESSIONS
 from server.report import write_report
 
 pytestmark = pytest.mark.browser
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-    "--enable-logging=stderr",
-)
 
 MEASURE = """
 const pages = [...document.querySelectorAll("iframe")];
@@ -54,14 +34,6 @@ window.onload = () => {
   })));
 };
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"no browser on the PATH: looked for {', '.join(BROWSERS)}")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -93,24 +65,8 @@ def page(tmp_path_factory):
     return write_report(folder)
 
 
-def run(browser, folder, target, *flags):
-    """Run the browser in a profile of its own and return what it printed; its whole group ends with it."""
-    command = [browser, *FLAGS, f"--user-data-dir={folder / 'profile'}", *flags, target.as_uri()]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        out, log = process.communicate(timeout=90)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-    assert process.returncode == 0, log
-    return out, log
-
-
 @pytest.fixture(scope="module")
-def measured(browser, page, tmp_path_factory):
+def measured(browse, page, tmp_path_factory):
     """Sizes of the page at the width of a telephone, a tablet and a desk, measured from outside it."""
     folder = tmp_path_factory.mktemp("measured")
     content = html.escape(page.read_text())
@@ -120,7 +76,7 @@ def measured(browser, page, tmp_path_factory):
     )
     harness = folder / "harness.html"
     harness.write_text(f"<!DOCTYPE html><body>{frames}<script>{MEASURE}</script></body>")
-    out, log = run(browser, folder, harness, "--dump-dom")
+    out, log = browse(folder, harness, "--dump-dom")
     result = re.search(r'data-result="([^"]*)"', out)
     assert result, log
     return json.loads(html.unescape(result[1]))
@@ -148,18 +104,18 @@ def test_everything_is_laid_out(measured):
     assert measured[0]["height"] > measured[2]["height"]
 
 
-def test_the_page_itself_loads_without_a_complaint(browser, page, tmp_path):
-    out, log = run(browser, tmp_path, page, "--dump-dom")
+def test_the_page_itself_loads_without_a_complaint(browse, page, tmp_path):
+    out, log = browse(tmp_path, page, "--dump-dom")
     assert "A run to look at</h1>" in out
     assert 'id="limits"' in out
     assert "CONSOLE" not in log
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_screenshot_shows_ink_on_paper(browser, page, tmp_path, scheme):
+def test_a_screenshot_shows_ink_on_paper(browse, page, tmp_path, scheme):
     picture = tmp_path / "page.png"
     dark = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
-    run(browser, tmp_path, page, f"--screenshot={picture}", "--window-size=1200,3000", *dark)
+    browse(tmp_path, page, f"--screenshot={picture}", "--window-size=1200,3000", *dark)
     with Image.open(picture) as image:
         assert image.size == (1200, 3000)
         pixels = np.asarray(image.convert("RGB"), np.int16)
@@ -172,9 +128,9 @@ def test_a_screenshot_shows_ink_on_paper(browser, page, tmp_path, scheme):
     assert blue.mean() > 0.001
 
 
-def test_it_prints(browser, page, tmp_path):
+def test_it_prints(browse, page, tmp_path):
     paper = tmp_path / "page.pdf"
-    run(browser, tmp_path, page, f"--print-to-pdf={paper}", "--no-pdf-header-footer")
+    browse(tmp_path, page, f"--print-to-pdf={paper}", "--no-pdf-header-footer")
     content = Path(paper).read_bytes()
     assert content.startswith(b"%PDF")
     assert 2 <= len(re.findall(rb"/Type\s*/Page\b", content)) <= 20

@@ -1,0 +1,126 @@
+"""What the tests of several rooms share: small real samples, sites, plans, and a browser."""
+
+import os
+import shutil
+import signal
+import subprocess
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", "'click.utils", DeprecationWarning)  # by typer, which Flower imports
+    import flwr.app  # noqa: F401
+
+from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
+from fer_models.samples import Samples
+from fer_models.zoo import ModelSpec
+from simulations.federated import Sites
+from simulations.partition import Partition
+
+torch.set_num_threads(1)  # several threads make small nets slow on a busy machine
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--enable-logging=stderr",
+)
+
+
+@pytest.fixture(scope="session")
+def browse():
+    """Run a browser on a file: browse(folder, target, *flags) -> (what it printed, its log)."""
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"no browser on the PATH: looked for {', '.join(BROWSERS)}")
+
+    def run(folder, target, *flags):
+        """Use a profile of its own in ``folder``; the browser's whole group ends with it."""
+        command = [found, *FLAGS, f"--user-data-dir={folder / 'profile'}", *flags, target.as_uri()]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        try:
+            out, log = process.communicate(timeout=90)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+        assert process.returncode == 0, log
+        return out, log
+
+    return run
+
+
+def small_samples(rows=90, seed=0, size=48):
+    """Noise whose brightness tells the class, two thirds for training; nobody's face."""
+    rng = np.random.default_rng(seed)
+    label = (np.arange(rows) % 3).astype(np.int16)
+    pictures = (
+        rng.integers(0, 120, (rows, size, size), np.uint8) + (60 * label.astype(np.uint8))[:, None, None]
+    )
+    return Samples(
+        pictures=pictures.astype(np.uint8),
+        label=label,
+        labels=("neutral", "happiness", "surprise"),
+        source=np.array([f"row:{i}" for i in range(rows)]),
+        split=np.where(np.arange(rows) % 9 < 6, "train", "test"),
+        groups={"age": np.where(rng.random(rows) < 0.5, "old", "young")},
+        name="noise",
+    )
+
+
+@pytest.fixture(scope="session")
+def small():
+    return small_samples()
+
+
+@pytest.fixture(scope="session")
+def sites_of(small):
+    """sites_of(sizes, ledgers=None): sites that hold that many rows each of the small samples, in a mixed order."""
+
+    def make(sizes=(20, 30, 40), ledgers=None, seed=7, samples=small):
+        site = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
+        return Sites(
+            samples, Partition(np.random.default_rng(1).permutation(site), len(sizes)), seed, ledgers
+        )
+
+    return make
+
+
+PLAN = Plan(
+    labels=("neutral", "happiness", "surprise"),
+    model=ModelSpec("cnn_tiny", classes=3, size=48),
+    local=LocalWork(amount=2, batch=8, learning_rate=0.1, augment=False),
+    server=ServerWork(rounds=2),
+    groups=(Attribute("age", ("old", "young")),),
+    seed=3,
+)
+
+
+@pytest.fixture(scope="session")
+def plan_of():
+    """plan_of(private=False, local={}, **server): a plan for the small samples with some values changed."""
+
+    def make(private=False, local=None, seed=3, **server):
+        work = replace(PLAN.local, **(local or {}))
+        if private:
+            work = replace(work, rate=0.3)
+            server = {"weighting": "uniform", **server}
+        privacy = Privacy(1.0, clip=1.0, delta=1e-3, nominal_rows=20) if private else None
+        return replace(PLAN, local=work, server=replace(PLAN.server, **server), privacy=privacy, seed=seed)
+
+    return make
