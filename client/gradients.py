@@ -75,6 +75,23 @@ def require_private(module: torch.nn.Module) -> None:
         )
 
 
+class ContiguousHooks(GradSampleHooks):
+    """Opacus's hooks, which hand its formulas tensors in the one memory layout that they are right for.
+
+    Opacus unfolds the input of a convolution with ``as_strided`` as if it were contiguous. In ``channels_last``,
+    which the weights of a FlatModel bring about, it reads other pixels and says nothing.
+    """
+
+    def rearrange_grad_samples(
+        self, *, module: torch.nn.Module, backprops: torch.Tensor, loss_reduction: str, batch_first: bool
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Return a layer's inputs and the gradients of its outputs, contiguous."""
+        inputs, gradients = super().rearrange_grad_samples(
+            module=module, backprops=backprops, loss_reduction=loss_reduction, batch_first=batch_first
+        )
+        return [each.contiguous() for each in inputs], gradients.contiguous()
+
+
 class PrivateTrainer:
     """DP-SGD steps on one module.
 
@@ -99,7 +116,7 @@ class PrivateTrainer:
     ) -> None:
         require_private(module)
         self._parameters = [p for p in module.parameters() if p.requires_grad]
-        self._hooks = GradSampleHooks(module, loss_reduction="sum")
+        self._hooks = ContiguousHooks(module, loss_reduction="sum")
         self._divisor, self._proximal = divisor, work.proximal
         self._start = [p.detach().clone() for p in self._parameters] if work.proximal > 0 else []
         self._optimizer = KeyedOptimizer(
