@@ -43,6 +43,22 @@ class KeyedOptimizer(DPOptimizer):
 
     stream: KeyedStream
 
+    def clip_and_accumulate(self) -> None:
+        """Clip and add up; a record whose gradient is not finite counts as none.
+
+        Otherwise one record could make the whole sum NaN, which no noise hides: whoever chooses the weights could
+        ask whether it is there.
+        """
+        samples = self.grad_samples
+        if len(samples[0]):
+            # What is not finite stays so under addition.
+            sums = torch.stack([each.reshape(len(each), -1).sum(1) for each in samples]).sum(0)
+            bad = ~torch.isfinite(sums)
+            if bool(bad.any()):
+                for each in samples:
+                    each[bad] = 0
+        super().clip_and_accumulate()
+
     def add_noise(self) -> None:
         """Add N(0, (sigma C)^2) to each coordinate of the sum of clipped gradients."""
         scale = self.noise_multiplier * self.max_grad_norm
@@ -92,6 +108,18 @@ class ContiguousHooks(GradSampleHooks):
         return [each.contiguous() for each in inputs], gradients.contiguous()
 
 
+def _hooked(module: torch.nn.Module) -> GradSampleHooks:
+    try:
+        return ContiguousHooks(module, loss_reduction="sum")
+    except RuntimeError as error:  # a trainable layer with buffers, for one
+        reasons = error.args[0] if error.args and isinstance(error.args[0], list) else [error]
+        raise PrivacyError(
+            f"Opacus has no per-sample gradients for the net: {reasons[0]}",
+            where=type(module).__name__,
+            cure="Choose another net, or train without privacy (privacy=none).",
+        ) from error
+
+
 class PrivateTrainer:
     """DP-SGD steps on one module.
 
@@ -116,7 +144,7 @@ class PrivateTrainer:
     ) -> None:
         require_private(module)
         self._parameters = [p for p in module.parameters() if p.requires_grad]
-        self._hooks = ContiguousHooks(module, loss_reduction="sum")
+        self._module, self._hooks = module, _hooked(module)
         self._divisor, self._proximal = divisor, work.proximal
         self._start = [p.detach().clone() for p in self._parameters] if work.proximal > 0 else []
         self._optimizer = KeyedOptimizer(
@@ -162,7 +190,10 @@ class PrivateTrainer:
         self._optimizer.zero_grad(set_to_none=True)
 
     def close(self) -> None:
-        """Take the hooks off the module."""
-        self._hooks.remove_hooks()
+        """Take the hooks off the module, and with them all that a broken step has left behind."""
+        self._hooks.cleanup()
+        for layer in self._module.modules():
+            for kept in ("activations", "max_batch_len"):
+                layer.__dict__.pop(kept, None)
         for parameter in self._parameters:
-            parameter.grad = None
+            parameter.grad = parameter.summed_grad = None  # type: ignore[attr-defined]

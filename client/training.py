@@ -204,7 +204,11 @@ def train_private(
             visits += len(chosen)
     finally:
         trainer.close()
-    return finite(LocalResult(visits, work.amount, total / max(1, visits)), bench.flat, where)
+        bench.flat.zero_grad()  # drops the gradients without noise, and gives the parameters their views back
+    finite(
+        LocalResult(visits, work.amount, 0.0), bench.flat, where
+    )  # an error may tell of nothing but the weights
+    return LocalResult(visits, work.amount, total / max(1, visits))
 
 
 def finite(result: LocalResult, flat: FlatModel, where: str) -> LocalResult:
