@@ -7,6 +7,8 @@ repeated with the same key (only a seeded simulation can) releases the same bits
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import json
@@ -14,10 +16,19 @@ import math
 import os
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
-from fer_models.errors import PrivacyError, RunFolderError
+from client.strict import parse, require
+from fer_models.errors import ConfigError, PrivacyError, RunFolderError
+
+if TYPE_CHECKING:
+    from opacus.accountants import IAccountant
+
+PRV_UP_TO = 100.0
+"""Epsilon above which nothing is protected and prv, whose memory grows with it (to tens of GB), is not asked."""
 
 History = tuple[tuple[float, float, int], ...]
 """(noise multiplier, sampling rate, steps), as Opacus's accountants hold it."""
@@ -34,6 +45,11 @@ class Release:
     noise_multiplier: float
     key: str
 
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, f"{self.steps} steps", "steps", "Give 1 or more.")
+        require(0 < self.rate <= 1, f"rate {self.rate}", "rate", "Give more than 0, up to 1.")
+        require(self.noise_multiplier > 0, "no noise", "noise_multiplier", "Give more than 0.")
+
     @staticmethod
     def fingerprint(key: bytes) -> str:
         """Return a short digest that tells keys apart and does not give them away."""
@@ -44,25 +60,31 @@ class Release:
 def epsilon_of(history: History, delta: float) -> tuple[float, str]:
     """Return (epsilon, accountant) of a history of Gaussian mechanisms with Poisson sampling.
 
-    The accountant is "prv" (Gopi et al. 2021), or "rdp" (Mironov 2017) where prv gives no finite answer; both
-    come from Opacus. An empty history costs 0.
+    The accountant is "prv" (Gopi et al. 2021), or "rdp" (Mironov 2017) where prv gives no finite answer or rdp says
+    more than :data:`PRV_UP_TO`; both come from Opacus. An empty history costs 0.
     """
-    from opacus.accountants import PRVAccountant, RDPAccountant
+    from opacus.accountants import PRVAccountant, RDPAccountant  # late: Opacus takes a second to load
 
     if not history:
         return 0.0, "prv"
-    for name, kind in (("prv", PRVAccountant), ("rdp", RDPAccountant)):
-        accountant = kind()
-        accountant.history = list(history)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                epsilon = float(accountant.get_epsilon(delta=delta))
-        except (ValueError, RuntimeError, OverflowError):
-            continue
-        if math.isfinite(epsilon):
-            return epsilon, name
-    return math.inf, "none"
+    bound = _ask(RDPAccountant(), history, delta)
+    if bound <= PRV_UP_TO:
+        tight = _ask(PRVAccountant(), history, delta)
+        if math.isfinite(tight):
+            return tight, "prv"
+    return bound, "rdp" if math.isfinite(bound) else "none"
+
+
+def _ask(accountant: IAccountant, history: History, delta: float) -> float:
+    """Return what an accountant says, infinity where it fails."""
+    accountant.history = list(history)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            epsilon = float(accountant.get_epsilon(delta=delta))
+    except (ValueError, ArithmeticError, RuntimeError, MemoryError):
+        return math.inf
+    return epsilon if epsilon >= 0 else math.inf
 
 
 def noise_for(epsilon: float, delta: float, rate: float, steps: int) -> float:
@@ -78,8 +100,8 @@ def noise_for(epsilon: float, delta: float, rate: float, steps: int) -> float:
 
     low, high = 0.0, 1.0
     while cost(high) > epsilon:
-        low, high = high, high * 2
-        if high > 1000:
+        low, high = high, min(2 * high, 1000.0)
+        if low == high:
             raise PrivacyError(
                 f"epsilon {epsilon:g} is out of reach with {steps} steps at rate {rate:g}",
                 where="privacy.target_epsilon",
@@ -94,76 +116,107 @@ def noise_for(epsilon: float, delta: float, rate: float, steps: int) -> float:
 class Ledger:
     """The releases of one site.
 
+    Several processes may share the file: each writes under a lock, after reading what the others wrote.
+
     Parameters
     ----------
     path : a file with one JSON object a line, made when missing; None keeps the ledger in memory.
 
     Raises
     ------
-    PrivacyError : the file is damaged before its last line.
+    PrivacyError : the file is damaged before its last line, or has lost lines.
+    RunFolderError : the file cannot be read or written.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._releases: dict[tuple[str, int, str], Release] = {}
-        self._known_bytes = 0
-        self._read()
-
-    def _read(self) -> None:
-        if self._path is None or not self._path.exists():
-            return
-        content = self._path.read_bytes()
-        # What follows the last line end was torn by a crash before it was synced: its update never left.
-        whole = content[: content.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                self._add(Release(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise PrivacyError(
-                    "the privacy ledger is damaged",
-                    where=f"{self._path}:{number}",
-                    cure="Restore the file from a copy; without it the site's epsilon is unknown.",
-                ) from error
-        self._known_bytes = len(whole)
-
-    def _add(self, release: Release) -> None:
-        self._releases[release.plan, release.round, release.key] = release
+        self._releases: dict[Release, None] = {}
+        self._known_bytes = self._lines = 0
+        self.refresh()
 
     def refresh(self) -> None:
         """Read what another process has written since."""
-        if self._path is not None and self._path.exists() and self._path.stat().st_size != self._known_bytes:
-            self._read()
+        if self._path is not None and (self._known_bytes or self._path.exists()):
+            with self._opened(os.O_RDONLY, "read") as file:
+                self._take(file)
 
     def record(self, release: Release) -> None:
         """Write a release and sync it to disk; the update may leave only after this returns."""
-        self.refresh()
-        if self._releases.get((release.plan, release.round, release.key)) == release:
+        if self._path is None:
+            self._releases[release] = None
             return
-        if self._path is not None:
-            self._append(json.dumps(asdict(release), separators=(",", ":")).encode() + b"\n")
-        self._add(release)
+        with self._opened(os.O_RDWR | (0 if self._known_bytes else os.O_CREAT), "write") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self._take(file)
+            if release not in self._releases:
+                self._append(file, release)
 
-    def _append(self, line: bytes) -> None:
+    @contextlib.contextmanager
+    def _opened(self, flags: int, purpose: str) -> Iterator[BinaryIO]:
         assert self._path is not None
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab") as file:
-                file.truncate(self._known_bytes)
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-                self._known_bytes = file.tell()
+            with os.fdopen(os.open(self._path, flags, 0o600), "rb" if purpose == "read" else "r+b") as file:
+                yield file
+        except FileNotFoundError as error:
+            raise self._damaged("the privacy ledger is gone", str(self._path)) from error
         except OSError as error:
             raise RunFolderError(
-                f"cannot write the privacy ledger: {error.strerror}",
+                f"cannot {purpose} the privacy ledger: {error.strerror}",
                 where=str(self._path),
-                cure="Free disk space; no update leaves the site without its line in the ledger.",
+                cure="Free disk space or mend the disk; no update leaves the site without its line in the ledger.",
             ) from error
+
+    def _take(self, file: BinaryIO) -> None:
+        """Take in the lines that are new."""
+        size = os.fstat(file.fileno()).st_size
+        if size < self._known_bytes:
+            raise self._damaged("the privacy ledger has lost lines", str(self._path))
+        file.seek(self._known_bytes)
+        content = file.read(size - self._known_bytes)
+        # What follows the last line end was torn by a crash before it was synced: its update never left.
+        whole = content[: content.rfind(b"\n") + 1]
+        for line in whole.split(b"\n")[:-1]:
+            self._lines += 1
+            try:
+                self._releases[parse(Release, json.loads(line))] = None
+            except (ValueError, RecursionError, ConfigError) as error:
+                place = f"{self._path}:{self._lines}"
+                raise self._damaged("the privacy ledger is damaged", place) from error
+        self._known_bytes += len(whole)
+
+    def _append(self, file: BinaryIO, release: Release) -> None:
+        line = json.dumps(asdict(release), separators=(",", ":")).encode() + b"\n"
+        if os.fstat(file.fileno()).st_size > self._known_bytes:
+            file.truncate(self._known_bytes)
+        file.seek(self._known_bytes)
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+        if not self._known_bytes:
+            self._sync_folder()
+        self._known_bytes += len(line)
+        self._lines += 1
+        self._releases[release] = None
+
+    def _sync_folder(self) -> None:
+        """Sync the folder, without which a new file's name may not outlive a crash."""
+        assert self._path is not None
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    @staticmethod
+    def _damaged(what: str, where: str) -> PrivacyError:
+        cure = "Restore the file from a copy; without it the site's epsilon is unknown."
+        return PrivacyError(what, where=where, cure=cure)
 
     def history(self, plan: str | None = None) -> History:
         """Return the composed history, of one plan or of all."""
         steps: Counter[tuple[float, float]] = Counter()
-        for release in self._releases.values():
+        for release in self._releases:
             if plan in (None, release.plan):
                 steps[release.noise_multiplier, release.rate] += release.steps
         return tuple((sigma, rate, count) for (sigma, rate), count in sorted(steps.items()))
