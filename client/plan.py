@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from client.strict import parse, require
-from fer_models.errors import PrivacyError
+from fer_models.errors import ConfigError, PrivacyError
 from fer_models.zoo import ModelSpec
+
+LONGEST = 1 << 20
+"""Characters of a plan's text; a plan has some hundreds."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +236,11 @@ def read_plan(text: str) -> Plan:
 
     Raises
     ------
-    ConfigError, PrivacyError : with the path of the field.
+    ConfigError, ModelError, PrivacyError : with the path of the field.
     """
-    return parse(Plan, json.loads(text), "plan")
+    require(len(text) <= LONGEST, f"{len(text)} characters are no plan", "plan", f"Send {LONGEST} at most.")
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError("the plan is no JSON", where="plan", cure="Send the text of a Plan.") from error
+    return parse(Plan, given, "plan")

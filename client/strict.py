@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -64,7 +65,7 @@ def _value(kind: Any, given: Any, where: str) -> Any:
             )
         return {str(key): _value(arguments[1], item, f"{where}.{key}") for key, item in given.items()}
     if origin is tuple:
-        if isinstance(given, str) or not isinstance(given, Iterable):
+        if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
             raise ConfigError(f"expected a list, got {given!r}", where=where, cure="Give values in [ ].")
         return tuple(_value(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(given))
     if dataclasses.is_dataclass(kind):
@@ -73,11 +74,16 @@ def _value(kind: Any, given: Any, where: str) -> Any:
 
 
 def _scalar(kind: Any, given: Any, where: str) -> Any:
-    if kind is float and isinstance(given, int) and not isinstance(given, bool):
-        return float(given)
-    if not isinstance(given, kind) or (kind is not bool and isinstance(given, bool)):
+    if not isinstance(given, (int, float) if kind is float else kind) or (
+        isinstance(given, bool) and kind is not bool
+    ):
         raise ConfigError(f"expected {kind.__name__}, got {given!r}", where=where, cure="Change the value.")
-    return given
+    if kind is not float:
+        return given
+    # NaN equals nothing, not even itself, and JSON has neither NaN nor infinity.
+    if not abs(given) <= sys.float_info.max:
+        raise ConfigError("the value is not finite", where=where, cure="Give a finite number.")
+    return float(given)
 
 
 def require(good: bool, what: str, where: str, cure: str) -> None:
