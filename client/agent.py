@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from client.gradients import require_private
 from client.ledger import History, Ledger, Release
 from client.messages import tensor_of
 from client.plan import Plan
-from client.randomness import Entropy
+from client.randomness import BoundEntropy, Entropy
 from client.together import train_together
 from client.training import (
     LocalResult,
@@ -40,8 +41,9 @@ class Update:
     ----------
     delta : float32 (P,), weights after local work minus the round's weights.
     weight : the site's weight in the mean: its rows, or 1 when weighting is uniform.
-    visits : pictures seen in local work.
-    loss : mean training loss a visit.
+    visits : pictures seen in local work; under privacy, where batches tell the site's size, the number that the
+        plan's public constants make one expect.
+    loss : mean training loss a visit; 0 under privacy, where it would cost epsilon.
     history : what the site's ledger says of all its releases so far, empty without privacy.
     """
 
@@ -105,12 +107,20 @@ class Agent:
             self._data[targets] = LocalRows(self.samples, self._train, found)
         return self._data[targets]
 
-    def _require_labels(self, plan: Plan) -> None:
+    def _require_fit(self, plan: Plan) -> None:
         if plan.labels != self.samples.labels:
             raise DataError(
                 f"the plan names the classes {', '.join(plan.labels)}, the site's are {', '.join(self.samples.labels)}",
                 where=self.name,
                 cure="Use one list of labels for all sites.",
+            )
+        asked, held = (plan.model.channels, plan.model.size), (self.samples.channels, self.samples.size)
+        if asked != held:
+            raise DataError(
+                f"the plan's net takes {asked[0]} x {asked[1]} x {asked[1]}, the site's pictures are "
+                f"{held[0]} x {held[1]} x {held[1]}",
+                where=self.name,
+                cure="Read the pictures in the size and channels of the model.",
             )
 
     def train(self, plan: Plan, round_number: int, vector: NDArray[np.float32]) -> Update:
@@ -120,28 +130,33 @@ class Agent:
         ----------
         vector : float32 (P,), the round's weights in the flat order.
         """
-        self._require_labels(plan)
+        self._require_fit(plan)
         bench, data = self._benches.of(plan), self._rows(plan.local.targets)
         where = f"{self.name}, round {round_number}"
         bench.flat.load_(tensor_of(vector))
         if not bench.flat.module.training:
             bench.flat.module.train()
-        with dropout_seeded(plan, self._entropy.key(round_number, "dropout")):
-            if plan.privacy is None:
+        if plan.privacy is None:
+            with dropout_seeded(plan, self._entropy.key(round_number, "dropout")):
                 done = train_plain(bench, data, plan.local, round_number, self._entropy, where)
-            else:
-                self._account(plan, round_number)
-                done = train_private(bench, data, plan, round_number, self._entropy, where)
+        else:
+            entropy = BoundEntropy(self._entropy, plan.digest.encode() + vector.tobytes())
+            require_private(bench.flat.module)  # a refusal must not be charged
+            self._account(plan, round_number, entropy)
+            with dropout_seeded(plan, entropy.key(round_number, "dropout")):
+                done = train_private(bench, data, plan, round_number, entropy, where)
         return self._update(plan, bench.flat.full_vector.cpu().numpy() - vector, done)
 
     def _update(self, plan: Plan, delta: NDArray[np.float32], done: LocalResult) -> Update:
         weight = float(len(self._train)) if plan.server.weighting == "size" else 1.0
-        history = () if plan.privacy is None else self._ledger.history()
-        return Update(delta, weight, done.visits, done.loss, history)
+        if plan.privacy is None:
+            return Update(delta, weight, done.visits, done.loss, ())
+        expected = plan.local.amount * plan.local.rate * plan.privacy.nominal_rows
+        return Update(delta, 1.0, round(expected), 0.0, self._ledger.history())
 
-    def _account(self, plan: Plan, round_number: int) -> None:
+    def _account(self, plan: Plan, round_number: int, entropy: Entropy) -> None:
         assert plan.privacy is not None
-        key = Release.fingerprint(self._entropy.key(round_number, "noise"))
+        key = Release.fingerprint(entropy.key(round_number, "noise"))
         self._ledger.record(
             Release(
                 plan=plan.digest,
@@ -159,7 +174,7 @@ def train_sites(
 ) -> list[Update]:
     """Train several agents of one process in one pass; see :mod:`client.together`."""
     for agent in agents:
-        agent._require_labels(plan)
+        agent._require_fit(plan)
     bench = agents[0]._benches.of(plan)
     if not bench.flat.module.training:
         bench.flat.module.train()
@@ -175,7 +190,7 @@ def evaluate_sites(
 ) -> list[Counts]:
     """Evaluate several agents of one process on full batches; the counts are each site's own."""
     for agent in agents:
-        agent._require_labels(plan)
+        agent._require_fit(plan)
     bench = agents[0]._benches.of(plan)
     bench.flat.load_(tensor_of(vector))
     samples, rows = agents[0].samples, [agent.test for agent in agents]
@@ -212,6 +227,13 @@ def count(
     attributes: Mapping[str, tuple[str, ...]],
 ) -> Counts:
     """Count rows by group, true and predicted class."""
+    unknown = [name for name in attributes if name not in samples.groups]
+    if unknown:
+        raise DataError(
+            f"the plan counts by {unknown[0]}, which no column tells",
+            where=samples.name,
+            cure=f"Count by {', '.join(samples.groups) or 'no attribute'}.",
+        )
     groups = {name: samples.groups[name][rows] for name in attributes}
     return Counts.of(samples.label[rows], predicted, samples.labels, groups, attributes)
 

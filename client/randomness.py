@@ -45,6 +45,25 @@ class SeededEntropy:
         return hashlib.sha256(f"{self._prefix}{round_number}|{purpose}".encode()).digest()
 
 
+class BoundEntropy:
+    """Keys of another source, bound to one question (a plan and weights) and each drawn once.
+
+    A seeded source gives the same keys whenever a round is asked for; bound, a round that is repeated with other
+    weights gets other noise, so that no two answers can be subtracted to take the noise off.
+    """
+
+    def __init__(self, source: Entropy, question: bytes) -> None:
+        self._source, self._question = source, hashlib.sha256(question).digest()
+        self._keys: dict[tuple[int, str], bytes] = {}
+
+    def key(self, round_number: int, purpose: str) -> bytes:
+        """Return 32 bytes, the same ones each time."""
+        if (round_number, purpose) not in self._keys:
+            drawn = b"fedfer question|" + self._question + self._source.key(round_number, purpose)
+            self._keys[round_number, purpose] = hashlib.sha256(drawn).digest()
+        return self._keys[round_number, purpose]
+
+
 def torch_generator(key: bytes, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a torch generator seeded with the first 63 bits of ``key``; not for noise or sampling under DP."""
     generator = torch.Generator(device)
@@ -67,8 +86,11 @@ class KeyedStream:
         return np.frombuffer(self._encryptor.update(bytes(8 * count)), np.dtype("<u8"))
 
     def uniform(self, count: int) -> NDArray[np.float64]:
-        """Return ``count`` numbers in the open interval (0, 1), multiples of 2^-53 shifted by half a step."""
-        return ((self.words(count) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+        """Return ``count`` numbers in the open interval (0, 1), multiples of 2^-52 shifted by half a step.
+
+        With one bit more, half a step above the largest multiple would round to 1.
+        """
+        return ((self.words(count) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
     def normal(self, count: int) -> NDArray[np.float64]:
         """Return ``count`` standard normal numbers by the transform of Box and Muller (1958)."""
