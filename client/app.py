@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 from client.agent import Agent, Update, evaluate_sites, train_sites
 from client.messages import error_to_wire, pack, scalar, text, vector_of
 from client.plan import read_plan
-from fer_models.errors import FedferError
+from fer_models.errors import EngineError, FedferError
 
 FindAgent = Callable[[Context], Agent]
 """Returns the agent that answers for a node."""
@@ -23,7 +23,7 @@ def train(agent: Agent, content: RecordDict) -> RecordDict:
     """Answer a train message: weights, plan and round in; update out."""
     began = time.process_time()
     plan = read_plan(text(content, "plan"))
-    update = agent.train(plan, int(scalar(content, "round")), vector_of(content, np.float32))
+    update = agent.train(plan, _round_of(content), vector_of(content, np.float32))
     return _trained(agent, update, time.process_time() - began)
 
 
@@ -31,9 +31,16 @@ def train_many(agents: Sequence[Agent], content: RecordDict) -> list[RecordDict]
     """Answer one train message for several agents of this process, trained in one pass."""
     began = time.process_time()
     plan = read_plan(text(content, "plan"))
-    updates = train_sites(agents, plan, int(scalar(content, "round")), vector_of(content, np.float32))
+    updates = train_sites(agents, plan, _round_of(content), vector_of(content, np.float32))
     each = (time.process_time() - began) / len(agents)
     return [_trained(agent, update, each) for agent, update in zip(agents, updates, strict=True)]
+
+
+def _round_of(content: RecordDict) -> int:
+    number = scalar(content, "round")
+    if not isinstance(number, int) or number < 1:
+        raise EngineError(f"round {number} is none", cure="Count rounds from 1.")
+    return number
 
 
 def _trained(agent: Agent, update: Update, cpu_seconds: float) -> RecordDict:
@@ -41,6 +48,11 @@ def _trained(agent: Agent, update: Update, cpu_seconds: float) -> RecordDict:
     if update.history:
         facts["history"] = json.dumps(update.history)
     return pack(update.delta, {**facts, "cpu_seconds": cpu_seconds})
+
+
+def name(agent: Agent, content: RecordDict) -> RecordDict:  # noqa: ARG001 - an answer like the others
+    """Answer a query: the site's name out."""
+    return RecordDict({"facts": ConfigRecord({"site": agent.name})})
 
 
 def evaluate(agent: Agent, content: RecordDict) -> RecordDict:
@@ -75,9 +87,7 @@ def make_app(find_agent: FindAgent) -> ClientApp:
 
     @app.query()
     def _query(message: Message, context: Context) -> Message:
-        return Message(
-            RecordDict({"facts": ConfigRecord({"site": find_agent(context).name})}), reply_to=message
-        )
+        return relay(name, message, context)
 
     @app.train()
     def _train(message: Message, context: Context) -> Message:

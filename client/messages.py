@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import io
 import json
+import math
+import tokenize
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -93,7 +95,7 @@ def _header(head: bytes) -> tuple[Any, ...]:
     try:
         np.lib.format.read_magic(file)
         found = np.lib.format.read_array_header_1_0(file)
-    except ValueError as error:
+    except (ValueError, SyntaxError, tokenize.TokenError) as error:
         raise EngineError("a damaged vector", cure="Run the same version of FedFER everywhere.") from error
     if file.tell() != len(head):
         raise EngineError("a damaged vector", cure="Run the same version of FedFER everywhere.")
@@ -106,9 +108,9 @@ def _facts(content: RecordDict) -> Mapping[str, Any]:
 
 
 def scalar(content: RecordDict, name: str) -> float:
-    """Return one number of a message."""
+    """Return one finite number of a message."""
     value = _facts(content).get(name)
-    if not isinstance(value, (int, float)):
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
         raise EngineError(f"a message without {name}", cure="Run the same version of FedFER everywhere.")
     return value
 
@@ -129,10 +131,21 @@ def error_to_wire(error: FedferError) -> Error:
 
 def error_from_wire(error: Error, site: str) -> FedferError:
     """Return the error of a reply as the kind it was raised as; anything else is an EngineError."""
-    if error.code >= ERROR_CODES:
-        parts = json.loads(error.reason or "{}")
-        kind = getattr(errors, str(parts.get("kind")), None)
+    parts = _parts(error.reason or "") if error.code >= ERROR_CODES else None
+    if parts is not None:
+        kind = getattr(errors, parts["kind"], None)
         if isinstance(kind, type) and issubclass(kind, FedferError):
             return kind(parts["what"], where=parts["where"] or site, cure=parts["cure"])
-    reason = (error.reason or "no reason given").strip().splitlines()[-1]
+    reason = ((error.reason or "").strip() or "no reason given").splitlines()[-1]
     return EngineError(f"a site failed: {reason}", where=site, cure="See the site's log.")
+
+
+def _parts(reason: str) -> dict[str, str] | None:
+    """Return the parts that :func:`error_to_wire` wrote, None for anything else."""
+    try:
+        parts = json.loads(reason)
+    except (ValueError, RecursionError):
+        return None
+    names = ("kind", "what", "where", "cure")
+    known = isinstance(parts, dict) and all(isinstance(parts.get(name), str) for name in names)
+    return parts if known else None
