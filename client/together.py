@@ -98,6 +98,7 @@ def train_together(
     Raises
     ------
     PrivacyError : the plan is private; per-sample gradients are made site by site.
+    ModelError : the vector or the net does not fit.
     TrainingError : a site's loss or weights are not finite.
     """
     if plan.privacy is not None:
@@ -107,6 +108,7 @@ def train_together(
             cure="Use engine.together=1.",
         )
     work = plan.local
+    bench.flat.load_(vector)  # which refuses a vector of another model
     stack = Stack(bench, vector, len(data), work)
     augmenting = [torch_generator(e.key(round_number, "augment")) for e in entropies]
     streams = [batches(work, len(d.rows), round_number, e) for d, e in zip(data, entropies, strict=True)]
