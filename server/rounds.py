@@ -29,7 +29,7 @@ POLL_SECONDS = 0.02
 """Pause between two looks for replies on a grid that works in other processes."""
 
 WINDOW = 64
-"""How many outstanding replies are asked for at a time."""
+"""How many replies are asked for at a time, and how many may wait for their turn."""
 
 CHECKPOINT_SECONDS = 10.0
 """A checkpoint is written after a round when the last one is older; a kill loses no more than that."""
@@ -50,15 +50,16 @@ def cohort(seed: int, round_number: int, nodes: Sequence[int], share: float) -> 
 def exchange(grid: Grid, messages: Iterable[Message]) -> Iterator[Message]:
     """Send messages and yield the replies in the order of the messages, each as soon as its turn has come.
 
-    Replies that come early wait; nothing else is kept, so a caller that adds replies up holds a sum and not
-    the replies.
+    Replies that come early wait, no more than a window of them from a grid that hands out only what it is asked
+    for; nothing else is kept, so a caller that adds replies up holds a sum and not the replies.
     """
     order = list(grid.push_messages(messages))
     pending = dict.fromkeys(order)
     early: dict[str, Message] = {}
     for identity in order:
         while identity not in early:
-            replies = list(grid.pull_messages(list(islice(pending, WINDOW))))
+            wanted = islice(pending, max(1, WINDOW - len(early)))
+            replies = list(grid.pull_messages(list(wanted)))
             for reply in replies:
                 early[reply.metadata.reply_to_message_id] = reply
                 pending.pop(reply.metadata.reply_to_message_id, None)
@@ -75,7 +76,7 @@ class Totals:
     ----------
     visits : training pictures seen, over all sites and rounds.
     bytes_up, bytes_down : of the vectors in train messages, from and to the sites.
-    cpu_seconds : of local work, evaluation and aggregation.
+    cpu_seconds : of local work and evaluation at the sites.
     epsilon : the largest of any site, None without privacy.
     """
 
