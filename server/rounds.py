@@ -239,7 +239,7 @@ class Coordinator:
             "system": self.system,
             "round": self._round,
             "rounds": self.plan.server.rounds,
-            "loss": loss,
+            "loss": None if self.plan.privacy else loss,  # under privacy no site releases one
             "epsilon": self._totals.epsilon,
             "visits": self._totals.visits,
             "bytes_up": self._totals.bytes_up,
