@@ -93,9 +93,11 @@ def _header(head: bytes) -> tuple[Any, ...]:
     """Return (shape, Fortran order, dtype) of the header of an .npy file; one parse for all messages alike."""
     file = io.BytesIO(head)
     try:
-        np.lib.format.read_magic(file)
-        found = np.lib.format.read_array_header_1_0(file)
-    except (ValueError, SyntaxError, tokenize.TokenError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # numpy warns of a header that only its tolerant parser can read
+            np.lib.format.read_magic(file)
+            found = np.lib.format.read_array_header_1_0(file)
+    except (ValueError, SyntaxError, tokenize.TokenError, Warning) as error:
         raise EngineError("a damaged vector", cure="Run the same version of FedFER everywhere.") from error
     if file.tell() != len(head):
         raise EngineError("a damaged vector", cure="Run the same version of FedFER everywhere.")
