@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib.util
 import logging
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -208,6 +209,7 @@ def run_ray(
     box: list[Result | BaseException] = []
     coordinator = Coordinator(plan, folder, system, observer)
     logging.getLogger("flwr").setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns at every start
     with tempfile.TemporaryDirectory(prefix="fedfer-") as temporary:
         sites.samples.save(Path(temporary) / "samples")
         sites.partition.save(Path(temporary) / "partition")
