@@ -76,6 +76,9 @@ class CentralWork:
             self.learning_rate > 0, "the learning rate is not positive", "baseline.learning_rate", "Raise it."
         )
         require(self.evaluations >= 1, "no evaluation", "baseline.evaluations", "Give 1 or more.")
+        require(0 <= self.ema < 1, "ema is not in [0, 1)", "baseline.ema", "Give 0 to 0.999.")
+        for name in ("weight_decay", "gradient_clip"):
+            require(getattr(self, name) >= 0, f"{name} is negative", f"baseline.{name}", "Give 0 or more.")
 
     def local(self, rows: int) -> LocalWork:
         """Return the same work in a site's terms."""
