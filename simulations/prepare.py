@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from client.gradients import require_private
-from client.ledger import noise_for
+from client.ledger import epsilon_of, noise_for
 from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
 from client.strict import parse, require
 from client.training import batch_size
@@ -191,11 +192,17 @@ def _privacy(
             cure="Give a public sampling rate such as local.rate=0.05.",
         )
     privacy = Privacy(1.0, wanted.clip, delta, nominal, target_epsilon=wanted.target_epsilon)
+    steps = local.amount * most_rounds(server, division.sites, seed)
     sigma = wanted.noise_multiplier
     if sigma is None:
         assert wanted.target_epsilon is not None
-        steps = local.amount * most_rounds(server, division.sites, seed)
-        sigma = noise_for(wanted.target_epsilon, delta, local.rate, steps)
+        return replace(privacy, noise_multiplier=noise_for(wanted.target_epsilon, delta, local.rate, steps))
+    if sigma > 0 and not math.isfinite(epsilon_of(((sigma, local.rate, steps),), delta)[0]):
+        raise PrivacyError(
+            f"noise multiplier {sigma:g} gives no guarantee",
+            where="privacy.noise_multiplier",
+            cure="Give more noise, such as 1.0.",
+        )
     return replace(privacy, noise_multiplier=sigma)
 
 
