@@ -136,7 +136,7 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
     if server_facts["weighting"] == "auto":
         server_facts["weighting"] = "uniform" if settings.privacy.enabled else "size"
     server = parse(ServerWork, server_facts, "server")
-    privacy = _privacy(settings.privacy, local, server, samples, division, settings.seed)
+    privacy = _privacy(settings.privacy, samples, division)
     model = {
         **dataclasses.asdict(settings.model),
         "classes": len(samples.labels),
@@ -153,9 +153,12 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
         seed=settings.seed,
     )
     module = build(plan.model, plan.seed)  # sites build it again; here a mistake costs no run folder
-    if privacy is not None:
-        require_private(module)
-    return plan
+    if privacy is None:
+        return plan
+    require_private(module)
+    return replace(
+        plan, privacy=replace(privacy, noise_multiplier=_noise(settings.privacy, plan, division.sites))
+    )
 
 
 def most_rounds(server: ServerWork, sites: int, seed: int) -> int:
@@ -166,44 +169,37 @@ def most_rounds(server: ServerWork, sites: int, seed: int) -> int:
     return int(np.bincount(np.concatenate(drawn), minlength=sites).max())
 
 
-def _privacy(
-    wanted: PrivacySettings,
-    local: LocalWork,
-    server: ServerWork,
-    samples: Samples,
-    division: Partition,
-    seed: int,
-) -> Privacy | None:
+def _privacy(wanted: PrivacySettings, samples: Samples, division: Partition) -> Privacy | None:
+    """Return what is asked for, with a noise multiplier of 1 until :func:`_noise` knows it."""
     if not wanted.enabled:
         return None
-    mean = round(len(samples.rows("train")) / division.sites)
-    nominal = mean if wanted.nominal_rows is None else wanted.nominal_rows
-    delta = min(1e-5, 0.1 / max(1, nominal)) if wanted.delta is None else wanted.delta
     if (wanted.target_epsilon is None) == (wanted.noise_multiplier is None):
         raise ConfigError(
             "give either a target epsilon or a noise multiplier",
             where="privacy",
             cure="Set one of privacy.target_epsilon and privacy.noise_multiplier to null.",
         )
-    if local.rate <= 0:
-        raise PrivacyError(
-            "a fixed batch size is no Poisson sampling",
-            where="local.rate",
-            cure="Give a public sampling rate such as local.rate=0.05.",
-        )
-    privacy = Privacy(1.0, wanted.clip, delta, nominal, target_epsilon=wanted.target_epsilon)
-    steps = local.amount * most_rounds(server, division.sites, seed)
-    sigma = wanted.noise_multiplier
+    mean = round(len(samples.rows("train")) / division.sites)
+    nominal = mean if wanted.nominal_rows is None else wanted.nominal_rows
+    delta = min(1e-5, 0.1 / max(1, nominal)) if wanted.delta is None else wanted.delta
+    return Privacy(1.0, wanted.clip, delta, nominal, target_epsilon=wanted.target_epsilon)
+
+
+def _noise(wanted: PrivacySettings, plan: Plan, sites: int) -> float:
+    """Return the noise multiplier that is asked for, or the least that keeps the target over all rounds."""
+    assert plan.privacy is not None
+    rate, delta, sigma = plan.local.rate, plan.privacy.delta, wanted.noise_multiplier
+    steps = plan.local.amount * most_rounds(plan.server, sites, plan.seed)
     if sigma is None:
         assert wanted.target_epsilon is not None
-        return replace(privacy, noise_multiplier=noise_for(wanted.target_epsilon, delta, local.rate, steps))
-    if sigma > 0 and not math.isfinite(epsilon_of(((sigma, local.rate, steps),), delta)[0]):
+        return noise_for(wanted.target_epsilon, delta, rate, steps)
+    if sigma > 0 and not math.isfinite(epsilon_of(((sigma, rate, steps),), delta)[0]):
         raise PrivacyError(
             f"noise multiplier {sigma:g} gives no guarantee",
             where="privacy.noise_multiplier",
             cure="Give more noise, such as 1.0.",
         )
-    return replace(privacy, noise_multiplier=sigma)
+    return sigma
 
 
 def expected_epochs(plan: Plan, samples: Samples, division: Partition) -> float:
