@@ -57,7 +57,8 @@ def _readable(word: str) -> str:
 
 
 def _quoted(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("'", "\\'")
+    """Return what stands between single quotes: Hydra reads backslashes as escapes only before a quote."""
+    return re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)
 
 
 def folder_override(key: str, folder: str) -> str:
@@ -88,7 +89,10 @@ def configuration(words: Sequence[str]) -> DictConfig:
     register()
     GlobalHydra.instance().clear()
     with one_line(), initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=readable(words), return_hydra_config=True)
+        try:
+            return compose("config", overrides=readable(words), return_hydra_config=True)
+        except ValueError as error:  # how Hydra refuses a number where it wants the name of a choice
+            raise _explained(error) from error
 
 
 @contextlib.contextmanager
