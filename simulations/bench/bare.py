@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn import functional
 
-from client.plan import Plan
 from fer_models.transforms import mirrored_probabilities, to_input
-from fer_models.zoo import build
+
+Pictures = tuple[NDArray[np.uint8], NDArray[np.int16]]
+"""Pictures (N, H, W) and their labels (N,)."""
 
 
 class BareLoop:
@@ -19,33 +23,35 @@ class BareLoop:
     """
 
     def __init__(
-        self, plan: Plan, sites: list[tuple[NDArray[np.uint8], NDArray[np.int16]]], test: tuple
+        self, model: nn.Module, learning_rate: float, batch: int, sites: Sequence[Pictures], test: Pictures
     ) -> None:
-        self.plan = plan
-        self.model = build(plan.model, plan.seed)
-        self.sites = [(to_input(x), torch.from_numpy(y.astype(np.int64))) for x, y in sites]
-        self.test = (to_input(test[0]), torch.from_numpy(test[1].astype(np.int64)))
+        self.model, self.batch = model, batch
+        self.sites = [_prepared(site) for site in sites]
+        self.test = _prepared(test)
         self.parameters = list(self.model.parameters())
-        self.optimizer = torch.optim.SGD(self.parameters, lr=plan.local.learning_rate)
+        self.optimizer = torch.optim.SGD(self.parameters, lr=learning_rate)
         self.weights = [p.detach().clone() for p in self.parameters]
 
     def round(self) -> float:
         """Train every site for one epoch, average, evaluate; return the accuracy."""
-        held = [p.data for p in self.parameters]
-        total = [torch.zeros_like(p) for p in held]
-        rows, size = 0, self.plan.local.batch
+        total = [torch.zeros_like(p) for p in self.weights]
+        rows = 0
         for x, y in self.sites:
-            torch._foreach_copy_(held, self.weights)
-            for i in range(0, len(y), size):
+            self._load(self.weights)
+            for i in range(0, len(y), self.batch):
                 self.optimizer.zero_grad(set_to_none=True)
-                functional.cross_entropy(self.model(x[i : i + size]), y[i : i + size]).backward()
+                functional.cross_entropy(self.model(x[i : i + self.batch]), y[i : i + self.batch]).backward()
                 self.optimizer.step()
-            torch._foreach_add_(total, held, alpha=len(y))
+            for each, parameter in zip(total, self.parameters, strict=True):
+                each.add_(parameter.data, alpha=len(y))
             rows += len(y)
-        torch._foreach_div_(total, float(rows))
-        torch._foreach_copy_(self.weights, total)
-        torch._foreach_copy_(held, total)
+        self.weights = [each / rows for each in total]
+        self._load(self.weights)
         return self.evaluate()
+
+    def _load(self, weights: list[Tensor]) -> None:
+        for parameter, weight in zip(self.parameters, weights, strict=True):
+            parameter.data.copy_(weight)
 
     @torch.inference_mode()
     def evaluate(self) -> float:
@@ -58,3 +64,7 @@ class BareLoop:
         )
         self.model.train()
         return hits / len(y)
+
+
+def _prepared(pictures: Pictures) -> tuple[Tensor, Tensor]:
+    return to_input(pictures[0]), torch.from_numpy(pictures[1].astype(np.int64))

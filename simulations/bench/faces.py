@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from simulations.bench.run import Figures, Options
 from simulations.faces import FacesConfig, draw
 
 REPEATS = 3
@@ -11,6 +12,11 @@ REPEATS = 3
 
 FACES = 2048
 """Faces drawn a repeat."""
+
+
+def bench(options: Options) -> Figures:  # noqa: ARG001 - every benchmark takes the options
+    """Return the figures of ``fedfer bench faces``."""
+    return run()
 
 
 def run() -> dict[str, float]:
