@@ -27,8 +27,11 @@ from fer_models.errors import ConfigError, PrivacyError, RunFolderError
 if TYPE_CHECKING:
     from opacus.accountants import IAccountant
 
-PRV_UP_TO = 100.0
-"""Epsilon above which nothing is protected and prv, whose memory grows with it (to tens of GB), is not asked."""
+PRV_POINTS = 1e7
+"""Points of prv's mesh above which it is not asked: 1e7 take about 1 GB, and a careless plan asks for 1e9."""
+
+PRV_STEP = 0.01
+"""Error of epsilon that prv allows itself, Opacus's default."""
 
 History = tuple[tuple[float, float, int], ...]
 """(noise multiplier, sampling rate, steps), as Opacus's accountants hold it."""
@@ -60,19 +63,28 @@ class Release:
 def epsilon_of(history: History, delta: float) -> tuple[float, str]:
     """Return (epsilon, accountant) of a history of Gaussian mechanisms with Poisson sampling.
 
-    The accountant is "prv" (Gopi et al. 2021), or "rdp" (Mironov 2017) where prv gives no finite answer or rdp says
-    more than :data:`PRV_UP_TO`; both come from Opacus. An empty history costs 0.
+    The accountant is "prv" (Gopi et al. 2021), or "rdp" (Mironov 2017) where prv gives no finite answer or would
+    need more than :data:`PRV_POINTS`; both come from Opacus. An empty history costs 0.
     """
     from opacus.accountants import PRVAccountant, RDPAccountant  # late: Opacus takes a second to load
 
     if not history:
         return 0.0, "prv"
     bound = _ask(RDPAccountant(), history, delta)
-    if bound <= PRV_UP_TO:
+    if _prv_points(history, delta, bound) <= PRV_POINTS:
         tight = _ask(PRVAccountant(), history, delta)
         if math.isfinite(tight):
             return tight, "prv"
     return bound, "rdp" if math.isfinite(bound) else "none"
+
+
+def _prv_points(history: History, delta: float, bound: float) -> float:
+    """Estimate the points of prv's mesh, to about a third, from an upper bound of epsilon.
+
+    The mesh of Gopi et al. 2021 as Opacus sets it, over a range a little wider than the bound.
+    """
+    steps = sum(count for _, _, count in history)
+    return 2 * (bound + 4) * math.sqrt(steps * math.log(12 / (delta / 1000)) / 2) / PRV_STEP
 
 
 def _ask(accountant: IAccountant, history: History, delta: float) -> float:

@@ -1,3 +1,4 @@
+# pyright: reportArgumentType=false
 """The agent: what leaves a site, and what must have happened before."""
 
 import json

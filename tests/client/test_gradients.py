@@ -1,3 +1,4 @@
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 """The private step against gradients made one sample at a time, in float64."""
 
 import math

@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=false
 """Messages: what was packed is read again, and nothing else is."""
 
 import io

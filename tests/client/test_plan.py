@@ -1,3 +1,4 @@
+# pyright: reportOptionalMemberAccess=false
 """The plan: one text, one digest, and refusals at the site."""
 
 import dataclasses
