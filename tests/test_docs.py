@@ -18,6 +18,7 @@ from fer_models import errors
 from fer_models.readers import options_of
 from fer_models.zoo import ModelSpec
 from simulations import cli
+from simulations.bench.run import NAMES, parsed
 from simulations.compose import CONF, composed, readable
 from simulations.faces import FacesConfig
 from simulations.partition import PartitionSpec
@@ -73,8 +74,17 @@ def leaves(cls=Settings, prefix=""):
 def named(kind):
     """A type as the reference calls it."""
     if isinstance(kind, types.UnionType):
-        return " or ".join("null" if each is types.NoneType else named(each) for each in typing.get_args(kind))
-    words = {str: "text", int: "whole number", float: "number", bool: "yes or no", list: "list", dict: "mapping"}
+        return " or ".join(
+            "null" if each is types.NoneType else named(each) for each in typing.get_args(kind)
+        )
+    words = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "yes or no",
+        list: "list",
+        dict: "mapping",
+    }
     return words[typing.get_origin(kind) or kind]
 
 
@@ -86,7 +96,9 @@ def written(default):
         return "empty"
     if isinstance(default, list):
         return f"`[{', '.join(default)}]`"
-    return f"`{str(default).lower() if isinstance(default, bool) else 'null' if default is None else default}`"
+    return (
+        f"`{str(default).lower() if isinstance(default, bool) else 'null' if default is None else default}`"
+    )
 
 
 @pytest.mark.parametrize(("name", "kind", "default"), [pytest.param(*each, id=each[0]) for each in leaves()])
@@ -170,6 +182,9 @@ def test_command_lines_compose(document, words):
     elif words[0] == "audit":
         assert any(word.startswith("model=") for word in rest)
         rest = [word for word in rest if not word.startswith("model=")]
+    elif words[0] == "bench":
+        assert rest[0] in NAMES
+        rest = parsed(rest[1:]).overrides
     elif words[0] not in RUNS:
         assert not any("=" in word for word in rest)
         return
@@ -197,7 +212,9 @@ def kinds():
 def sections():
     """Section of docs/exit-codes.md: code -> text."""
     parts = re.split(r"^## (\d+) (\w+)\n", EXIT_CODES, flags=re.MULTILINE)[1:]
-    return {int(code): (name, text) for code, name, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True)}
+    return {
+        int(code): (name, text) for code, name, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True)
+    }
 
 
 def test_every_exit_code_has_its_section():
