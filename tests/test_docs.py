@@ -67,8 +67,9 @@ def leaves(cls=Settings, prefix=""):
         if dataclasses.is_dataclass(hints[field.name]):
             yield from leaves(hints[field.name], f"{name}.")
         else:
-            made = field.default_factory is not dataclasses.MISSING
-            yield name, hints[field.name], field.default_factory() if made else field.default
+            factory = field.default_factory
+            default = field.default if factory is dataclasses.MISSING else factory()
+            yield name, hints[field.name], default
 
 
 def named(kind):
