@@ -28,7 +28,7 @@ commands
 examples
   fedfer compare experiment=quickstart
   fedfer compare experiment=fer2013 data.root=DIR
-  fedfer simulate data=imagefolder data.root=DIR partition=iid partition.sites=4 privacy=dp
+  fedfer compare experiment=private data=imagefolder data.root=DIR partition.sites=4
   fedfer simulate experiment=quickstart privacy.target_epsilon=1,3,8 --multirun
 
 options

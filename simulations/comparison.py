@@ -261,7 +261,8 @@ class Comparison:
         facts = {
             "data": self.prepared.samples.name,
             "figures": {key: summary[key] for key in ("accuracy", "balanced_accuracy", "worst_recall")},
-            "privacy": f"epsilon {summary['epsilon']:.2f}, delta {summary['delta']:g}, for one picture"
+            "privacy": f"epsilon {summary['epsilon']:.2f}, delta {summary['delta']:g}, for one picture; a simulation, "
+            "whose noise follows from its seed: it tells the price of privacy and protects nobody"
             if plan.privacy
             else "none",
         }
