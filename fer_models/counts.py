@@ -91,21 +91,43 @@ class Counts:
         ------
         DataError : columns of different lengths, an index outside the labels, a group without a name.
         """
+        rows = len(np.asarray(true))
+        return cls.of_parts([rows], true, predicted, labels, groups_columns, group_values)[0]
+
+    @classmethod
+    def of_parts(
+        cls,
+        sizes: Sequence[int],
+        true: ArrayLike,
+        predicted: ArrayLike,
+        labels: Sequence[str],
+        groups_columns: Mapping[str, ArrayLike] | None = None,
+        group_values: Mapping[str, Sequence[str]] | None = None,
+    ) -> list[Counts]:
+        """Count rows that stand one part after the other, each part by itself; otherwise as :meth:`of`.
+
+        Parameters
+        ----------
+        sizes : rows of each part; they sum to N.
+        """
         columns = {name: np.asarray(column) for name, column in (groups_columns or {}).items()}
         if group_values is None:
             group_values = {name: np.unique(column).tolist() for name, column in columns.items()}
         names, classes = _names(group_values), len(labels)
         truth, guess = _index(true, classes, "true"), _index(predicted, classes, "predicted")
-        if len({len(column) for column in (truth, guess, *columns.values())}) > 1:
+        if len({len(column) for column in (truth, guess, *columns.values())} | {sum(sizes)}) > 1:
             raise _error("columns have different lengths", "true, predicted, groups")
         if set(columns) != set(names):
             raise _error("the attributes of columns and group names differ", ", ".join(names))
-        cell = truth * classes + guess
+        parts, cell = len(sizes), truth * classes + guess
+        part = np.repeat(np.arange(parts), sizes)
+        overall = _tally(part * classes**2 + cell, (parts, classes, classes))
         by_group = {}
         for name, values in names.items():
-            group = _code(columns[name], values, name)
-            by_group[name] = _tally(group * classes**2 + cell, (len(values), classes, classes))
-        return cls(tuple(labels), names, _tally(cell, (classes, classes)), by_group)
+            group = part * len(values) + _code(columns[name], values, name)
+            by_group[name] = _tally(group * classes**2 + cell, (parts, len(values), classes, classes))
+        each = [{name: table[i] for name, table in by_group.items()} for i in range(parts)]
+        return [cls(tuple(labels), names, overall[i], each[i]) for i in range(parts)]
 
     @property
     def rows(self) -> int:
@@ -141,16 +163,18 @@ class Counts:
         DataError : another length, no integers, a negative count, groups that do not add up.
         """
         flat, names, classes = np.asarray(vector), _names(groups), len(labels)
-        ends = np.cumsum([classes**2, *(len(values) * classes**2 for values in names.values())])
-        if flat.dtype.kind not in "iu" or flat.shape != (ends[-1],):
-            raise _error(f"expected {ends[-1]} integers, found {flat.dtype} of shape {flat.shape}", "counts")
-        if flat.size and int(flat.max()) > LARGEST:
+        squares = 1 + sum(len(values) for values in names.values())
+        if flat.dtype.kind not in "iu" or flat.shape != (squares * classes**2,):
+            expected = squares * classes**2
+            raise _error(f"expected {expected} integers, found {flat.dtype} of shape {flat.shape}", "counts")
+        if flat.dtype.kind == "u" and flat.size and int(flat.max()) > LARGEST:
             raise _error(f"a count is above {LARGEST}", "counts")
-        overall, *tables = np.split(flat.astype(np.int64), ends[:-1])
-        by_group = {
-            name: table.reshape(-1, classes, classes) for name, table in zip(names, tables, strict=True)
-        }
-        return cls(tuple(labels), names, overall.reshape(classes, classes), by_group)
+        tables = flat.astype(np.int64).reshape(squares, classes, classes)
+        by_group, start = {}, 1
+        for name, values in names.items():
+            by_group[name] = tables[start : start + len(values)]
+            start += len(values)
+        return cls(tuple(labels), names, tables[0], by_group)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and strings for ``json.dumps``."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -118,10 +120,10 @@ def sum_counts(counts: Sequence[Counts]) -> Counts:
     """
     if not counts:
         raise EngineError("no site sent counts", cure="Give at least one site test pictures.")
-    total = counts[0]
-    for other in counts[1:]:
-        total = total + other
-    return total
+    first = counts[0]
+    if any((other.labels, other.groups) != (first.labels, first.groups) for other in counts):
+        return functools.reduce(operator.add, counts)  # which says what differs
+    return Counts.from_vector(sum(each.to_vector() for each in counts), first.labels, first.groups)
 
 
 class Coordinator:
