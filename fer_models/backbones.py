@@ -144,8 +144,8 @@ def cnn_tiny(*, classes: int, channels: int) -> nn.Sequential:
         nn.Conv2d(channels, 8, 5, stride=4, padding=2),
         nn.ReLU(),
         nn.Conv2d(8, 16, 3, stride=2, padding=1),
+        nn.Flatten(),  # before the ReLU: its gradient then meets it in one order of memory
         nn.ReLU(),
-        nn.Flatten(),
         nn.Linear(16 * 6 * 6, 16),
         nn.ReLU(),
         nn.Linear(16, classes),

@@ -57,20 +57,19 @@ def to_input(pictures: Tensor | NDArray[np.uint8], device: torch.device | str = 
     """Return float32 (B, C, H, W) of uint8 pictures (B, H, W) or (B, H, W, 3), each normalised by itself.
 
     ``x -> (x - mean) / (std + 1)`` with mean and standard deviation over all pixels and channels of the one
-    picture; the 1 (of 255) keeps a blank picture at 0. Colour keeps its memory order, so the result is
-    contiguous in ``channels_last``.
+    picture; the 1 (of 255) keeps a blank picture at 0. Pixels keep their memory order, so the result is
+    contiguous in ``channels_last``, and convolutions compute in that layout.
     """
     if isinstance(pictures, np.ndarray):
         pictures = torch.from_numpy(pictures if pictures.flags.writeable else pictures.copy())
     stored = pictures.to(device)
     # In place on one fresh buffer: at this size new buffers cost more than the arithmetic.
-    x = stored.reshape(len(stored), -1).float()
+    x = stored.flatten(1).float()
     x.sub_(x.mean(1, keepdim=True))
     deviation = torch.linalg.vector_norm(x, dim=1, keepdim=True).div_(math.sqrt(x.shape[1]))
     x.mul_(deviation.add_(1).reciprocal_())
-    if stored.ndim == 3:
-        return x.view(len(stored), 1, *stored.shape[1:])
-    return x.view(stored.shape).permute(0, 3, 1, 2)
+    channels = 1 if stored.ndim == 3 else stored.shape[3]
+    return x.view(*stored.shape[:3], channels).permute(0, 3, 1, 2)
 
 
 def _affine(count: int, generator: torch.Generator, spec: Augmentation) -> Tensor:
@@ -109,7 +108,10 @@ def augment(x: Tensor, generator: torch.Generator, spec: Augmentation) -> Tensor
     """
     theta = _affine(len(x), generator, spec).to(x)
     grid = _sampling_grid(theta, *x.shape[2:])
-    return torch.grid_sampler(x, grid, 0, 0, False)  # bilinear, zeros outside, corners not aligned
+    varied = torch.grid_sampler(x, grid, 0, 0, False)  # bilinear, zeros outside, corners not aligned
+    if x.shape[1] > 1:
+        return varied.contiguous(memory_format=torch.channels_last)
+    return varied.view(*varied[:, 0].shape, 1).permute(0, 3, 1, 2)  # one channel: the strides alone say so
 
 
 def mirrored_probabilities(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
