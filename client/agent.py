@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from client.gradients import require_private
+from client.inputs import Inputs
 from client.ledger import History, Ledger, Release
 from client.messages import tensor_of
 from client.plan import Plan
@@ -27,7 +28,7 @@ from fer_models.consistency import require_sample_independence
 from fer_models.counts import Counts
 from fer_models.errors import DataError
 from fer_models.samples import Samples
-from fer_models.transforms import mirrored_probabilities, to_input
+from fer_models.transforms import mirrored_probabilities
 
 EVALUATION_BATCH = 256
 """Pictures a forward pass in evaluation."""
@@ -60,12 +61,19 @@ class Benches:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._bench: Workbench | None = None
+        self._inputs: Inputs | None = None
 
     def of(self, plan: Plan) -> Workbench:
         """Return the bench for a plan, built when the plan is new."""
         if self._bench is None or self._bench.plan != plan:
             self._bench = Workbench(plan, self.device)
         return self._bench
+
+    def inputs(self, samples: Samples) -> Inputs:
+        """Return what the net takes in of a table; one table at a time."""
+        if self._inputs is None or self._inputs.samples is not samples:
+            self._inputs = Inputs(samples, self.device)
+        return self._inputs
 
 
 class Agent:
@@ -104,7 +112,9 @@ class Agent:
         if targets not in self._data:
             source = self.samples if targets == "votes" else replace(self.samples, votes=None)
             found = torch.from_numpy(source.targets(self._train))
-            self._data[targets] = LocalRows(self.samples, self._train, found)
+            self._data[targets] = LocalRows(
+                self.samples, self._train, found, self._benches.inputs(self.samples)
+            )
         return self._data[targets]
 
     def _require_fit(self, plan: Plan) -> None:
@@ -194,10 +204,10 @@ def evaluate_sites(
     bench = agents[0]._benches.of(plan)
     bench.flat.load_(tensor_of(vector))
     samples, rows = agents[0].samples, [agent.test for agent in agents]
-    found = predict(bench.flat.module, samples, np.concatenate(rows), device=bench.device, prove=prove)
-    ends = np.cumsum([len(each) for each in rows])[:-1]
-    parts = zip(rows, np.split(found, ends), strict=True)
-    return [count(samples, own, predicted, plan.attributes) for own, predicted in parts]
+    inputs = agents[0]._benches.inputs(samples)
+    everybody = np.concatenate(rows)
+    found = predict(bench.flat.module, samples, everybody, device=bench.device, prove=prove, inputs=inputs)
+    return count_parts(samples, rows, found, plan.attributes)
 
 
 def evaluate(
@@ -227,6 +237,16 @@ def count(
     attributes: Mapping[str, tuple[str, ...]],
 ) -> Counts:
     """Count rows by group, true and predicted class."""
+    return count_parts(samples, [rows], predicted, attributes)[0]
+
+
+def count_parts(
+    samples: Samples,
+    parts: Sequence[NDArray[np.intp]],
+    predicted: NDArray[np.int64],
+    attributes: Mapping[str, tuple[str, ...]],
+) -> list[Counts]:
+    """Count several lists of rows, each by itself; ``predicted`` holds their predictions one after the other."""
     unknown = [name for name in attributes if name not in samples.groups]
     if unknown:
         raise DataError(
@@ -234,22 +254,33 @@ def count(
             where=samples.name,
             cure=f"Count by {', '.join(samples.groups) or 'no attribute'}.",
         )
+    rows, sizes = np.concatenate(parts), [len(part) for part in parts]
     groups = {name: samples.groups[name][rows] for name in attributes}
-    return Counts.of(samples.label[rows], predicted, samples.labels, groups, attributes)
+    return Counts.of_parts(sizes, samples.label[rows], predicted, samples.labels, groups, attributes)
 
 
 def predict(
-    module: torch.nn.Module, samples: Samples, rows: NDArray[np.intp], *, device: torch.device, prove: bool
+    module: torch.nn.Module,
+    samples: Samples,
+    rows: NDArray[np.intp],
+    *,
+    device: torch.device,
+    prove: bool,
+    inputs: Inputs | None = None,
 ) -> NDArray[np.int64]:
-    """Return predicted classes int64 (n,) of some rows, with the net in evaluation mode; see :func:`evaluate`."""
+    """Return predicted classes int64 (n,) of some rows, with the net in evaluation mode; see :func:`evaluate`.
+
+    ``inputs`` keeps the table's normalised pictures between calls; None makes them anew.
+    """
+    inputs = inputs or Inputs(samples, device, limit=0)
     training = module.training
     if training:
         module.eval()
     try:
         if prove and len(rows):
-            _prove(module, samples, rows, device)
+            _prove(module, samples, rows, inputs)
         parts = [rows[i : i + EVALUATION_BATCH] for i in range(0, len(rows), EVALUATION_BATCH)]
-        predicted = [_predict(module, samples, part, device) for part in parts]
+        predicted = [_predict(module, inputs(part)) for part in parts]
     finally:
         if training:
             module.train()
@@ -257,16 +288,12 @@ def predict(
 
 
 @torch.inference_mode()
-def _predict(
-    module: torch.nn.Module, samples: Samples, rows: NDArray[np.intp], device: torch.device
-) -> NDArray[np.int64]:
-    x = to_input(samples.pictures[rows], device)
+def _predict(module: torch.nn.Module, x: torch.Tensor) -> NDArray[np.int64]:
     return mirrored_probabilities(module, x).argmax(1).cpu().numpy()
 
 
 def _prove(
-    module: torch.nn.Module, samples: Samples, rows: NDArray[np.intp], device: torch.device, most: int = 24
+    module: torch.nn.Module, samples: Samples, rows: NDArray[np.intp], inputs: Inputs, most: int = 24
 ) -> None:
     some = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
-    x = to_input(samples.pictures[some], device)
-    require_sample_independence(module, x, samples.label[some], seed=0)
+    require_sample_independence(module, inputs(some), samples.label[some], seed=0)

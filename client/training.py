@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from client.gradients import PrivateTrainer, optimizer_of
+from client.inputs import Inputs
 from client.plan import LocalWork, Plan
 from client.randomness import Entropy, KeyedStream, torch_generator
 from fer_models.errors import TrainingError
@@ -63,15 +64,18 @@ class LocalRows:
     samples : the table they stand in.
     rows : int (n,), the site's rows of it.
     targets : float32 (n, C), a label distribution a row.
+    kept : where the process keeps normalised pictures of that table; None makes them anew.
     """
 
     samples: Samples
     rows: NDArray[np.intp]
     targets: torch.Tensor
+    kept: Inputs | None = None
 
     def inputs(self, positions: NDArray[np.integer], device: torch.device) -> torch.Tensor:
         """Return normalised pictures (len(positions), channels, H, W)."""
-        return to_input(self.samples.pictures[self.rows[positions]], device)
+        rows = self.rows[positions]
+        return to_input(self.samples.pictures[rows], device) if self.kept is None else self.kept(rows)
 
 
 def losses_of(
@@ -79,11 +83,14 @@ def losses_of(
     data: LocalRows,
     positions: NDArray[np.integer],
     work: LocalWork,
-    augmenting: torch.Generator,
+    augmenting: torch.Generator | None,
 ) -> torch.Tensor:
-    """Return the losses (len(positions),) of some of a site's pictures, with a graph."""
+    """Return the losses (len(positions),) of some of a site's pictures, with a graph.
+
+    ``augmenting`` is what augmentation draws from, None for none.
+    """
     x = data.inputs(positions, bench.device)
-    if work.augment:
+    if augmenting is not None and work.augment:
         x = augment(x, augmenting, AUGMENTATION)
     targets = data.targets[torch.from_numpy(positions)].to(bench.device)
     return soft_cross_entropy(bench.flat.module(x), targets, work.smoothing)
@@ -132,10 +139,10 @@ def train_plain(
 ) -> LocalResult:
     """Train the bench's net in place without privacy."""
     flat = bench.flat
-    augmenting = torch_generator(entropy.key(round_number, "augment"))
+    augmenting = torch_generator(entropy.key(round_number, "augment")) if work.augment else None
     start = flat.vector.clone() if work.proximal > 0 else None
     optimizer = local_optimizer(flat.vector, flat.gradient, work)
-    total, visits, steps = torch.zeros((), device=bench.device), 0, 0
+    losses: list[tuple[torch.Tensor, int]] = []
     for positions in batches(work, len(data.rows), round_number, entropy):
         flat.zero_grad()
         loss = losses_of(bench, data, positions, work, augmenting).mean()
@@ -143,9 +150,11 @@ def train_plain(
         with torch.no_grad():
             shape_gradient(flat, work, start)
             optimizer.step()
-        total += loss.detach() * len(positions)
-        visits, steps = visits + len(positions), steps + 1
-    return finite(LocalResult(visits, steps, float(total) / max(1, visits)), flat, where)
+        losses.append((loss.detach(), len(positions)))
+    visits = sum(count for _, count in losses)
+    # Read at the end, so that an accelerator need not wait in between.
+    total = sum(float(loss) * count for loss, count in losses)
+    return finite(LocalResult(visits, len(losses), total / max(1, visits)), flat, where)
 
 
 def shape_gradient(flat: FlatModel, work: LocalWork, start: torch.Tensor | None) -> None:

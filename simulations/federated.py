@@ -16,7 +16,7 @@ import torch
 from flwr.app import Context, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from client.agent import Agent, Benches
+from client.agent import EVALUATION_BATCH, Agent, Benches
 from client.app import evaluate_many, make_app, train_many
 from client.ledger import Ledger
 from client.plan import Plan
@@ -29,8 +29,8 @@ from server.run_folder import RunFolder
 from simulations.grid import LocalGrid
 from simulations.partition import Partition
 
-EVALUATED_TOGETHER = 32
-"""Sites whose test pictures share batches in evaluation."""
+EVALUATED_TOGETHER = 64
+"""Sites whose test pictures share batches in evaluation, at most."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +127,19 @@ def require_engine(name: str, workers: int, together: int) -> None:
         )
 
 
+def _evaluated_together(sites: Sites) -> int:
+    """Return how many sites' test pictures fill a batch, whatever the number of workers."""
+    pictures = int((sites.samples.split == "test").sum()) / sites.partition.sites
+    return max(1, min(EVALUATED_TOGETHER, int(EVALUATION_BATCH / max(1.0, pictures))))
+
+
 @contextlib.contextmanager
 def local_grid(sites: Sites, workers: int, together: int = 1) -> Iterator[Grid]:
     """Open a grid over this machine's processes; CUDA is served by one.
 
     Parameters
     ----------
-    together : sites that are trained in one pass; they are always evaluated in units of 32.
+    together : sites that are trained in one pass; in evaluation, as many as fill a batch.
     """
     configs = {
         i + 1: {"partition-id": i, "num-partitions": sites.partition.sites}
@@ -141,7 +147,7 @@ def local_grid(sites: Sites, workers: int, together: int = 1) -> Iterator[Grid]:
     }
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # one thread everywhere, so that sums are added up in one order
-    units = {MessageType.TRAIN: together, MessageType.EVALUATE: EVALUATED_TOGETHER}
+    units = {MessageType.TRAIN: together, MessageType.EVALUATE: _evaluated_together(sites)}
     processes = 1 if sites.device == "cuda" else workers
     grid = LocalGrid(make_app(sites), configs, processes, together=sites.together, units=units)
     try:
