@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.gradients import require_private
 from client.inputs import Inputs
 from client.ledger import History, Ledger, Release
 from client.messages import tensor_of
@@ -151,7 +150,6 @@ class Agent:
                 done = train_plain(bench, data, plan.local, round_number, self._entropy, where)
         else:
             entropy = BoundEntropy(self._entropy, plan.digest.encode() + vector.tobytes())
-            require_private(bench.flat.module)  # a refusal must not be charged
             self._account(plan, round_number, entropy)
             with dropout_seeded(plan, entropy.key(round_number, "dropout")):
                 done = train_private(bench, data, plan, round_number, entropy, where)

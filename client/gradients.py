@@ -7,20 +7,16 @@ knows how a private gradient is made, so that a faster way can take its place.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus.grad_sample.grad_sample_module import GradSampleHooks
 from opacus.optimizers import DPOptimizer
-from opacus.validators import ModuleValidator
 
+from client.per_sample import attach, detach, quiet_hooks, require_private
 from client.plan import LocalWork, Privacy
 from client.randomness import KeyedStream
-from fer_models.errors import PrivacyError
-from fer_models.norms import find_batch_coupled
 
 PHYSICAL_BATCH = 64
 """Pictures whose per-sample gradients are held at a time; a larger Poisson batch is taken in parts."""
@@ -68,58 +64,6 @@ class KeyedOptimizer(DPOptimizer):
             parameter.grad = (total + noise.view(total.shape).to(total)).view_as(parameter)
 
 
-def require_private(module: torch.nn.Module) -> None:
-    """Refuse a net with a layer for which DP-SGD's guarantee does not hold.
-
-    Raises
-    ------
-    PrivacyError : names the layers and the cure.
-    """
-    coupled = find_batch_coupled(module)
-    if coupled:
-        raise PrivacyError(
-            f"{len(coupled)} layers mix the pictures of a batch, so no record's gradient can be bounded",
-            where=", ".join(coupled[:3]) + (", ..." if len(coupled) > 3 else ""),
-            cure="Use model.norm=gn (or ws), which normalises each picture by itself.",
-        )
-    errors = ModuleValidator.validate(module, strict=False)
-    if errors:
-        raise PrivacyError(
-            f"Opacus refuses the net: {errors[0]}",
-            where=type(module).__name__,
-            cure="Choose another net, or train without privacy (privacy=none).",
-        )
-
-
-class ContiguousHooks(GradSampleHooks):
-    """Opacus's hooks, which hand its formulas tensors in the one memory layout that they are right for.
-
-    Opacus unfolds the input of a convolution with ``as_strided`` as if it were contiguous. In ``channels_last``,
-    which the weights of a FlatModel bring about, it reads other pixels and says nothing.
-    """
-
-    def rearrange_grad_samples(
-        self, *, module: torch.nn.Module, backprops: torch.Tensor, loss_reduction: str, batch_first: bool
-    ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Return a layer's inputs and the gradients of its outputs, contiguous."""
-        inputs, gradients = super().rearrange_grad_samples(
-            module=module, backprops=backprops, loss_reduction=loss_reduction, batch_first=batch_first
-        )
-        return [each.contiguous() for each in inputs], gradients.contiguous()
-
-
-def _hooked(module: torch.nn.Module) -> GradSampleHooks:
-    try:
-        return ContiguousHooks(module, loss_reduction="sum")
-    except RuntimeError as error:  # a trainable layer with buffers, for one
-        reasons = error.args[0] if error.args and isinstance(error.args[0], list) else [error]
-        raise PrivacyError(
-            f"Opacus has no per-sample gradients for the net: {reasons[0]}",
-            where=type(module).__name__,
-            cure="Choose another net, or train without privacy (privacy=none).",
-        ) from error
-
-
 class PrivateTrainer:
     """DP-SGD steps on one module.
 
@@ -144,7 +88,7 @@ class PrivateTrainer:
     ) -> None:
         require_private(module)
         self._parameters = [p for p in module.parameters() if p.requires_grad]
-        self._module, self._hooks = module, _hooked(module)
+        self._module, self._hooks = module, attach(module)
         self._divisor, self._proximal = divisor, work.proximal
         self._start = [p.detach().clone() for p in self._parameters] if work.proximal > 0 else []
         self._optimizer = KeyedOptimizer(
@@ -170,9 +114,7 @@ class PrivateTrainer:
         total = 0.0
         parts = [rows[i : i + PHYSICAL_BATCH] for i in range(0, len(rows), PHYSICAL_BATCH)]
         for index, part in enumerate(parts):
-            with warnings.catch_warnings():
-                # The first layer's input needs no gradient; torch warns, Opacus needs none there.
-                warnings.filterwarnings("ignore", "Full backward hook is firing")
+            with quiet_hooks():
                 loss = losses(part).sum()
                 loss.backward()
             total += float(loss.detach())
@@ -191,9 +133,4 @@ class PrivateTrainer:
 
     def close(self) -> None:
         """Take the hooks off the module, and with them all that a broken step has left behind."""
-        self._hooks.cleanup()
-        for layer in self._module.modules():
-            for kept in ("activations", "max_batch_len"):
-                layer.__dict__.pop(kept, None)
-        for parameter in self._parameters:
-            parameter.grad = parameter.summed_grad = None  # type: ignore[attr-defined]
+        detach(self._module, self._hooks)

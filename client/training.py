@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from client.gradients import PrivateTrainer, optimizer_of
 from client.inputs import Inputs
+from client.per_sample import prove_private
 from client.plan import LocalWork, Plan
 from client.randomness import Entropy, KeyedStream, torch_generator
 from fer_models.errors import TrainingError
@@ -34,6 +35,11 @@ class Workbench:
     ----------
     plan : what is trained.
     device : where.
+
+    Raises
+    ------
+    ModelError : there is no such net.
+    PrivacyError : the plan is private and the net has no sound per-sample gradients.
     """
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
@@ -42,6 +48,16 @@ class Workbench:
         self.device = device
         self.flat = FlatModel(build(plan.model, plan.seed).to(device))
         self.flat.module.train()
+        if plan.privacy is not None:
+            self._prove()
+
+    def _prove(self) -> None:
+        """Refuse the net, before any picture is looked at, where its per-sample gradients are not right."""
+        spec = self.plan.model
+        form = (3, spec.channels, spec.size, spec.size)
+        made_up = torch.randn(form, generator=torch.Generator().manual_seed(0))
+        prove_private(self.flat.module, made_up.to(self.device))
+        self.flat.zero_grad()
 
 
 @contextlib.contextmanager

@@ -111,7 +111,7 @@ def test_a_refusal_costs_nothing(changes, kind, tmp_path, plan_of, bench_of, age
         plan = replace(plan, labels=("a", "b", "c"))
     agent = agent_of(path=path, train=range(changes.get("rows", 50)))
     with pytest.raises(kind):
-        agent.train(plan, 1, vector_for(bench_of, plan))
+        agent.train(plan, 1, vector_for(bench_of, replace(plan, privacy=None)))
     assert not path.exists()
 
 
@@ -276,6 +276,10 @@ def test_evaluation_leaves_the_net_in_training_mode(plan_of, bench_of, agent_of)
     first = agent.train(plan, 1, start).delta
     evaluate_sites([agent], plan, start, prove=False)
     assert np.array_equal(agent.train(plan, 1, start).delta, first)
+    net = agent._benches.of(plan).flat.module
+    for training in (True, False):
+        module.predict(net.train(training), agent.samples, agent.test, device=CPU, prove=False)
+        assert all(layer.training == training for layer in net.modules())
 
 
 def test_a_site_without_test_pictures_counts_nothing(plan_of, bench_of, agent_of):

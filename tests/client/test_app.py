@@ -131,7 +131,7 @@ def test_errors_of_the_agent_come_back_as_they_were_raised(ask, plan_of, bench_o
     start = weights(bench_of, plan)
     assert type(refused(ask(MessageType.TRAIN, bad(plan, start[:-1])))) is ModelError
     assert type(refused(ask(MessageType.TRAIN, bad(plan, start.astype(np.float64))))) is EngineError
-    assert type(refused(ask(MessageType.TRAIN, bad(normed, weights(bench_of, normed))))) is PrivacyError
+    assert type(refused(ask(MessageType.TRAIN, bad(normed, start)))) is PrivacyError
     assert type(refused(ask(MessageType.EVALUATE, bad(plan, start, prove=None)))) is EngineError
     for kind in (MessageType.TRAIN, MessageType.EVALUATE, MessageType.QUERY):
         assert refused(ask(kind, bad(plan, start), 2)).what == "no such site"

@@ -352,7 +352,9 @@ def test_one_record_cannot_break_a_private_round(there, plan_of, bench_of, sampl
 
 def test_batch_norm_is_refused_before_anything_is_drawn(plan_of, bench_of, rows_of):
     plan, source = plan_of("fer_nano", norm="bn", privacy={}), Watched()
-    bench = bench_of(plan)
+    with pytest.raises(PrivacyError, match="mix the pictures"):
+        bench_of(plan)
+    bench = bench_of(replace(plan, privacy=None))
     before = bench.flat.full_vector.clone()
     with pytest.raises(PrivacyError, match="mix the pictures"):
         train_private(bench, rows_of(range(20)), plan, 1, source, WHERE)
