@@ -41,6 +41,9 @@ Settings are explained in docs/reference.md; exit codes in docs/exit-codes.md.
 """
 
 
+INTERRUPTED = "interrupted: the same command with --run-dir goes on from the last checkpoint"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and end the process with its exit code; a user's mistake is one line on standard error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -49,9 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except FedferError as error:
         _fail(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted: the same command with --run-dir goes on from the last checkpoint", 130)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        _fail(INTERRUPTED, 130)
+    except Exception as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # how an interrupt in the midst of an import ends
+            _fail(INTERRUPTED, 130)
+        if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         full = RunFolderError(
             "the disk is full", where=error.filename or "", cure="Free disk space and run again."

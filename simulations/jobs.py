@@ -14,7 +14,7 @@ import torch
 
 from client.messages import error_from_wire, error_to_wire
 from fer_models.errors import EngineError, FedferError
-from simulations.workers import context, follow_parent
+from simulations.workers import context, follow_parent, start_process
 
 Progress = Callable[[dict[str, Any]], None]
 Job = Callable[[Progress], None]
@@ -56,8 +56,7 @@ def run_jobs(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
 
 def _start(job: Job) -> tuple[Connection, BaseProcess]:
     ours, theirs = context().Pipe()
-    process = context().Process(target=_work, args=(job, theirs), daemon=True)
-    process.start()
+    process = start_process(_work, job, theirs)
     theirs.close()
     return ours, process
 

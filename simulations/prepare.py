@@ -14,7 +14,7 @@ import numpy as np
 from client.gradients import require_private
 from client.ledger import epsilon_of, noise_for
 from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
-from client.strict import parse, require
+from client.strict import nearest, parse, require
 from client.training import batch_size
 from fer_models.errors import ConfigError, DataError, PrivacyError
 from fer_models.readers import READERS, options_of, read
@@ -63,8 +63,12 @@ def load(data: DataSettings, seed: int) -> Samples:
         raise ConfigError(
             "the folder of the pictures is missing", where="data.root", cure="Give data.root=FOLDER."
         )
+    known = options_of(data.reader)
+    for name in data.options:
+        if name not in known:
+            raise ConfigError(f"unknown key {name!r}", where="data.options", cure=nearest(name, known))
     sizes = {"size": data.size, "channels": data.channels}
-    sizes = {key: value for key, value in sizes.items() if key in options_of(data.reader)}
+    sizes = {key: value for key, value in sizes.items() if key in known}
     return read(data.reader, Path(data.root).expanduser(), **(sizes | data.options))
 
 
@@ -119,6 +123,12 @@ def prepare(settings: Settings) -> Prepared:
 
 
 def _require_classes(samples: Samples) -> None:
+    if len(samples.labels) < 2:
+        raise DataError(
+            f"all pictures show {', '.join(samples.labels) or 'nothing'}",
+            where=samples.name,
+            cure="Give pictures of two classes or more.",
+        )
     present = np.bincount(samples.label[samples.rows("train")], minlength=len(samples.labels))
     missing = [name for name, count in zip(samples.labels, present, strict=True) if not count]
     if missing:

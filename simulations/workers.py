@@ -32,6 +32,19 @@ def context() -> Any:
     return multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 
 
+def start_process(work: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Start a child process; an interrupt waits until it has, for one in the midst of a fork would be lost."""
+    process = context().Process(target=work, args=arguments, daemon=True)
+    masks = hasattr(signal, "pthread_sigmask")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
+    try:
+        process.start()
+    finally:
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return process
+
+
 def follow_parent() -> None:
     """End this process when its parent ends, however that ends; to be called first thing in a child.
 
@@ -74,10 +87,8 @@ class WorkerPool:
         self._connections: list[Connection] = []
         for _ in range(workers):
             ours, theirs = context().Pipe()
-            process = context().Process(target=_serve, args=(theirs, start), daemon=True)
-            process.start()
+            self._processes.append(start_process(_serve, theirs, start))
             theirs.close()
-            self._processes.append(process)
             self._connections.append(ours)
         self._senders = [Sender(connection) for connection in self._connections]
         self._receivers = [Receiver(connection) for connection in self._connections]
