@@ -18,6 +18,7 @@ with warnings.catch_warnings():
 from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
 from fer_models.samples import Samples
 from fer_models.zoo import ModelSpec
+from simulations.cli import main
 from simulations.federated import Sites
 from simulations.partition import Partition
 
@@ -81,6 +82,37 @@ def small_samples(rows=90, seed=0, size=48):
         groups={"age": np.where(rng.random(rows) < 0.5, "old", "young")},
         name="noise",
     )
+
+
+@pytest.fixture
+def fedfer(capsys):
+    """Run a command in this process: fedfer("simulate", "seed=1") -> (exit code, standard output, standard error)."""
+
+    def run(*words):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def refused():
+    """refused(found, kind, *said): whether a command ended in one line of that kind, with those words."""
+
+    def check(found, kind, *said):
+        code, _, err = found
+        assert code == kind.exit_code
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+        assert err.rstrip()[-1] in ".?"
+        for words in said:
+            assert words in err
+        return True
+
+    return check
 
 
 @pytest.fixture(scope="session")
