@@ -70,10 +70,10 @@ def bench_of():
 def rows_of(samples):
     """Return the training data of a site that holds the given rows."""
 
-    def make(rows, votes=True):
+    def make(rows, votes=True, kept=None):
         rows = np.asarray(rows)
         table = samples if votes else replace(samples, votes=None)
-        return LocalRows(samples, rows, torch.from_numpy(table.targets(rows)))
+        return LocalRows(samples, rows, torch.from_numpy(table.targets(rows)), kept)
 
     return make
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from client.inputs import Inputs
 from client.randomness import SeededEntropy
 from client.together import train_together
 from client.training import train_plain
@@ -37,18 +38,21 @@ def entropies():
     return [SeededEntropy(3, name) for name in SITES]
 
 
-def together(plan, bench, rows_of, vector, number=2, names=tuple(SITES)):
-    data = [rows_of(rows, votes=plan.local.targets == "votes") for rows in SITES.values()]
+def together(plan, bench, rows_of, vector, number=2, names=tuple(SITES), kept=None):
+    data = [rows_of(rows, votes=plan.local.targets == "votes", kept=kept) for rows in SITES.values()]
     return train_together(bench, data, plan, number, entropies(), vector, names)
 
 
 @pytest.mark.parametrize("kind", list(WORK))
 @pytest.mark.parametrize(("name", "norm"), [("cnn_tiny", "gn"), ("fer_nano", "gn"), ("fer_nano", "ws")])
-def test_sites_trained_together_are_sites_trained_one_by_one(name, norm, kind, plan_of, bench_of, rows_of):
+def test_sites_trained_together_are_sites_trained_one_by_one(
+    name, norm, kind, plan_of, bench_of, rows_of, samples
+):
     plan = plan_of(name, norm=norm, local={"amount": 3, "batch": 8, **WORK[kind]})
     bench = bench_of(plan)
     start = bench.flat.full_vector.clone()
-    ended, done = together(plan, bench, rows_of, start)
+    kept = None if norm == "ws" else Inputs(samples, bench.device)  # one table of pictures, or none
+    ended, done = together(plan, bench, rows_of, start, kept=kept)
     assert ended.shape == (3, len(start))
     assert ended.dtype == np.float32
     for vector, result, (site, rows), entropy in zip(ended, done, SITES.items(), entropies(), strict=True):
