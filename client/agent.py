@@ -13,7 +13,7 @@ from client.inputs import Inputs
 from client.ledger import History, Ledger, Release
 from client.messages import tensor_of
 from client.plan import Plan
-from client.randomness import BoundEntropy, Entropy
+from client.randomness import BoundEntropy, Entropy, SeededEntropy
 from client.together import train_together
 from client.training import (
     LocalResult,
@@ -102,6 +102,11 @@ class Agent:
         self.name, self.samples, self.test = name, samples, test
         self._train, self._entropy, self._ledger, self._benches = train, entropy, ledger, benches
         self._data: dict[str, LocalRows] = {}
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the site is made up: its randomness follows from a seed."""
+        return isinstance(self._entropy, SeededEntropy)
 
     def _rows(self, targets: str) -> LocalRows:
         if not len(self._train):

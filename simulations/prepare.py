@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from client.gradients import require_private
 from client.ledger import epsilon_of, noise_for
 from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
 from client.strict import nearest, parse, require
-from client.training import batch_size
+from client.training import Workbench, batch_size
 from fer_models.errors import ConfigError, DataError, PrivacyError
 from fer_models.readers import READERS, options_of, read
 from fer_models.samples import Samples
 from fer_models.splits import copies, hold_out, units
-from fer_models.zoo import ModelSpec, build
+from fer_models.zoo import ModelSpec
 from server.rounds import cohort
 from simulations.baselines import CentralWork
 from simulations.faces import FacesConfig, draw
@@ -162,10 +162,11 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
         groups=audited(samples, list(settings.data.groups)),
         seed=settings.seed,
     )
-    module = build(plan.model, plan.seed)  # sites build it again; here a mistake costs no run folder
+    Workbench(
+        plan, torch.device("cpu")
+    )  # builds and tries the net as sites do; here a refusal costs no run folder
     if privacy is None:
         return plan
-    require_private(module)
     return replace(
         plan, privacy=replace(privacy, noise_multiplier=_noise(settings.privacy, plan, division.sites))
     )
