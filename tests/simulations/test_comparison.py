@@ -1,0 +1,247 @@
+"""A whole comparison: all four systems, the contract of summary.json, a complete folder, an audit that agrees."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from client.ledger import Ledger
+from fer_models.checkpoints import load_model
+from fer_models.counts import Counts
+from server.run_folder import RunFolder
+from simulations.compose import composed
+from simulations.prepare import prepare
+
+SYSTEMS = ["pooled", "local_only", "federated_without_privacy", "federated"]
+PARITY = (
+    "demographic_parity_difference",
+    "demographic_parity_ratio",
+    "equalized_odds_difference",
+    "accuracy_gap",
+)
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def folder(compared):
+    return compared
+
+
+@pytest.fixture(scope="module")
+def summary(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def ready(words):
+    return prepare(composed(words)[0])
+
+
+# The folder
+
+
+def test_the_folder_is_complete(folder, ready):
+    held = files(folder)
+    expected = {"config.yaml", "plan.json", "state.json", "metrics.jsonl", "partition.json", "summary.json"}
+    expected |= {"report.html", "model/model.safetensors", "model/config.json", "baselines/pooled.json"}
+    expected |= {f"ledger/site-{i}.jsonl" for i in range(3)}
+    expected |= {f"baselines/local_only-site-{i}.json" for i in range(3)}
+    expected |= {f"events/{name}/events.out.tfevents.0.fedfer" for name in ("pooled", *SYSTEMS[2:])}
+    assert expected <= held.keys()
+    assert all(path.stat().st_size for path in held.values())
+    assert not [name for name in held if name.endswith(".part") or "tmp" in name]
+    assert json.loads(held["state.json"].read_text()) == {"status": "complete"}
+    plan = json.loads(held["plan.json"].read_text())
+    assert plan["hash"] == ready.plan.digest
+    assert plan["systems"] == SYSTEMS
+
+
+def test_the_configuration_can_be_run_again(folder):
+    text = (folder / "config.yaml").read_text()
+    assert "target_epsilon: 5.0" in text
+    assert "name: test run" in text
+    assert "count: 300" in text
+
+
+def test_metrics_are_one_object_a_line(folder):
+    records = RunFolder(folder).metrics()
+    rounds = {name: [r["round"] for r in records if r["system"] == name] for name in SYSTEMS}
+    assert rounds["federated"] == rounds["federated_without_privacy"] == [2, 4]
+    assert len(rounds["pooled"]) == 2
+    assert rounds["local_only"] == []
+    for record in records:
+        assert {
+            "loss",
+            "accuracy",
+            "balanced_accuracy",
+            "worst_recall",
+            "parity",
+            "epsilon",
+            "visits",
+        } <= set(record)
+    private = [r["epsilon"] for r in records if r["system"] == "federated"]
+    assert 0 < private[0] < private[1] <= 5
+    assert all(r["epsilon"] is None for r in records if r["system"] != "federated")
+
+
+def test_the_partition_is_told(folder, ready):
+    told = json.loads((folder / "partition.json").read_text())
+    assert told["sites"] == ["site-0", "site-1", "site-2"]
+    assert told["by"]["label"]["values"] == list(ready.samples.labels)
+    assert told["by"]["label"]["table"] == ready.partition.table(ready.samples).tolist()
+    assert set(told["by"]) == {"label", "gender", "age", "skin_tone"}
+    assert all(np.sum(table["table"]) == 300 for table in told["by"].values())
+
+
+def test_the_ledger_is_what_the_summary_says(folder, summary, ready):
+    for site in summary["systems"]["federated"]["per_site"]:
+        ledger = Ledger(folder / "ledger" / f"{site['site']}.jsonl")
+        assert ledger.epsilon(ready.plan.privacy.delta) == site["epsilon"]
+        assert sum(steps for _, _, steps in ledger.history()) == 4 * ready.plan.local.amount
+
+
+def test_the_model_is_the_average_of_the_last_checkpoint(folder, ready):
+    module, spec, labels = load_model(folder / "model")
+    assert (spec, labels) == (ready.plan.model, ready.plan.labels)
+    found = RunFolder(folder).load_checkpoint("checkpoint-federated")
+    assert found is not None
+    flat = torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+    assert sorted(flat.tolist()) == sorted(found[0]["average"].tolist())
+    assert load_file(folder / "model" / "model.safetensors").keys() == module.state_dict().keys()
+
+
+def test_the_page_holds_every_system(folder):
+    page = (folder / "report.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert "test run" in page
+    for words in ("site-2", "surprise", "skin tone"):
+        assert words in page
+
+
+# The summary
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_system_has_the_contract_s_keys(summary, system):
+    figures = summary["systems"][system]
+    for key in ("accuracy", "balanced_accuracy", "worst_recall"):
+        low, high = figures[f"{key}_interval"]
+        assert 0 <= low <= figures[key] <= high <= 1
+    assert set(figures["recall"]) == {
+        "neutral",
+        "happiness",
+        "surprise",
+        "sadness",
+        "anger",
+        "disgust",
+        "fear",
+    }
+    assert set(figures["recall_interval"]) == set(figures["recall"])
+    assert figures["worst_recall"] == min(value for value in figures["recall"].values() if value is not None)
+    assert set(figures["parity"]) == {"gender", "age", "skin_tone"}
+    for parity in figures["parity"].values():
+        assert set(PARITY) <= set(parity)
+    assert figures["cpu_seconds"] > 0
+    assert (figures["epsilon"] is not None) == (system == "federated")
+    assert (figures["bytes_up"] > 0) == system.startswith("federated")
+
+
+def test_the_order_and_the_data_are_told(summary, ready):
+    assert summary["order"] == list(summary["systems"]) == SYSTEMS
+    train, test = (len(ready.samples.rows(split)) for split in ("train", "test"))
+    people = len(np.unique(ready.samples.subject))
+    expected = {"name": "faces", "train": train, "test": test, "classes": 7, "sites": 3, "subjects": people}
+    assert summary["data"] == expected
+    assert (summary["name"], summary["plan_hash"]) == ("test run", ready.plan.digest)
+
+
+def test_privacy_stays_within_the_target(summary, ready):
+    figures = summary["systems"]["federated"]
+    assert 4.9 < figures["epsilon"] <= 5
+    assert figures["delta"] == ready.plan.privacy.delta
+    assert figures["noise_multiplier"] == ready.plan.privacy.noise_multiplier
+    assert figures["unit"] == "record"
+
+
+def test_baselines_see_as_many_pictures_as_the_federation(folder, summary, ready):
+    visits = {name: summary["systems"][name]["visits"] for name in SYSTEMS}
+    batch = min(128, max(16, len(ready.samples.rows("train")) // 16))
+    assert abs(visits["pooled"] - visits["federated_without_privacy"]) <= batch
+    sites = 3 * 16
+    assert abs(visits["local_only"] - visits["federated_without_privacy"]) <= sites
+    assert abs(visits["federated"] - visits["federated_without_privacy"]) < 0.5 * visits["federated"]
+
+
+def test_local_models_are_summed_from_their_counts(folder, summary, ready):
+    facts = [json.loads((folder / "baselines" / f"local_only-site-{i}.json").read_text()) for i in range(3)]
+    tests = len(ready.samples.rows("test"))
+    right = [int(np.trace(Counts.from_json(each["counts"]["all"]).overall)) for each in facts]
+    local = summary["systems"]["local_only"]
+    assert local["accuracy"] == pytest.approx(sum(right) / (3 * tests))
+    assert local["best_accuracy"] == pytest.approx(max(right) / tests)
+    assert local["best_site"] == f"site-{int(np.argmax(right))}"
+    own = [Counts.from_json(each["counts"]["own"]) for each in facts]
+    assert sum(counts.rows for counts in own) == tests
+    assert local["own_accuracy"] == pytest.approx(sum(int(np.trace(c.overall)) for c in own) / tests)
+    train = [len(ready.partition.rows(i, ready.samples, "train")) for i in range(3)]
+    assert [site["train"] for site in local["per_site"]] == train == [each["train"] for each in facts]
+    assert [site["test"] for site in local["per_site"]] == [counts.rows for counts in own]
+
+
+def test_nothing_in_the_summary_is_infinite(summary):
+    def numbers(value):
+        if isinstance(value, dict):
+            for item in value.values():
+                yield from numbers(item)
+        elif isinstance(value, list):
+            for item in value:
+                yield from numbers(item)
+        elif isinstance(value, float):
+            yield value
+
+    assert all(math.isfinite(number) for number in numbers(summary))
+
+
+# The same command again
+
+
+def test_a_whole_folder_is_left_as_it_is(folder, compare):
+    before = {name: (path.read_bytes(), path.stat().st_mtime_ns) for name, path in files(folder).items()}
+    compare(folder)
+    compare(folder, "engine.workers=2")
+    assert {
+        name: (path.read_bytes(), path.stat().st_mtime_ns) for name, path in files(folder).items()
+    } == before
+
+
+def test_processes_give_the_same_bits(folder, summary, tmp_path, compare):
+    compare(tmp_path / "run", "engine.workers=2")
+    for name in ("model/model.safetensors", "partition.json", "plan.json", "ledger/site-1.jsonl"):
+        assert (tmp_path / "run" / name).read_bytes() == (folder / name).read_bytes()
+    found = json.loads((tmp_path / "run" / "summary.json").read_text())
+    for systems in (found["systems"], json.loads(json.dumps(summary["systems"]))):
+        for figures in systems.values():
+            figures.pop("cpu_seconds")
+    kept = json.loads(json.dumps(summary["systems"]))
+    for figures in kept.values():
+        figures.pop("cpu_seconds")
+    assert found["systems"] == kept
+
+
+def test_a_report_that_was_lost_is_made_from_what_is_there(folder, tmp_path, compare):
+    """A run that was stopped at its very end trains nothing again."""
+    for name, path in files(folder).items():
+        if name not in ("summary.json", "report.html"):
+            copy = tmp_path / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    (tmp_path / "state.json").write_text('{"status": "running"}')
+    compare(tmp_path)
+    for name in ("summary.json", "report.html", "metrics.jsonl", "model/model.safetensors"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
