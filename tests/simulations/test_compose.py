@@ -28,7 +28,7 @@ def settings(*words):
 def test_the_defaults_are_a_whole_run():
     found = settings()
     assert isinstance(found, Settings)
-    assert (found.data.reader, found.data.options) == ("faces", {"count": 5000})
+    assert (found.data.reader, found.data.options) == ("faces", {"count": 10000})
     assert (found.model.name, found.server.optimizer, found.privacy.enabled) == ("fer_small", "adam", False)
     assert all(dataclasses.is_dataclass(getattr(found, group)) for group in GROUPS)
 

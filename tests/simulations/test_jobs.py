@@ -41,7 +41,7 @@ def test_no_more_jobs_run_at_a_time_than_workers(tmp_path):
         now.symmetric_difference_update({record["name"]})
         most[0] = max(most[0], len(now))
 
-    run_jobs([writer(tmp_path, f"job-{i}", 0.05) for i in range(6)], 2, watch)
+    run_jobs([writer(tmp_path, f"job-{i}", 0.5) for i in range(4)], 2, watch)
     assert most == [2]
     assert not now
 
