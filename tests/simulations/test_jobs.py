@@ -34,14 +34,25 @@ def test_every_job_runs_once_and_tells_of_its_progress(tmp_path, workers):
     assert processes == {os.getpid()} if workers < 2 else len(processes) == 5 and os.getpid() not in processes
 
 
-def test_no_more_jobs_run_at_a_time_than_workers(tmp_path):
+def test_as_many_jobs_run_at_a_time_as_there_are_workers(tmp_path):
+    """Each of the first two ends only when it has seen the other; the third begins when one has ended."""
     now, most = set(), [0]
 
     def watch(record):
         now.symmetric_difference_update({record["name"]})
         most[0] = max(most[0], len(now))
 
-    run_jobs([writer(tmp_path, f"job-{i}", 0.5) for i in range(4)], 2, watch)
+    def meeting(name, other):
+        def job(progress):
+            progress({"name": name})
+            (tmp_path / name).touch()
+            while not (tmp_path / other).exists():
+                time.sleep(0.01)
+            progress({"name": name})
+
+        return job
+
+    run_jobs([meeting("a", "b"), meeting("b", "a"), meeting("c", "a"), meeting("d", "b")], 2, watch)
     assert most == [2]
     assert not now
 
