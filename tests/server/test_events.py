@@ -46,10 +46,13 @@ def test_scalars_are_read_back_by_tensorboard(tmp_path):
 
 
 def test_a_resumed_run_is_written_anew(tmp_path):
-    for _ in range(2):
+    for lost in (True, False):
         events = Events(tmp_path / "events", [RECORD])
         events.write({**RECORD, "round": 2})
+        if lost:
+            events.write({**RECORD, "system": "pooled"})
         events.close()
+    assert [path.name for path in (tmp_path / "events").iterdir()] == ["federated"]
     assert read(tmp_path / "events" / "federated")["accuracy"] == [(1, 0.25), (2, 0.25)]
 
 

@@ -155,6 +155,17 @@ def test_one_round_is_the_mean_by_hand(plan_of, sites_of, tmp_path, weighting):
     assert set(result.counts) == {"site-0", "site-1", "site-2"}
 
 
+def test_the_order_of_nodes_does_not_matter(plan_of, sites_of, tmp_path):
+    """Node ids come in any order from a server; sites count in the order of their names."""
+    plan, sites = plan_of(rounds=3, participation=0.4), sites_of((18,) * 5)
+    results = []
+    for name, order in (("a", [0, 1, 2, 3, 4]), ("b", [3, 0, 4, 2, 1])):
+        grid = LocalGrid(make_app(sites), {90 - 7 * i: {"partition-id": i} for i in order})
+        results.append(Coordinator(plan, RunFolder(tmp_path / name), "federated").run(grid))
+    assert torch.equal(results[0].vector, results[1].vector)
+    assert list(results[0].counts) == list(results[1].counts) == sites.names
+
+
 def test_the_loss_of_a_round_is_the_mean_over_visits(plan_of, sites_of, tmp_path):
     plan, sites = plan_of(rounds=1, local={"unit": "epochs", "amount": 1}), sites_of((15, 15, 60))
     _, found = updates(plan, sites)
@@ -302,6 +313,7 @@ SERVERS = {
     "average": {"ema": 0.9},
     "adam": {"optimizer": "adam", "learning_rate": 0.01, "momentum": 0.9, "schedule": "onecycle", "ema": 0.9},
     "part": {"participation": 0.5, "momentum": 0.5},
+    "one": {"participation": 0.34},
 }
 
 
