@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from client.ledger import Ledger
 from fer_models.checkpoints import load_model
 from fer_models.counts import Counts
 from server.run_folder import RunFolder
+from simulations.cli import main
 from simulations.compose import composed
 from simulations.prepare import prepare
 
@@ -220,28 +222,71 @@ def test_a_whole_folder_is_left_as_it_is(folder, compare):
     } == before
 
 
-def test_processes_give_the_same_bits(folder, summary, tmp_path, compare):
+def test_processes_give_the_same_bits(folder, tmp_path, compare):
     compare(tmp_path / "run", "engine.workers=2")
     for name in ("model/model.safetensors", "partition.json", "plan.json", "ledger/site-1.jsonl"):
         assert (tmp_path / "run" / name).read_bytes() == (folder / name).read_bytes()
     found = json.loads((tmp_path / "run" / "summary.json").read_text())
-    for systems in (found["systems"], json.loads(json.dumps(summary["systems"]))):
-        for figures in systems.values():
-            figures.pop("cpu_seconds")
-    kept = json.loads(json.dumps(summary["systems"]))
-    for figures in kept.values():
+    kept = json.loads((folder / "summary.json").read_text())
+    for figures in (*found["systems"].values(), *kept["systems"].values()):
         figures.pop("cpu_seconds")
-    assert found["systems"] == kept
+    assert found == kept
+
+
+def copied(folder, to, without):
+    """A run that was stopped: everything but some files, and not complete."""
+    for name, path in files(folder).items():
+        if not name.startswith(without):
+            copy = to / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    (to / "state.json").write_text('{"status": "running"}')
 
 
 def test_a_report_that_was_lost_is_made_from_what_is_there(folder, tmp_path, compare):
     """A run that was stopped at its very end trains nothing again."""
-    for name, path in files(folder).items():
-        if name not in ("summary.json", "report.html"):
-            copy = tmp_path / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(path.read_bytes())
-    (tmp_path / "state.json").write_text('{"status": "running"}')
+    copied(folder, tmp_path, ("summary.json", "report.html"))
     compare(tmp_path)
     for name in ("summary.json", "report.html", "metrics.jsonl", "model/model.safetensors"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def lines(folder, *systems):
+    found = [r for r in RunFolder(folder).metrics() if r["system"] in systems]
+    return [{k: v for k, v in r.items() if k != "seconds"} for r in found]
+
+
+def test_lines_of_work_that_is_done_again_are_told_once(folder, tmp_path, compare):
+    """The pooled model and the private federation were lost with their checkpoints; their lines were not."""
+    copied(
+        folder,
+        tmp_path,
+        ("summary.json", "report.html", "baselines/pooled", "checkpoint-federated.", "model"),
+    )
+    compare(tmp_path)
+    ledgers = [
+        json.loads((path / "summary.json").read_text())["systems"]["federated"] for path in (tmp_path, folder)
+    ]
+    assert ledgers[0]["epsilon"] == ledgers[1]["epsilon"]
+    for system in SYSTEMS:
+        again, first = lines(tmp_path, system), lines(folder, system)
+        for one, other in zip(again, first, strict=True):  # what the ledger held before counts from the start
+            assert (one.pop("epsilon") or 0) >= (other.pop("epsilon") or 0)
+        assert again == first
+    for system in ("pooled", "federated"):
+        events = EventAccumulator(str(tmp_path / "events" / system))
+        events.Reload()
+        told = [round(record["round"]) for record in lines(folder, system)]
+        assert [event.step for event in events.Scalars("accuracy")] == told
+    assert (tmp_path / "model/model.safetensors").read_bytes() == (
+        folder / "model/model.safetensors"
+    ).read_bytes()
+
+
+def test_the_federation_without_privacy_is_the_one_that_privacy_none_runs(folder, tmp_path, words):
+    """It differs in privacy alone, and so weighs sites by their size again."""
+    with pytest.raises(SystemExit) as ended:
+        main(["simulate", *words, "privacy=none", "--run-dir", str(tmp_path)])
+    assert ended.value.code == 0
+    without = [{**line, "system": "federated"} for line in lines(folder, "federated_without_privacy")]
+    assert lines(tmp_path, "federated") == without
