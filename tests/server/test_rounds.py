@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 import server.rounds as rounds
@@ -266,7 +266,7 @@ def test_a_mean_that_overflows_is_a_training_error(plan_of, tmp_path):
 
     @app.query()
     def _query(message, context):
-        return Message(RecordDict(pack(np.zeros(1, np.float32), {"site": "site-0"})), reply_to=message)
+        return Message(pack(np.zeros(1, np.float32), {"site": "site-0"}), reply_to=message)
 
     @app.train()
     def _train(message, context):

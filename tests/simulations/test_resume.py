@@ -97,9 +97,10 @@ def test_a_run_that_is_killed_resumes_to_the_same_bits(tmp_path):
     nets = [load_model(folder / "model")[0].state_dict() for folder in (parts, whole)]
     assert all(torch.equal(nets[0][key], nets[1][key]) for key in nets[1])
     for name in ("baselines/pooled", "checkpoint-federated"):
-        found = [RunFolder(folder).load_checkpoint(name) for folder in (parts, whole)]
-        assert all(each is not None for each in found)
-        assert all(torch.equal(found[0][0][key], tensor) for key, tensor in found[1][0].items())
+        one, other = (RunFolder(folder).load_checkpoint(name) for folder in (parts, whole))
+        assert one is not None
+        assert other is not None
+        assert all(torch.equal(one[0][key], tensor) for key, tensor in other[0].items())
     systems = [json.loads((folder / "summary.json").read_text())["systems"] for folder in (parts, whole)]
     for system in systems:
         for figures in system.values():
