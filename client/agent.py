@@ -164,7 +164,7 @@ class Agent:
         weight = float(len(self._train)) if plan.server.weighting == "size" else 1.0
         if plan.privacy is None:
             return Update(delta, weight, done.visits, done.loss, ())
-        expected = plan.local.amount * plan.local.rate * plan.privacy.nominal_rows
+        expected = plan.local.amount * plan.local.rate * plan.privacy.nominal_units
         return Update(delta, 1.0, round(expected), 0.0, self._ledger.history())
 
     def _account(self, plan: Plan, round_number: int, entropy: Entropy) -> None:

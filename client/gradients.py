@@ -17,6 +17,7 @@ from opacus.optimizers import DPOptimizer
 from client.per_sample import attach, detach, quiet_hooks, require_private
 from client.plan import LocalWork, Privacy
 from client.randomness import KeyedStream
+from fer_models.flat import FlatModel
 
 PHYSICAL_BATCH = 64
 """Pictures whose per-sample gradients are held at a time; a larger Poisson batch is taken in parts."""
@@ -65,11 +66,11 @@ class KeyedOptimizer(DPOptimizer):
 
 
 class PrivateTrainer:
-    """DP-SGD steps on one module.
+    """DP-SGD steps on one net.
 
     Parameters
     ----------
-    module : the net; its parameters are updated in place and hooks stay attached until :meth:`close`.
+    flat : the net; its parameters are updated in place and hooks stay attached until :meth:`close`.
     privacy : noise multiplier and clip.
     divisor : public constant by which the noisy sum is divided.
     work : the optimizer and its settings, and FedProx's pull, which sees no data and needs no noise;
@@ -79,13 +80,14 @@ class PrivateTrainer:
 
     def __init__(
         self,
-        module: torch.nn.Module,
+        flat: FlatModel,
         privacy: Privacy,
         *,
         divisor: float,
         work: LocalWork,
         stream: KeyedStream,
     ) -> None:
+        self._flat, module = flat, flat.module
         require_private(module)
         self._parameters = [p for p in module.parameters() if p.requires_grad]
         self._module, self._hooks = module, attach(module)
@@ -111,6 +113,28 @@ class PrivateTrainer:
 
     def step(self, rows: NDArray[np.intp], losses: LossOf) -> float:
         """Take one step on a Poisson batch, which may be empty; return the sum of its losses."""
+        total = self._accumulate(rows, losses)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return total
+
+    def clipped_sum(self, rows: NDArray[np.intp], losses: LossOf) -> torch.Tensor:
+        """Return the sum of the batch's clipped gradients, float (P,), without noise and in the flat order.
+
+        It is not private: whoever asks for it adds the noise, or hides it under others' before it leaves the site.
+        """
+        self._accumulate(rows, losses)
+        self._optimizer.clip_and_accumulate()
+        sums = {id(p): p.summed_grad for p in self._parameters}  # type: ignore[attr-defined]
+        found = torch.zeros_like(self._flat.vector)
+        for slot, parameter in zip(self._flat.slots, self._flat.module.parameters(), strict=True):
+            if id(parameter) in sums:
+                slot.view(found).copy_(sums[id(parameter)].view_as(parameter))
+        self._optimizer.zero_grad(set_to_none=True)
+        return found
+
+    def _accumulate(self, rows: NDArray[np.intp], losses: LossOf) -> float:
+        """Leave the per-sample gradients of the last part, the clipped sum of all before; return the losses' sum."""
         total = 0.0
         parts = [rows[i : i + PHYSICAL_BATCH] for i in range(0, len(rows), PHYSICAL_BATCH)]
         for index, part in enumerate(parts):
@@ -118,18 +142,15 @@ class PrivateTrainer:
                 loss = losses(part).sum()
                 loss.backward()
             total += float(loss.detach())
-            self._optimizer.signal_skip_step(do_skip=index + 1 < len(parts))
-            self._optimizer.step()
-            self._optimizer.zero_grad(set_to_none=True)
+            if index + 1 < len(parts):
+                self._optimizer.signal_skip_step(do_skip=True)
+                self._optimizer.step()
+                self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.signal_skip_step(do_skip=False)
         if not parts:
-            self._empty_step()
+            for parameter in self._parameters:
+                parameter.grad_sample = torch.zeros((0, *parameter.shape), device=parameter.device)  # type: ignore[attr-defined]
         return total
-
-    def _empty_step(self) -> None:
-        for parameter in self._parameters:
-            parameter.grad_sample = torch.zeros((0, *parameter.shape), device=parameter.device)  # type: ignore[attr-defined]
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
 
     def close(self) -> None:
         """Take the hooks off the module, and with them all that a broken step has left behind."""

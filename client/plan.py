@@ -76,8 +76,8 @@ class Privacy:
     noise_multiplier : sigma; a step adds Gaussian noise of deviation sigma * clip to the sum of gradients.
     clip : largest 2-norm C of one record's gradient.
     delta : of (epsilon, delta); smaller than one over the records of a site.
-    nominal_rows : a public constant in place of the site's number of records, which is private: a step
-        divides the noisy sum by ``rate * nominal_rows``.
+    nominal_units : a public constant in place of the site's number of records, which is private: a step
+        divides the noisy sum by ``rate * nominal_units``.
     unit : what one person's share is; "record" protects one picture.
     target_epsilon : the epsilon for which sigma was chosen, None when sigma was given; for the reader.
     """
@@ -85,7 +85,7 @@ class Privacy:
     noise_multiplier: float
     clip: float
     delta: float
-    nominal_rows: int
+    nominal_units: int
     unit: Literal["record"] = "record"
     target_epsilon: float | None = None
 
@@ -96,7 +96,10 @@ class Privacy:
         require(self.clip > 0, "the clip is not positive", "privacy.clip", "Give more than 0, such as 1.0.")
         require(0 < self.delta < 1, "delta is not in (0, 1)", "privacy.delta", "Give 1e-5 or so.")
         require(
-            self.nominal_rows >= 1, "nominal_rows is not positive", "privacy.nominal_rows", "Give 1 or more."
+            self.nominal_units >= 1,
+            "nominal_units is not positive",
+            "privacy.nominal_units",
+            "Give 1 or more.",
         )
 
 
@@ -199,11 +202,11 @@ class Plan:
                 where="server.weighting",
                 cure="Use server.weighting=uniform; batches follow the site's size by themselves.",
             )
-        if privacy.delta * privacy.nominal_rows >= 1:
+        if privacy.delta * privacy.nominal_units >= 1:
             raise PrivacyError(
-                f"delta {privacy.delta:g} is not below 1 / {privacy.nominal_rows} records",
+                f"delta {privacy.delta:g} is not below 1 / {privacy.nominal_units} records",
                 where="privacy.delta",
-                cure=f"Give {0.1 / privacy.nominal_rows:.0e} or less.",
+                cure=f"Give {0.1 / privacy.nominal_units:.0e} or less.",
             )
 
     @property

@@ -215,9 +215,9 @@ def train_private(
     sampling = KeyedStream(entropy.key(round_number, "poisson"))
     augmenting = torch_generator(entropy.key(round_number, "augment"))
     trainer = PrivateTrainer(
-        bench.flat.module,
+        bench.flat,
         privacy,
-        divisor=work.rate * privacy.nominal_rows,
+        divisor=work.rate * privacy.nominal_units,
         work=work,
         stream=KeyedStream(entropy.key(round_number, "noise")),
     )

@@ -191,7 +191,7 @@ def _privacy(wanted: PrivacySettings, samples: Samples, division: Partition) -> 
             cure="Set one of privacy.target_epsilon and privacy.noise_multiplier to null.",
         )
     mean = round(len(samples.rows("train")) / division.sites)
-    nominal = mean if wanted.nominal_rows is None else wanted.nominal_rows
+    nominal = mean if wanted.nominal_units is None else wanted.nominal_units
     delta = min(1e-5, 0.1 / max(1, nominal)) if wanted.delta is None else wanted.delta
     return Privacy(1.0, wanted.clip, delta, nominal, target_epsilon=wanted.target_epsilon)
 

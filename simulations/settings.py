@@ -101,7 +101,7 @@ class PrivacySettings:
     noise_multiplier: float | None = None
     delta: float | None = None
     clip: float = 1.0
-    nominal_rows: int | None = None
+    nominal_units: int | None = None
 
 
 @dataclass

@@ -152,7 +152,7 @@ def plan_of():
         if private:
             work = replace(work, rate=0.3)
             server = {"weighting": "uniform", **server}
-        privacy = Privacy(1.0, clip=1.0, delta=1e-3, nominal_rows=20) if private else None
+        privacy = Privacy(1.0, clip=1.0, delta=1e-3, nominal_units=20) if private else None
         return replace(PLAN, local=work, server=replace(PLAN.server, **server), privacy=privacy, seed=seed)
 
     return make

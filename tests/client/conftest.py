@@ -45,7 +45,7 @@ def plan_of():
     def make(name="cnn_tiny", *, norm="gn", dropout=0.0, local=None, server=None, privacy=None, **rest):
         work = {"augment": False, "gradient_clip": 0.0, **(local or {})}
         if privacy is not None:
-            facts = {"noise_multiplier": 1.0, "clip": 1.0, "delta": 1e-5, "nominal_rows": 50, **privacy}
+            facts = {"noise_multiplier": 1.0, "clip": 1.0, "delta": 1e-5, "nominal_units": 50, **privacy}
             privacy = Privacy(**facts)
             work = {"rate": 0.2, **work}
             server = {"weighting": "uniform", **(server or {})}

@@ -46,10 +46,12 @@ def losses_on(module, x, y):
 def trainer_of(module, *, sigma=SILENT, clip=1.0, divisor=1.0, key=bytes(32), **work):
     work = LocalWork(**{"learning_rate": 1.0, "gradient_clip": 0.0, **work})
     privacy = Privacy(sigma, clip, 1e-5, 100)
-    return PrivateTrainer(module, privacy, divisor=divisor, work=work, stream=KeyedStream(key))
+    flat = module if isinstance(module, FlatModel) else FlatModel(module)
+    return PrivateTrainer(flat, privacy, divisor=divisor, work=work, stream=KeyedStream(key))
 
 
 def flat_of(module):
+    module = getattr(module, "module", module)
     return torch.cat([p.detach().reshape(-1) for p in module.parameters()])
 
 
@@ -96,7 +98,7 @@ def test_a_flat_model_in_its_own_layout_takes_the_same_step(name, norm):
     plain, module, (x, y) = net(name, norm), net(name, norm), pictures(6)
     flat = FlatModel(module)
     expected = step(plain, range(6), losses_on(plain, x, y))
-    torch.testing.assert_close(step(module, range(6), losses_on(module, x, y)), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(step(flat, range(6), losses_on(module, x, y)), expected, rtol=0, atol=1e-12)
     flat.zero_grad()
     assert flat.is_intact()
 
@@ -248,7 +250,7 @@ def test_close_leaves_no_trace():
     module = net("fer_nano", "ws", torch.float32)
     flat, plain = FlatModel(module), set(vars(module))
     x, y = pictures(3, torch.float32)
-    step(module, range(3), losses_on(module, x, y))
+    step(flat, range(3), losses_on(module, x, y))
     assert set(vars(module)) == plain
     for layer in module.modules():
         assert not layer._forward_hooks
@@ -287,3 +289,21 @@ def test_two_trainers_on_one_net_are_refused():
     with pytest.raises(ValueError, match="twice"):
         trainer_of(module)
     trainer.close()
+
+
+@pytest.mark.parametrize("count", [0, 5, PHYSICAL_BATCH + 3])
+def test_the_clipped_sum_has_no_noise_and_the_flat_order(count):
+    module = net("fer_nano", "gn")
+    x, y = pictures(count)
+    expected = torch.zeros(0)
+    if count:
+        expected = clipped_sum(gradients_by_hand(module, x, y), 1.0)
+    flat = FlatModel(module)
+    trainer = PrivateTrainer(
+        flat, Privacy(3.0, 1.0, 1e-5, 100), divisor=7.0, work=LocalWork(), stream=KeyedStream(bytes(32))
+    )
+    found = trainer.clipped_sum(np.arange(count), losses_on(module, x, y))
+    trainer.close()
+    by_name = flat.views(found)
+    given = torch.cat([by_name[name].reshape(-1) for name, _ in module.named_parameters()])
+    torch.testing.assert_close(given, expected if count else torch.zeros_like(given), rtol=1e-9, atol=1e-12)

@@ -17,7 +17,7 @@ CANONICAL = (
     '"local":{"amount":4,"augment":true,"batch":32,"gradient_clip":2.0,"learning_rate":0.1,"momentum":0.0,'
     '"optimizer":"sgd","proximal":0.0,"rate":0.1,"smoothing":0.0,"targets":"votes","unit":"steps",'
     '"weight_decay":0.0},"model":{"channels":1,"classes":2,"dropout":0.2,"name":"fer_nano","norm":"gn",'
-    '"size":48},"privacy":{"clip":1.0,"delta":1e-05,"noise_multiplier":1.1,"nominal_rows":400,'
+    '"size":48},"privacy":{"clip":1.0,"delta":1e-05,"noise_multiplier":1.1,"nominal_units":400,'
     '"target_epsilon":8.0,"unit":"record"},"seed":3,"server":{"beta2":0.99,"ema":0.0,"epsilon":1e-08,'
     '"evaluate_every":1,"learning_rate":1.0,"momentum":0.0,"optimizer":"average","participation":1.0,'
     '"rounds":50,"schedule":"constant","weight_decay":0.0,"weighting":"uniform"},"version":1}'
@@ -104,7 +104,7 @@ CHANGES = {
     "privacy.noise_multiplier": 1.2,
     "privacy.clip": 2.0,
     "privacy.delta": 1e-6,
-    "privacy.nominal_rows": 401,
+    "privacy.nominal_units": 401,
     "privacy.target_epsilon": None,
 }
 ONE_VALUE = {"version", "privacy.unit", "model.classes", "local.unit", "server.weighting"}
@@ -135,7 +135,7 @@ def test_the_canonical_text_and_its_digest_are_stable():
     assert plan.text == CANONICAL
     assert (plan.model.name, plan.local.rate, plan.privacy.clip, plan.seed) == ("fer_nano", 0.1, 1.0, 3)
     assert plan.digest == hashlib.sha256(CANONICAL.encode()).hexdigest()
-    assert plan.digest.startswith("db1ea7173a982d4e")
+    assert plan.digest.startswith("e80a086eea1ab50a")
 
 
 REFUSED = [
@@ -173,7 +173,7 @@ REFUSED = [
     ("privacy.clip", 0, ConfigError, "privacy.clip"),
     ("privacy.delta", 0, ConfigError, "privacy.delta"),
     ("privacy.delta", 1, ConfigError, "privacy.delta"),
-    ("privacy.nominal_rows", 0, ConfigError, "privacy.nominal_rows"),
+    ("privacy.nominal_units", 0, ConfigError, "privacy.nominal_units"),
     ("privacy.unit", "subject", ConfigError, "plan.privacy.unit"),
     ("secret", 1, ConfigError, "plan"),
     # What would void the guarantee.

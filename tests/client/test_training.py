@@ -302,12 +302,12 @@ def test_noise_and_sampling_come_from_the_keys_and_from_nothing_else(plan_of, be
 
 
 def test_a_private_step_divides_by_the_public_constant(plan_of, bench_of, rows_of):
-    """Noise of a site is sigma C / (rate nominal_rows), whatever the number of its rows."""
+    """Noise of a site is sigma C / (rate nominal_units), whatever the number of its rows."""
     deviations = []
     for rows in (1, 40):
         plan = plan_of(
             local={"amount": 1, "learning_rate": 1.0, "rate": 0.1},
-            privacy={"noise_multiplier": 50.0, "clip": 0.2, "nominal_rows": 400},
+            privacy={"noise_multiplier": 50.0, "clip": 0.2, "nominal_units": 400},
         )
         bench = bench_of(plan)
         before = bench.flat.vector.clone()

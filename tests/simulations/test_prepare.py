@@ -121,7 +121,11 @@ def test_noise_is_the_least_that_keeps_the_target():
     assert privacy is not None
     assert plan.server.weighting == "uniform"
     rows = round(len(prepare(settings()).samples.rows("train")) / 4)
-    assert (privacy.nominal_rows, privacy.delta, privacy.target_epsilon) == (rows, min(1e-5, 0.1 / rows), 3.0)
+    assert (privacy.nominal_units, privacy.delta, privacy.target_epsilon) == (
+        rows,
+        min(1e-5, 0.1 / rows),
+        3.0,
+    )
     steps = 5 * 2
     assert epsilon_of(((privacy.noise_multiplier, 0.1, steps),), privacy.delta)[0] <= 3.0
     assert epsilon_of(((privacy.noise_multiplier * 0.99, 0.1, steps),), privacy.delta)[0] > 3.0
@@ -129,10 +133,10 @@ def test_noise_is_the_least_that_keeps_the_target():
 
 def test_a_given_noise_multiplier_is_taken(ready):
     privacy = prepare(
-        private(target_epsilon=None, noise_multiplier=1.5, delta=1e-4, nominal_rows=30)
+        private(target_epsilon=None, noise_multiplier=1.5, delta=1e-4, nominal_units=30)
     ).plan.privacy
     assert privacy is not None
-    assert (privacy.noise_multiplier, privacy.delta, privacy.nominal_rows) == (1.5, 1e-4, 30)
+    assert (privacy.noise_multiplier, privacy.delta, privacy.nominal_units) == (1.5, 1e-4, 30)
     assert privacy.target_epsilon is None
 
 
@@ -144,7 +148,7 @@ def test_a_given_noise_multiplier_is_taken(ready):
         ({"target_epsilon": 0.0}, PrivacyError, "privacy.target_epsilon"),
         ({"delta": 0.0}, ConfigError, "privacy.delta"),
         ({"delta": 0.5}, PrivacyError, "privacy.delta"),
-        ({"nominal_rows": 0}, ConfigError, "privacy.nominal_rows"),
+        ({"nominal_units": 0}, ConfigError, "privacy.nominal_units"),
         ({"clip": 0.0}, ConfigError, "privacy.clip"),
         ({"target_epsilon": None, "noise_multiplier": 0.0}, ConfigError, "privacy.noise_multiplier"),
         ({"target_epsilon": None, "noise_multiplier": 1e-200}, PrivacyError, "privacy.noise_multiplier"),
