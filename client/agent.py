@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from client.inputs import Inputs
-from client.ledger import History, Ledger, Release
+from client.ledger import Ledger, Release
+from client.mechanisms import History
 from client.messages import tensor_of
 from client.plan import Plan
 from client.randomness import BoundEntropy, Entropy, SeededEntropy

@@ -11,6 +11,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.agent import Agent, Update, evaluate_sites, train_sites
+from client.mechanisms import to_plain
 from client.messages import error_to_wire, pack, scalar, text, vector_of
 from client.plan import read_plan
 from fer_models.errors import EngineError, FedferError
@@ -46,7 +47,7 @@ def _round_of(content: RecordDict) -> int:
 def _trained(agent: Agent, update: Update, cpu_seconds: float) -> RecordDict:
     facts = {"site": agent.name, "weight": update.weight, "visits": update.visits, "loss": update.loss}
     if update.history:
-        facts["history"] = json.dumps(update.history)
+        facts["history"] = json.dumps(to_plain(update.history))
     # Time follows the size of the batches, which a real site keeps to itself.
     return pack(update.delta, {**facts, "cpu_seconds": cpu_seconds if agent.simulated else 0.0})
 

@@ -9,32 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import hashlib
 import json
-import math
 import os
-import warnings
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
+from client.accounting import epsilon_of
+from client.mechanisms import History, gaussian, merged
 from client.strict import parse, require
 from fer_models.errors import ConfigError, PrivacyError, RunFolderError
-
-if TYPE_CHECKING:
-    from opacus.accountants import IAccountant
-
-PRV_POINTS = 1e7
-"""Points of prv's mesh above which it is not asked: 1e7 take about 1 GB, and a careless plan asks for 1e9."""
-
-PRV_STEP = 0.01
-"""Error of epsilon that prv allows itself, Opacus's default."""
-
-History = tuple[tuple[float, float, int], ...]
-"""(noise multiplier, sampling rate, steps), as Opacus's accountants hold it."""
 
 
 @dataclass(frozen=True)
@@ -57,72 +43,6 @@ class Release:
     def fingerprint(key: bytes) -> str:
         """Return a short digest that tells keys apart and does not give them away."""
         return hashlib.sha256(b"fedfer ledger|" + key).hexdigest()[:16]
-
-
-@functools.lru_cache(maxsize=4096)
-def epsilon_of(history: History, delta: float) -> tuple[float, str]:
-    """Return (epsilon, accountant) of a history of Gaussian mechanisms with Poisson sampling.
-
-    The accountant is "prv" (Gopi et al. 2021), or "rdp" (Mironov 2017) where prv gives no finite answer or would
-    need more than :data:`PRV_POINTS`; both come from Opacus. An empty history costs 0.
-    """
-    from opacus.accountants import PRVAccountant, RDPAccountant  # late: Opacus takes a second to load
-
-    if not history:
-        return 0.0, "prv"
-    bound = _ask(RDPAccountant(), history, delta)
-    if _prv_points(history, delta, bound) <= PRV_POINTS:
-        tight = _ask(PRVAccountant(), history, delta)
-        if math.isfinite(tight):
-            return tight, "prv"
-    return bound, "rdp" if math.isfinite(bound) else "none"
-
-
-def _prv_points(history: History, delta: float, bound: float) -> float:
-    """Estimate the points of prv's mesh, to about a third, from an upper bound of epsilon.
-
-    The mesh of Gopi et al. 2021 as Opacus sets it, over a range a little wider than the bound.
-    """
-    steps = sum(count for _, _, count in history)
-    return 2 * (bound + 4) * math.sqrt(steps * math.log(12 / (delta / 1000)) / 2) / PRV_STEP
-
-
-def _ask(accountant: IAccountant, history: History, delta: float) -> float:
-    """Return what an accountant says, infinity where it fails."""
-    accountant.history = list(history)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            epsilon = float(accountant.get_epsilon(delta=delta))
-    except (ValueError, ArithmeticError, RuntimeError, MemoryError):
-        return math.inf
-    return epsilon if epsilon >= 0 else math.inf
-
-
-def noise_for(epsilon: float, delta: float, rate: float, steps: int) -> float:
-    """Return the smallest noise multiplier that keeps ``steps`` within (epsilon, delta), to 0.1 %.
-
-    Raises
-    ------
-    PrivacyError : no multiplier up to 1,000 does.
-    """
-
-    def cost(sigma: float) -> float:
-        return epsilon_of(((sigma, rate, steps),), delta)[0]
-
-    low, high = 0.0, 1.0
-    while cost(high) > epsilon:
-        low, high = high, min(2 * high, 1000.0)
-        if low == high:
-            raise PrivacyError(
-                f"epsilon {epsilon:g} is out of reach with {steps} steps at rate {rate:g}",
-                where="privacy.target_epsilon",
-                cure="Take fewer rounds or steps, a smaller rate, or a larger epsilon.",
-            )
-    while high - low > 1e-3 * high:
-        middle = (low + high) / 2
-        low, high = (low, middle) if cost(middle) <= epsilon else (middle, high)
-    return high
 
 
 class Ledger:
@@ -227,12 +147,9 @@ class Ledger:
 
     def history(self, plan: str | None = None) -> History:
         """Return the composed history, of one plan or of all."""
-        steps: Counter[tuple[float, float]] = Counter()
-        for release in self._releases:
-            if plan in (None, release.plan):
-                steps[release.noise_multiplier, release.rate] += release.steps
-        return tuple((sigma, rate, count) for (sigma, rate), count in sorted(steps.items()))
+        chosen = [each for each in self._releases if plan in (None, each.plan)]
+        return merged(step for r in chosen for step in gaussian(r.noise_multiplier, r.rate, r.steps))
 
     def epsilon(self, delta: float) -> float:
         """Return epsilon over everything in the ledger."""
-        return epsilon_of(self.history(), delta)[0]
+        return epsilon_of(self.history(), delta).value

@@ -16,7 +16,8 @@ import torch
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from client.ledger import epsilon_of
+from client.accounting import epsilon_of
+from client.mechanisms import from_plain
 from client.messages import error_from_wire, pack, scalar, tensor_of, text, vector_of
 from client.plan import Plan
 from fer_models.counts import Counts
@@ -207,8 +208,8 @@ class Coordinator:
         self._totals.bytes_up += received
         self._totals.cpu_seconds += scalar(content, "cpu_seconds")
         if self.plan.privacy is not None:
-            history = tuple(tuple(release) for release in json.loads(text(content, "history")))
-            self._epsilon[text(content, "site")] = epsilon_of(history, self.plan.privacy.delta)[0]
+            history = from_plain(json.loads(text(content, "history")))
+            self._epsilon[text(content, "site")] = epsilon_of(history, self.plan.privacy.delta).value
             self._totals.epsilon = max(self._epsilon.values())
 
     def _step(self, mean_delta: torch.Tensor, round_number: int) -> None:

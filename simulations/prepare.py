@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from client.ledger import epsilon_of, noise_for
+from client.accounting import epsilon_of, noise_for
+from client.mechanisms import gaussian
 from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
 from client.strict import nearest, parse, require
 from client.training import Workbench, batch_size
@@ -190,6 +191,10 @@ def _privacy(wanted: PrivacySettings, samples: Samples, division: Partition) -> 
             where="privacy",
             cure="Set one of privacy.target_epsilon and privacy.noise_multiplier to null.",
         )
+    for name in ("target_epsilon", "noise_multiplier"):
+        value = getattr(wanted, name)
+        good = value is None or 0 < value < math.inf
+        require(good, f"{value} is not positive and finite", f"privacy.{name}", "Give a number such as 3.0.")
     mean = round(len(samples.rows("train")) / division.sites)
     nominal = mean if wanted.nominal_units is None else wanted.nominal_units
     delta = min(1e-5, 0.1 / max(1, nominal)) if wanted.delta is None else wanted.delta
@@ -203,8 +208,8 @@ def _noise(wanted: PrivacySettings, plan: Plan, sites: int) -> float:
     steps = plan.local.amount * most_rounds(plan.server, sites, plan.seed)
     if sigma is None:
         assert wanted.target_epsilon is not None
-        return noise_for(wanted.target_epsilon, delta, rate, steps)
-    if sigma > 0 and not math.isfinite(epsilon_of(((sigma, rate, steps),), delta)[0]):
+        return noise_for(wanted.target_epsilon, delta, rate, steps, unit=plan.privacy.unit)
+    if not math.isfinite(epsilon_of(gaussian(sigma, rate, steps, plan.privacy.unit), delta).value):
         raise PrivacyError(
             f"noise multiplier {sigma:g} gives no guarantee",
             where="privacy.noise_multiplier",

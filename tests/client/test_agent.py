@@ -12,6 +12,7 @@ import torch
 from client import agent as module
 from client.agent import Agent, Benches, Update, evaluate_sites, train_sites
 from client.ledger import Ledger, Release
+from client.mechanisms import gaussian, merged
 from client.plan import Attribute
 from client.randomness import KeyedStream, SeededEntropy, SystemEntropy
 from client.training import train_plain
@@ -84,7 +85,7 @@ def test_the_ledger_is_on_disk_before_training(tmp_path, plan_of, bench_of, agen
     (line,) = [json.loads(line) for line in lines[0].splitlines()]
     assert line["plan"] == plan.digest
     assert (line["round"], line["steps"], line["rate"], line["noise_multiplier"]) == (4, 2, 0.2, 1.0)
-    assert update.history == ((1.0, 0.2, 2),)
+    assert update.history == gaussian(1.0, 0.2, 2)
 
 
 def test_the_ledger_keeps_its_line_when_training_fails(tmp_path, plan_of, bench_of, agent_of):
@@ -92,7 +93,7 @@ def test_the_ledger_keeps_its_line_when_training_fails(tmp_path, plan_of, bench_
     path = tmp_path / "site.jsonl"
     with pytest.raises(TrainingError, match=r"\(site-0, round 1\)"):
         agent_of(path=path).train(plan, 1, vector_for(bench_of, plan))
-    assert Ledger(path).history() == ((1e9, 0.2, 4),)
+    assert Ledger(path).history() == gaussian(1e9, 0.2, 4)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_the_history_holds_all_plans_of_the_site(plan_of, bench_of, agent_of):
     agent, start = agent_of(), vector_for(bench_of, one)
     agent.train(one, 1, start)
     agent.train(two, 1, start)
-    assert agent.train(one, 2, start).history == ((1.0, 0.2, 8), (2.0, 0.2, 1))
+    assert agent.train(one, 2, start).history == merged((*gaussian(1.0, 0.2, 8), *gaussian(2.0, 0.2, 1)))
 
 
 def test_a_private_update_tells_neither_loss_nor_how_many_pictures(plan_of, bench_of, agent_of):
@@ -138,7 +139,7 @@ def test_a_private_update_tells_neither_loss_nor_how_many_pictures(plan_of, benc
         replace(agent_of(train=rows).train(plan, 1, start), delta=None)
         for rows in (range(1), range(90), [7] * 40)
     ]
-    assert told[0] == told[1] == told[2] == Update(None, 1.0, round(5 * 0.2 * 50), 0.0, ((1e3, 0.2, 5),))
+    assert told[0] == told[1] == told[2] == Update(None, 1.0, round(5 * 0.2 * 50), 0.0, gaussian(1e3, 0.2, 5))
 
 
 def noise_of(update):
@@ -176,9 +177,9 @@ def test_the_same_question_is_charged_once_with_a_seed_and_twice_without(plan_of
     seeded, deployed = agent_of(), agent_of(entropy=SystemEntropy())
     for _ in range(2):
         repeated, again = seeded.train(plan, 1, start), deployed.train(plan, 1, start)
-    assert repeated.history == ((1.0, 0.2, 4),)
-    assert again.history == ((1.0, 0.2, 8),)
-    assert seeded.train(plan, 1, near).history == ((1.0, 0.2, 8),), "other weights are another release"
+    assert repeated.history == gaussian(1.0, 0.2, 4)
+    assert again.history == gaussian(1.0, 0.2, 8)
+    assert seeded.train(plan, 1, near).history == gaussian(1.0, 0.2, 8), "other weights are another release"
 
 
 def test_the_line_names_the_key_of_the_noise_that_was_used(tmp_path, plan_of, bench_of, agent_of):

@@ -2,20 +2,16 @@
 
 import fcntl
 import json
-import math
 import multiprocessing
 import os
-import warnings
 from dataclasses import asdict, replace
-from statistics import NormalDist
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opacus.accountants import PRVAccountant, RDPAccountant
-from opacus.accountants.utils import get_noise_multiplier
 
-from client.ledger import Ledger, Release, epsilon_of, noise_for
+from client.ledger import Ledger, Release
+from client.mechanisms import gaussian, merged
 from fer_models.errors import PrivacyError, RunFolderError
 
 FIRST = Release(plan="p", round=1, steps=3, rate=0.25, noise_multiplier=2.0, key="k1")
@@ -23,7 +19,7 @@ SECOND = replace(FIRST, round=2, key="k2")
 
 
 def total(ledger):
-    return sum(steps for _, _, steps in ledger.history())
+    return sum(each.count for each in ledger.history())
 
 
 def test_one_line_a_release(tmp_path):
@@ -35,7 +31,7 @@ def test_one_line_a_release(tmp_path):
     ledger.record(SECOND)
     assert [json.loads(line) for line in path.read_text().splitlines()] == [asdict(FIRST), asdict(SECOND)]
     assert path.stat().st_mode & 0o077 == 0, "nobody else may read it"
-    assert Ledger(path).history() == ledger.history() == ((2.0, 0.25, 6),)
+    assert Ledger(path).history() == ledger.history() == gaussian(2.0, 0.25, 6)
 
 
 def test_the_line_is_synced_before_record_returns(tmp_path, monkeypatch):
@@ -59,7 +55,7 @@ def test_a_replay_with_the_same_key_counts_once_another_key_again(tmp_path):
     for release in (FIRST, FIRST, replace(FIRST, key="other"), replace(FIRST, plan="q"), SECOND):
         ledger.record(release)
     assert total(ledger) == 12
-    assert ledger.history("q") == ((2.0, 0.25, 3),)
+    assert ledger.history("q") == gaussian(2.0, 0.25, 3)
     ledger.record(replace(FIRST, steps=5))
     assert total(ledger) == 17, "the same key with other work is no replay"
     assert total(Ledger(tmp_path / "site.jsonl")) == 17
@@ -78,7 +74,9 @@ def test_the_history_keeps_mechanisms_apart():
     ledger = Ledger()
     for release in (FIRST, replace(SECOND, rate=0.5), replace(FIRST, round=3, noise_multiplier=1.0)):
         ledger.record(release)
-    assert ledger.history() == ((1.0, 0.25, 3), (2.0, 0.25, 3), (2.0, 0.5, 3))
+    assert ledger.history() == merged(
+        (*gaussian(1.0, 0.25, 3), *gaussian(2.0, 0.25, 3), *gaussian(2.0, 0.5, 3))
+    )
 
 
 @settings(deadline=None, max_examples=20)
@@ -205,82 +203,6 @@ def test_a_path_that_cannot_be_a_file_is_refused(tmp_path, use):
     (tmp_path / "below").write_text("") if use is not Ledger else None
     with pytest.raises(RunFolderError, match="the privacy ledger: "):
         use(tmp_path)
-
-
-def _opacus(kind, history, delta):
-    accountant = kind()
-    accountant.history = list(history)
-    return accountant.get_epsilon(delta)
-
-
-def test_epsilon_is_opacuss_and_grows_with_every_release():
-    ledger, last = Ledger(), 0.0
-    assert ledger.epsilon(1e-5) == 0
-    for number in range(1, 4):
-        ledger.record(replace(FIRST, round=number, steps=40, rate=0.02, noise_multiplier=1.5))
-        epsilon = ledger.epsilon(1e-5)
-        assert epsilon > last
-        last = epsilon
-    history = ((1.5, 0.02, 120),)
-    assert last == pytest.approx(_opacus(PRVAccountant, history, 1e-5), rel=1e-12)
-    assert 0.8 < last / _opacus(RDPAccountant, history, 1e-5) < 1, "prv is the tighter of two upper bounds"
-
-
-def _delta_of_gaussian(sigma, epsilon):
-    """Balle and Wang 2018, theorem 8, for sensitivity 1."""
-    low, high = (NormalDist().cdf(side / (2 * sigma) - epsilon * sigma) for side in (1, -1))
-    return low - math.exp(epsilon) * high
-
-
-def test_one_step_over_all_rows_is_the_gaussian_mechanism():
-    epsilon, name = epsilon_of(((4.0, 1.0, 1),), 1e-2)
-    assert name == "prv"
-    assert _delta_of_gaussian(4.0, epsilon) <= 1e-2 < _delta_of_gaussian(4.0, epsilon - 0.03), (
-        "tight from above"
-    )
-
-
-def test_mechanisms_compose():
-    mixed = ((1.0, 0.01, 50), (2.0, 0.05, 20))
-    together = epsilon_of(mixed, 1e-5)[0]
-    assert max(epsilon_of((part,), 1e-5)[0] for part in mixed) < together
-    assert together == pytest.approx(_opacus(PRVAccountant, mixed, 1e-5), rel=1e-12)
-
-
-def test_rdp_answers_where_prv_has_none():
-    for history in (((0.05, 1.0, 1000),), ((1.0, 0.01, 400_000),)):  # prv would ask for 30 and for 3 GB
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Optimal order")
-            assert epsilon_of(history, 1e-5) == (_opacus(RDPAccountant, history, 1e-5), "rdp")
-    assert epsilon_of(((0.1, 0.1, 10),), 1e-5)[1] == "prv", "a large epsilon alone is no reason"
-    assert epsilon_of(((1e-200, 1.0, 10),), 1e-5) == (math.inf, "none"), "no answer is no privacy"
-
-
-@pytest.mark.parametrize(("epsilon", "rate", "steps"), [(3.0, 0.0223, 4500), (20.0, 1.0, 2)])
-def test_noise_for_meets_the_target_and_no_smaller_one_does(epsilon, rate, steps):
-    sigma = noise_for(epsilon, 1e-5, rate, steps)
-    assert epsilon_of(((sigma, rate, steps),), 1e-5)[0] <= epsilon
-    assert epsilon_of(((sigma * (1 - 1e-3), rate, steps),), 1e-5)[0] > epsilon
-
-
-@pytest.mark.filterwarnings("ignore:Optimal order")
-def test_noise_for_agrees_with_opacuss_own_search():
-    steps = {"sample_rate": 0.02, "steps": 30}
-    theirs = get_noise_multiplier(target_epsilon=1.0, target_delta=1e-5, accountant="prv", **steps)
-    assert noise_for(1.0, 1e-5, 0.02, 30) == pytest.approx(theirs, rel=0.01)
-
-
-def test_an_epsilon_out_of_reach_is_refused():
-    with pytest.raises(
-        PrivacyError, match=r"epsilon 0\.001 is out of reach with 100 steps at rate 1 \(privacy\.target"
-    ):
-        noise_for(0.001, 1e-5, 1.0, 100)
-
-
-def test_the_search_goes_up_to_1000():
-    """At noise 512 this costs more than 0.0154, at 1000 less: the last doubling is cut, not left out."""
-    sigma = noise_for(0.0154, 1e-5, 1.0, 2)
-    assert 512 < sigma <= 1000
 
 
 def test_fingerprints_tell_keys_apart_and_hide_them():

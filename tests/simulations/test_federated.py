@@ -106,7 +106,7 @@ def test_a_ledger_stands_for_the_rounds_its_site_took_part_in(plan_of, sites_of,
     for i, name in enumerate(["site-0", "site-1", "site-2"]):
         rounds = sum(i in cohort(plan.seed, r, range(3), 0.5) for r in range(1, 5))
         ledger = Ledger(tmp_path / "ledger" / f"{name}.jsonl")
-        assert sum(steps for _, _, steps in ledger.history()) == 2 * rounds
+        assert sum(each.count for each in ledger.history()) == 2 * rounds
         if rounds:
             assert result.epsilon[name] == ledger.epsilon(plan.privacy.delta)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import simulations.prepare as preparing
-from client.ledger import epsilon_of
+from client.accounting import epsilon_of
+from client.mechanisms import gaussian
 from client.plan import LocalWork, Plan, ServerWork
 from client.training import batch_size
 from fer_models.errors import ConfigError, DataError, ModelError, PartitionError, PrivacyError
@@ -127,8 +128,8 @@ def test_noise_is_the_least_that_keeps_the_target():
         3.0,
     )
     steps = 5 * 2
-    assert epsilon_of(((privacy.noise_multiplier, 0.1, steps),), privacy.delta)[0] <= 3.0
-    assert epsilon_of(((privacy.noise_multiplier * 0.99, 0.1, steps),), privacy.delta)[0] > 3.0
+    assert epsilon_of(gaussian(privacy.noise_multiplier, 0.1, steps), privacy.delta).value <= 3.0
+    assert epsilon_of(gaussian(privacy.noise_multiplier * 0.99, 0.1, steps), privacy.delta).value > 3.0
 
 
 def test_a_given_noise_multiplier_is_taken(ready):
@@ -145,7 +146,10 @@ def test_a_given_noise_multiplier_is_taken(ready):
     [
         ({"noise_multiplier": 1.0}, ConfigError, "privacy"),
         ({"target_epsilon": None}, ConfigError, "privacy"),
-        ({"target_epsilon": 0.0}, PrivacyError, "privacy.target_epsilon"),
+        ({"target_epsilon": 0.0}, ConfigError, "privacy.target_epsilon"),
+        ({"target_epsilon": float("nan")}, ConfigError, "privacy.target_epsilon"),
+        ({"target_epsilon": float("inf")}, ConfigError, "privacy.target_epsilon"),
+        ({"target_epsilon": None, "noise_multiplier": float("nan")}, ConfigError, "privacy.noise_multiplier"),
         ({"delta": 0.0}, ConfigError, "privacy.delta"),
         ({"delta": 0.5}, PrivacyError, "privacy.delta"),
         ({"nominal_units": 0}, ConfigError, "privacy.nominal_units"),

@@ -1,0 +1,103 @@
+"""Ways of adding noise, and histories of them: what there is to account for, without the accounting."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from client.strict import parse, require
+
+Unit = Literal["record", "subject"]
+"""Whose presence is protected: one picture, or one person with all pictures."""
+
+
+@dataclass(frozen=True, order=True)
+class Mechanism:
+    """One way of adding noise, used ``count`` times.
+
+    Attributes
+    ----------
+    name : "gaussian"; "discrete_gaussian", on integers; "laplace"; or "pure", any epsilon-DP mechanism, such as
+        counts with discrete Laplace (geometric) noise, for which the bound is exact at sensitivity 1.
+    noise : of the Gaussians, the standard deviation over the 2-norm by which one unit moves the result; of Laplace,
+        the scale over that 1-norm; of a pure mechanism, 1 / epsilon.
+    rate : each unit takes part by itself with this probability (Poisson sampling); 1 is no sampling.
+    count : how often, each time with fresh noise and a fresh sample.
+    unit : of what one is added or removed.
+    """
+
+    name: Literal["gaussian", "discrete_gaussian", "laplace", "pure"]
+    noise: float
+    rate: float = 1.0
+    count: int = 1
+    unit: Unit = "record"
+
+    def __post_init__(self) -> None:
+        require(0 < self.noise < math.inf, f"noise {self.noise:g}", "noise", "Give more than 0.")
+        require(0 < self.rate <= 1, f"rate {self.rate:g}", "rate", "Give more than 0, up to 1.")
+        require(self.count >= 1, f"{self.count} steps", "count", "Give 1 or more.")
+
+    @property
+    def pure_epsilon(self) -> float:
+        """Epsilon of one use at delta 0, infinite for the Gaussians.
+
+        Sampling amplifies it to log(1 + rate (e^epsilon - 1)) (Balle et al. 2018, theorem 8).
+        """
+        if self.name not in ("laplace", "pure"):
+            return math.inf
+        epsilon = 1 / self.noise
+        # Beyond 700, where e^epsilon leaves the floating-point numbers, sampling is left out.
+        return epsilon if epsilon > 700 else math.log1p(self.rate * math.expm1(epsilon))
+
+
+History = tuple[Mechanism, ...]
+"""Mechanisms in a canonical order, alike ones merged: :func:`merged` makes it."""
+
+
+def gaussian(noise_multiplier: float, rate: float, steps: int, unit: Unit = "record") -> History:
+    """Return the history of ``steps`` of DP-SGD (Abadi et al. 2016)."""
+    return (Mechanism("gaussian", noise_multiplier, rate, steps, unit),)
+
+
+def shared_noise(*noise_multipliers: float) -> float:
+    """Return the noise multiplier of several Gaussian sums over one and the same batch, taken as one release.
+
+    Sums of vectors with norms up to C_i and noise sigma_i C_i are, each divided by sigma_i C_i, one vector of norm up
+    to sqrt(sum sigma_i^-2) with unit noise. To count them one by one would be wrong: who is in the batch is drawn once
+    for all of them.
+    """
+    return sum(sigma**-2.0 for sigma in noise_multipliers) ** -0.5
+
+
+def merged(mechanisms: Iterable[Mechanism]) -> History:
+    """Return mechanisms as a history; the order in which they were used does not matter."""
+    counts: Counter[Mechanism] = Counter()
+    for each in mechanisms:
+        counts[replace(each, count=1)] += each.count
+    return tuple(replace(each, count=count) for each, count in sorted(counts.items()))
+
+
+def of_unit(history: History, unit: Unit) -> History:
+    """Return the mechanisms of one unit."""
+    return tuple(each for each in history if each.unit == unit)
+
+
+def to_plain(history: History) -> list[dict[str, Any]]:
+    """Return a history as plain data, for JSON."""
+    return [asdict(each) for each in history]
+
+
+def from_plain(given: Any, where: str = "history") -> History:
+    """Return the history that :func:`to_plain` wrote.
+
+    Raises
+    ------
+    ConfigError : it is none.
+    """
+    require(
+        isinstance(given, list), "a history is a list", where, "Run the same version of FedFER everywhere."
+    )
+    return merged(parse(Mechanism, each, f"{where}[{i}]") for i, each in enumerate(given))

@@ -1,0 +1,88 @@
+"""Mechanisms and histories: one canonical form, and nothing that is no mechanism."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from client.mechanisms import Mechanism, from_plain, gaussian, merged, of_unit, shared_noise, to_plain
+from fer_models.errors import ConfigError
+
+MECHANISMS = st.builds(
+    Mechanism,
+    name=st.sampled_from(["gaussian", "discrete_gaussian", "laplace", "pure"]),
+    noise=st.sampled_from([0.5, 1.0, 2.5]),
+    rate=st.sampled_from([0.01, 1.0]),
+    count=st.integers(1, 5),
+    unit=st.sampled_from(["record", "subject"]),
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(MECHANISMS, max_size=8), st.randoms(use_true_random=False))
+def test_a_history_has_one_form_in_any_order_and_survives_json(mechanisms, random):
+    history = merged(mechanisms)
+    mixed = list(mechanisms)
+    random.shuffle(mixed)
+    assert merged(mixed) == history == merged(history)
+    assert from_plain(json.loads(json.dumps(to_plain(history)))) == history
+    assert sum(each.count for each in history) == sum(each.count for each in mechanisms)
+    assert merged((*of_unit(history, "record"), *of_unit(history, "subject"))) == history
+
+
+def test_alike_steps_are_counted_together():
+    steps = (*gaussian(2.0, 0.1, 3), *gaussian(1.0, 0.1, 2), *gaussian(2.0, 0.1, 4))
+    assert merged(steps) == (*gaussian(1.0, 0.1, 2), *gaussian(2.0, 0.1, 7))
+    kept = merged((*gaussian(2.0, 0.1, 3), *gaussian(2.0, 0.1, 3, "subject")))
+    assert [(each.unit, each.count) for each in kept] == [("record", 3), ("subject", 3)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"noise": 0.0},
+        {"noise": -1.0},
+        {"noise": math.nan},
+        {"noise": math.inf},
+        {"rate": 0.0},
+        {"rate": 1.1},
+        {"rate": math.nan},
+        {"count": 0},
+    ],
+)
+def test_what_is_no_mechanism_is_refused(changes):
+    with pytest.raises(ConfigError) as error:
+        Mechanism(**{"name": "gaussian", "noise": 1.0, **changes})
+    assert error.value.where in changes
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        [[1.0, 0.1, 3]],
+        [{"name": "gaussian"}],
+        [{"name": "uniform", "noise": 1.0}],
+        [{"name": "gaussian", "noise": 1.0, "count": 1.5}],
+        [{"name": "gaussian", "noise": 1.0, "more": 1}],
+    ],
+)
+def test_what_is_no_history_is_refused(given):
+    with pytest.raises(ConfigError):
+        from_plain(given)
+
+
+def test_pure_epsilon_is_amplified_by_sampling():
+    assert Mechanism("laplace", 2.0).pure_epsilon == pytest.approx(0.5)
+    halved = Mechanism("pure", 1.0, rate=0.5).pure_epsilon
+    assert halved == pytest.approx(math.log(1 + 0.5 * (math.e - 1)))
+    assert Mechanism("pure", 1e-3).pure_epsilon == 1000
+    assert Mechanism("gaussian", 2.0).pure_epsilon == math.inf
+
+
+def test_noise_of_sums_that_share_a_batch():
+    assert shared_noise(3.0) == pytest.approx(3.0)
+    assert shared_noise(2.0, 2.0) == pytest.approx(math.sqrt(2))
+    assert shared_noise(1.0, 1e6) == pytest.approx(1.0)
