@@ -40,7 +40,8 @@ class Update:
 
     Attributes
     ----------
-    delta : float32 (P,), weights after local work minus the round's weights.
+    delta : float32 (T,), weights after local work minus the round's weights, of what learns alone
+        (:attr:`fer_models.flat.FlatModel.trained`).
     weight : the site's weight in the mean: its rows, or 1 when weighting is uniform.
     visits : pictures seen in local work; under privacy, where batches tell the site's size, the number that the
         plan's public constants make one expect.
@@ -159,7 +160,9 @@ class Agent:
             self._account(plan, round_number, entropy)
             with dropout_seeded(plan, entropy.key(round_number, "dropout")):
                 done = train_private(bench, data, plan, round_number, entropy, where)
-        return self._update(plan, bench.flat.full_vector.cpu().numpy() - vector, done)
+        trained = bench.flat.trained
+        delta = trained.take(bench.flat.full_vector.cpu().numpy()) - trained.take(vector)
+        return self._update(plan, delta, done)
 
     def _update(self, plan: Plan, delta: NDArray[np.float32], done: LocalResult) -> Update:
         weight = float(len(self._train)) if plan.server.weighting == "size" else 1.0
@@ -196,7 +199,8 @@ def train_sites(
     entropies, names = [agent._entropy for agent in agents], [agent.name for agent in agents]
     ended, done = train_together(bench, data, plan, round_number, entropies, tensor_of(vector), names)
     ended -= vector
-    return [agent._update(plan, delta, each) for agent, delta, each in zip(agents, ended, done, strict=True)]
+    deltas = bench.flat.trained.take(ended)
+    return [agent._update(plan, delta, each) for agent, delta, each in zip(agents, deltas, done, strict=True)]
 
 
 def evaluate_sites(

@@ -15,6 +15,7 @@ from typing import Literal
 
 from client.strict import parse, require
 from fer_models.errors import ConfigError, PrivacyError
+from fer_models.scope import Scope
 from fer_models.zoo import ModelSpec
 
 LONGEST = 1 << 20
@@ -36,6 +37,8 @@ class LocalWork:
     gradient_clip : largest 2-norm of a batch gradient, 0 for none; not used under privacy.
     proximal : FedProx's mu (Li et al. 2020): the penalty mu / 2 ||w - w_round||^2; 0 is FedAvg.
     augment : small random affine changes and mirror images of the training pictures.
+    scope : which layers learn, "all", "last_quarter" or "head" (:mod:`fer_models.scope`); the others keep the
+        weights that the run starts from, and only what learns is sent.
     targets : "votes" trains on the annotators' distribution, "label" on the label alone.
     smoothing : label smoothing, 0 to below 1.
     """
@@ -51,6 +54,7 @@ class LocalWork:
     gradient_clip: float = 2.0
     proximal: float = 0.0
     augment: bool = True
+    scope: Scope = "all"
     targets: Literal["votes", "label"] = "votes"
     smoothing: float = 0.0
 

@@ -50,18 +50,21 @@ class Stack:
         self.values = self.start.repeat(sites, 1)
         self.gradient = torch.zeros_like(self.values)
         self._leaves: dict[str, torch.Tensor] = {}
-        for slot in flat.slots:
-            leaf = slot.view(self.values).detach().requires_grad_()
-            leaf.grad = slot.view(self.gradient)
-            self._leaves[slot.name] = leaf
         module = flat.module
+        for slot, parameter in zip(flat.slots, module.parameters(), strict=True):
+            leaf = slot.view(self.values).detach()
+            if parameter.requires_grad:
+                leaf.requires_grad_().grad = slot.view(self.gradient)
+            self._leaves[slot.name] = leaf
         self._forward = vmap(
             lambda parameters, x: functional_call(module, parameters, (x,)),
             in_dims=(0, 0),
             randomness="different",
         )
         self._work = work
-        self._optimizer = local_optimizer(self.values, self.gradient, work)
+        self._optimizer = local_optimizer(
+            flat.learning.parts(self.values), flat.learning.parts(self.gradient), work
+        )
 
     def losses(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return losses (sites, B) of pictures (sites, B, C, H, W) and label distributions (sites, B, classes)."""

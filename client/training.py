@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from fer_models.flat import FlatModel
 from fer_models.losses import soft_cross_entropy
 from fer_models.memory import keep_freed_memory
 from fer_models.samples import Samples
+from fer_models.scope import restrict
 from fer_models.transforms import Augmentation, augment, to_input
 from fer_models.zoo import build
 
@@ -46,7 +47,8 @@ class Workbench:
         keep_freed_memory()
         self.plan = plan
         self.device = device
-        self.flat = FlatModel(build(plan.model, plan.seed).to(device))
+        module = restrict(build(plan.model, plan.seed), plan.model, plan.local.scope)
+        self.flat = FlatModel(module.to(device))
         self.flat.module.train()
         if plan.privacy is not None:
             self._prove()
@@ -157,7 +159,7 @@ def train_plain(
     flat = bench.flat
     augmenting = torch_generator(entropy.key(round_number, "augment")) if work.augment else None
     start = flat.vector.clone() if work.proximal > 0 else None
-    optimizer = local_optimizer(flat.vector, flat.gradient, work)
+    optimizer = local_optimizer(flat.learning.parts(flat.vector), flat.learning.parts(flat.gradient), work)
     losses: list[tuple[torch.Tensor, int]] = []
     for positions in batches(work, len(data.rows), round_number, entropy):
         flat.zero_grad()
@@ -183,24 +185,28 @@ def shape_gradient(flat: FlatModel, work: LocalWork, start: torch.Tensor | None)
 
 
 class PlainSGD:
-    """``torch.optim.SGD`` without momentum and decay on one vector; a step is one operation."""
+    """``torch.optim.SGD`` without momentum and decay on a few vectors; a step is one operation each."""
 
-    def __init__(self, vector: torch.Tensor, gradient: torch.Tensor, learning_rate: float) -> None:
-        self._vector, self._gradient, self._learning_rate = vector, gradient, learning_rate
+    def __init__(
+        self, vectors: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], learning_rate: float
+    ) -> None:
+        self._pairs, self._learning_rate = list(zip(vectors, gradients, strict=True)), learning_rate
 
     def step(self) -> None:
         """Take a step."""
-        self._vector.sub_(self._gradient, alpha=self._learning_rate)
+        for vector, gradient in self._pairs:
+            vector.sub_(gradient, alpha=self._learning_rate)
 
 
 def local_optimizer(
-    vector: torch.Tensor, gradient: torch.Tensor, work: LocalWork
+    vectors: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], work: LocalWork
 ) -> PlainSGD | torch.optim.Optimizer:
-    """Return the local optimizer over flat parameters and their gradient, with a fresh state."""
-    vector.grad = gradient
+    """Return the local optimizer over the parts of the parameters that learn, with a fresh state."""
+    for vector, gradient in zip(vectors, gradients, strict=True):
+        vector.grad = gradient
     if work.optimizer == "sgd" and work.momentum == work.weight_decay == 0:
-        return PlainSGD(vector, gradient, work.learning_rate)
-    return optimizer_of([vector], work)
+        return PlainSGD(vectors, gradients, work.learning_rate)
+    return optimizer_of(vectors, work)
 
 
 def train_private(

@@ -10,8 +10,10 @@ the layout that torch's CPU convolutions compute in, so no convolution has to re
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +40,46 @@ class Slot:
             return part.view(*lead, *self.shape)
         fan_out, fan_in, height, width = self.shape
         return part.view(*lead, fan_out, height, width, fan_in).movedim(-1, -3)
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Which numbers of a vector are meant: half-open ranges, ascending, none touching the next.
+
+    Attributes
+    ----------
+    ranges : (start, stop) of each.
+    length : of the whole vector.
+    """
+
+    ranges: tuple[tuple[int, int], ...]
+    length: int
+
+    def __len__(self) -> int:
+        return sum(stop - start for start, stop in self.ranges)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every number is meant."""
+        return len(self) == self.length
+
+    def parts(self, values: Any) -> list[Any]:
+        """Return the views of ``values`` (..., length), a tensor or an array."""
+        return [values[..., start:stop] for start, stop in self.ranges]
+
+    def take(self, values: Any) -> Any:
+        """Return the numbers that are meant of ``values`` (..., length), one after the other: a view, if one range."""
+        found = self.parts(values)
+        if len(found) == 1:
+            return found[0]
+        return torch.cat(found, -1) if isinstance(values, Tensor) else np.concatenate(found, -1)
+
+    def put(self, values: Any, part: Any) -> None:
+        """Write ``part`` (..., len(self)), as :meth:`take` returns it, to its places in ``values`` (..., length)."""
+        at = 0
+        for view in self.parts(values):
+            view[...] = part[..., at : at + view.shape[-1]]
+            at += view.shape[-1]
 
 
 def _slots(tensors: Mapping[str, Tensor], start: int = 0) -> tuple[Slot, ...]:
@@ -68,6 +110,7 @@ class FlatModel:
     gradient : float (P,); every parameter's ``.grad`` is a view of it, and backward adds to it in place.
     buffers_vector : float (Q,), the buffers, a view of ``full_vector``.
     slots, buffer_slots : names, shapes and ranges within ``full_vector``.
+    trained : the numbers of ``full_vector`` that can change: parameters with ``requires_grad``, and the buffers.
 
     Raises
     ------
@@ -104,6 +147,19 @@ class FlatModel:
 
     def __len__(self) -> int:
         return len(self.full_vector)
+
+    @functools.cached_property
+    def trained(self) -> Ranges:
+        """What of ``full_vector`` local work can change; asked for once the parameters that learn are chosen."""
+        learning = [slot for slot, (p, _) in zip(self.slots, self._pairs, strict=True) if p.requires_grad]
+        return _joined([*learning, *self.buffer_slots], len(self))
+
+    @functools.cached_property
+    def learning(self) -> Ranges:
+        """What of ``vector`` an optimizer moves: ``trained`` without the buffers."""
+        count = len(self.vector)
+        within = [(start, min(stop, count)) for start, stop in self.trained.ranges if start < count]
+        return Ranges(tuple(within), count)
 
     def _attach(self) -> None:
         for parameter, gradient in self._pairs:
@@ -186,6 +242,17 @@ class FlatModel:
             )
             and all(buffers[s.name].data_ptr() == full + width * s.start for s in self.buffer_slots)
         )
+
+
+def _joined(slots: list[Slot], length: int) -> Ranges:
+    """Return the ranges of ``slots``, in their order, those that touch made one."""
+    found: list[tuple[int, int]] = []
+    for slot in slots:
+        if found and found[-1][1] == slot.start:
+            found[-1] = (found[-1][0], slot.stop)
+        else:
+            found.append((slot.start, slot.stop))
+    return Ranges(tuple(found), length)
 
 
 def _learning_buffers(module: nn.Module) -> dict[str, Tensor]:

@@ -143,9 +143,9 @@ def _names_before_conversion(module: nn.Module) -> dict[str, str]:
 
 
 def _heads(module: nn.Module) -> set[str]:
-    """Return the names of the classifying layers: timm's own record of them, or ``head``."""
+    """Return the names of the classifying layers: timm's own record of them, ``head`` or ``classifier``."""
     config = getattr(module, "pretrained_cfg", None) or {}
-    names = config.get("classifier") or "head"
+    names = config.get("classifier") or ("head" if hasattr(module, "head") else "classifier")
     return {names} if isinstance(names, str) else set(names)
 
 

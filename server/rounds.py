@@ -24,6 +24,7 @@ from fer_models.counts import Counts
 from fer_models.errors import ConfigError, EngineError, TrainingError
 from fer_models.flat import FlatModel
 from fer_models.metrics import headline
+from fer_models.scope import restrict
 from fer_models.zoo import build
 from server.optimizers import ServerOptimizer
 from server.run_folder import RunFolder
@@ -136,13 +137,25 @@ class Coordinator:
     folder : where checkpoints and metrics go.
     system : the run's name in metrics.jsonl, and the name of its checkpoint.
     observer : told of every line of metrics and of every round.
+    initial : float32 (P + Q,), weights to start from; None takes those that the plan's seed gives.
     """
 
-    def __init__(self, plan: Plan, folder: RunFolder, system: str, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        system: str,
+        observer: Observer | None = None,
+        initial: torch.Tensor | None = None,
+    ) -> None:
         self.plan, self.folder, self.system = plan, folder, system
         self._observer = observer or (lambda _: None)
-        flat = FlatModel(build(plan.model, plan.seed))
-        self._optimizer = ServerOptimizer(plan.server, flat.full_vector.clone(), len(flat.vector))
+        flat = FlatModel(restrict(build(plan.model, plan.seed), plan.model, plan.local.scope))
+        if initial is not None:
+            flat.load_(initial)
+        self._start, self._trained = flat.full_vector.clone(), flat.trained
+        first = self._trained.take(self._start)
+        self._optimizer = ServerOptimizer(plan.server, first, len(flat.learning))
         self._totals = Totals()
         self._epsilon: dict[str, float] = {}
         self._counts: dict[str, Counts] = {}
@@ -168,7 +181,15 @@ class Coordinator:
                 self._checkpoint()
         if not self._counts:
             self._evaluate(grid, nodes, prove=True)
-        return Result(self._optimizer.average.clone(), self._totals, self._counts, self._epsilon)
+        return Result(self._full(self._optimizer.average).clone(), self._totals, self._counts, self._epsilon)
+
+    def _full(self, trained: torch.Tensor) -> torch.Tensor:
+        """Return all weights (P + Q,), given those that learn (T,)."""
+        if self._trained.whole:
+            return trained
+        full = self._start.clone()
+        self._trained.put(full, trained)
+        return full
 
     def _nodes(self, grid: Grid) -> list[int]:
         """Return the nodes in the order of their sites' names, which is the same on every engine."""
@@ -187,8 +208,7 @@ class Coordinator:
 
     def _train(self, grid: Grid, nodes: list[int], round_number: int) -> float:
         chosen = cohort(self.plan.seed, round_number, nodes, self.plan.server.participation)
-        vector = self._optimizer.vector
-        size = vector.numel()
+        vector, size = self._full(self._optimizer.vector), len(self._trained)
         messages = self._messages(chosen, MessageType.TRAIN, vector, {"round": round_number})
         total, weights, loss, visits = torch.zeros(size, dtype=torch.float64), 0.0, 0.0, 0
         for reply in exchange(grid, messages):
@@ -200,7 +220,7 @@ class Coordinator:
             loss, visits = loss + scalar(content, "loss") * seen, visits + seen
             self._note(content, delta.nbytes)
         self._totals.visits += visits
-        self._totals.bytes_down += len(chosen) * size * 4
+        self._totals.bytes_down += len(chosen) * vector.numel() * 4
         self._step(total.div_(weights), round_number)
         return loss / max(1, visits)
 
@@ -227,7 +247,8 @@ class Coordinator:
         return reply.content
 
     def _evaluate(self, grid: Grid, nodes: list[int], *, prove: bool) -> None:
-        messages = self._messages(nodes, MessageType.EVALUATE, self._optimizer.average, {"prove": int(prove)})
+        average = self._full(self._optimizer.average)
+        messages = self._messages(nodes, MessageType.EVALUATE, average, {"prove": int(prove)})
         counts: dict[str, Counts] = {}
         for reply in exchange(grid, messages):
             content = self._content(reply)

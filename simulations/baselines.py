@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -114,10 +114,11 @@ class CentralTrainer:
 
     Parameters
     ----------
-    plan : net, labels and attributes; its local and server parts are not used.
+    plan : net, labels and attributes; its local and server parts are not used: all layers learn.
     rows : int (n,), training rows.
     tests : name -> test rows, counted on the way ("all" must be among them) and at the end.
     name : of the system, for seeds, metrics and the checkpoint.
+    initial : float32 (P + Q,), weights to start from; None takes those that the plan's seed gives.
     """
 
     def __init__(
@@ -131,7 +132,9 @@ class CentralTrainer:
         name: str,
         folder: RunFolder,
         device: str = "cpu",
+        initial: torch.Tensor | None = None,
     ) -> None:
+        plan = replace(plan, local=replace(plan.local, scope="all"))
         self.plan, self.work, self.samples, self.tests, self.name, self.folder = (
             plan,
             work,
@@ -142,6 +145,8 @@ class CentralTrainer:
         )
         self._local = work.local(len(rows))
         self._bench = Workbench(plan, torch.device(device))
+        if initial is not None:
+            self._bench.flat.load_(initial)
         targets = torch.from_numpy(samples.targets(rows))
         if work.targets == "label":
             targets = torch.from_numpy(np.eye(len(samples.labels), dtype=np.float32)[samples.label[rows]])

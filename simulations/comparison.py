@@ -26,6 +26,7 @@ from simulations.baselines import CentralTrainer
 from simulations.federated import Sites, choose_device, require_engine, run_local, run_ray
 from simulations.jobs import Progress, run_jobs
 from simulations.prepare import Prepared, prepare
+from simulations.pretraining import identity, start_of
 from simulations.settings import Settings
 
 Summary = dict[str, Any]
@@ -55,6 +56,9 @@ class Job:
         central = self.prepared.central
         if self.site is not None:
             central = replace(central, evaluations=1)  # the curves show the pooled model only
+        start = start_of(
+            self.prepared.pretraining, self.prepared.plan, folder, progress
+        )  # kept in the folder
         trainer = CentralTrainer(
             self.prepared.plan,
             central,
@@ -64,6 +68,7 @@ class Job:
             name=self.name,
             folder=folder,
             device=self.device,
+            initial=start.vector if start else None,
         )
         done = trainer.run(progress)
         folder.drop_checkpoint(f"checkpoint-{self.name}")
@@ -112,6 +117,10 @@ class Comparison:
         self._forget_unsaved()
         self._events = Events(self.folder.path / "events", self.folder.metrics())
         try:
+            prepared = self.prepared
+            self._start = start_of(
+                prepared.pretraining, prepared.plan, self.folder, self._observer, self.device
+            )
             self._run_baselines()
             self._run_federations()
         finally:
@@ -129,6 +138,8 @@ class Comparison:
         facts["partition"] = dataclasses.asdict(self.settings.partition)
         if self.settings.engine.together > 1:  # other than the engine and its workers, this changes the bits
             facts["together"] = self.settings.engine.together
+        if self.prepared.pretraining.wanted:
+            facts["pretrain"] = identity(self.prepared.pretraining)
         return facts | {"central": dataclasses.asdict(self.prepared.central)}
 
     def _forget_unsaved(self) -> None:
@@ -217,7 +228,8 @@ class Comparison:
         sites = self._sites(self.folder.path / "ledger" if plan.privacy else None)
         run = {"local": run_local, "ray": run_ray}[self.settings.engine.name]
         together = 1 if plan.privacy else self.settings.engine.together
-        result = run(plan, sites, self.folder, system, self.workers, self._observe, together)
+        initial = self._start.vector if self._start else None
+        result = run(plan, sites, self.folder, system, self.workers, self._observe, together, initial)
         self._summary[system] = self._federated_summary(plan, result)
         if system == "federated":
             self._save_model(plan, result)
@@ -238,6 +250,7 @@ class Comparison:
             "bytes_up": totals.bytes_up,
             "bytes_down": totals.bytes_down,
             "rounds": plan.server.rounds,
+            "start": self._start.told if self._start else None,
             "sites": across_sites([result.counts[name] for name in names]),
             "per_site": [
                 {
@@ -266,6 +279,8 @@ class Comparison:
             if plan.privacy
             else "none",
         }
+        if self._start:
+            facts["training"] = {"start": self._start.told, **self._start.facts}
         save_model(self.folder.path / "model", flat.module, plan.model, labels=plan.labels, facts=facts)
 
     # The end
@@ -282,6 +297,7 @@ class Comparison:
         }
         order = [name for name in self.systems if name in self._summary]
         summary = {"name": self.settings.name, "data": data, "plan_hash": plan.digest, "order": order}
+        summary["start"] = self._start.facts if self._start else None
         self.folder.write_json("summary.json", {**summary, "systems": self._summary})
         write_report(self.folder.path)
         self.folder.finish()

@@ -50,7 +50,7 @@ def readable(words: Sequence[str]) -> list[str]:
 def _readable(word: str) -> str:
     if word.startswith("model=timm:"):
         return word.replace("model=", "model.name=", 1)
-    if word.startswith(("data.options.", "+data.options.")):
+    if word.startswith(("data.options.", "+data.options.", "pretrain.options.", "+pretrain.options.")):
         return "++" + word.removeprefix("+")
     path = PATH.match(word)
     return f"data.root='{_quoted(path[1])}'" if path and "," not in path[1] else word

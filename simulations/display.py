@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 TITLES = {
+    "pretrain": "drawn faces",
     "pooled": "pooled",
     "local_only": "local only",
     "federated": "federated",

@@ -165,10 +165,11 @@ def run_local(
     workers: int,
     observer: Observer,
     together: int = 1,
+    initial: torch.Tensor | None = None,
 ) -> Result:
-    """Run a plan with ``engine=local``."""
+    """Run a plan with ``engine=local``; ``initial`` are weights to start from, the seed's own when None."""
     with local_grid(sites, workers, together) as grid:
-        return Coordinator(plan, folder, system, observer).run(grid)
+        return Coordinator(plan, folder, system, observer, initial).run(grid)
 
 
 @dataclass(frozen=True)
@@ -201,8 +202,9 @@ def run_ray(
     workers: int,
     observer: Observer,
     together: int = 1,
+    initial: torch.Tensor | None = None,
 ) -> Result:
-    """Run a plan with ``engine=ray``, Flower's own simulation.
+    """Run a plan with ``engine=ray``, Flower's own simulation; ``initial`` as in :func:`run_local`.
 
     Raises
     ------
@@ -213,7 +215,7 @@ def run_ray(
     from flwr.simulation import run_simulation
 
     box: list[Result | BaseException] = []
-    coordinator = Coordinator(plan, folder, system, observer)
+    coordinator = Coordinator(plan, folder, system, observer, initial)
     logging.getLogger("flwr").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns at every start
     with tempfile.TemporaryDirectory(prefix="fedfer-") as temporary:

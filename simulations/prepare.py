@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from server.rounds import cohort
 from simulations.baselines import CentralWork
 from simulations.faces import FacesConfig, draw
 from simulations.partition import Partition, PartitionSpec, partition
+from simulations.pretraining import Pretraining, identity
 from simulations.settings import DataSettings, PrivacySettings, Settings
 
 
@@ -39,12 +40,14 @@ class Prepared:
     partition : every row has a site.
     plan : what the sites are asked for.
     central : how the baselines train.
+    pretraining : what the run starts from.
     """
 
     samples: Samples
     partition: Partition
     plan: Plan
     central: CentralWork
+    pretraining: Pretraining = field(default_factory=Pretraining)
 
 
 def load(data: DataSettings, seed: int) -> Samples:
@@ -120,7 +123,12 @@ def prepare(settings: Settings) -> Prepared:
     spec = parse(PartitionSpec, dataclasses.asdict(settings.partition), "partition")
     division = partition(samples, spec, seed=settings.seed, units=units(samples))
     plan = compile_plan(settings, samples, division)
-    return Prepared(samples, division, plan, central_work(settings, samples, division, plan))
+    pretraining = parse(Pretraining, dataclasses.asdict(settings.pretrain), "pretrain")
+    if pretraining.wanted:
+        identity(
+            pretraining
+        )  # reads a file of weights; one that is missing shows before a run folder is made
+    return Prepared(samples, division, plan, central_work(settings, samples, division, plan), pretraining)
 
 
 def _require_classes(samples: Samples) -> None:

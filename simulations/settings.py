@@ -1,8 +1,8 @@
 """What a user can set: the structured configuration that Hydra composes, and its way to a plan.
 
-Each group (``data``, ``partition``, ``model``, ``local``, ``server``, ``privacy``, ``engine``, ``baseline``) is a
-dataclass here and a choice of YAML files in ``conf/``. Hydra refuses unknown keys and wrong types; what is left is
-checked where it is used.
+Each group (``data``, ``partition``, ``model``, ``local``, ``server``, ``privacy``, ``pretrain``, ``engine``,
+``baseline``) is a dataclass here and a choice of YAML files in ``conf/``. Hydra refuses unknown keys and wrong types;
+what is left is checked where it is used.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ class LocalSettings:
     gradient_clip: float = 2.0
     proximal: float = 0.0
     augment: bool = True
+    scope: str = "all"
     targets: str = "votes"
     smoothing: float = 0.0
 
@@ -102,6 +103,19 @@ class PrivacySettings:
     delta: float | None = None
     clip: float = 1.0
     nominal_units: int | None = None
+
+
+@dataclass
+class PretrainSettings:
+    """Weights to start from, see :class:`simulations.pretraining.Pretraining`: drawn faces, or a local file."""
+
+    faces: int = 0
+    epochs: float = 10.0
+    batch: int = 128
+    learning_rate: float = 5e-3
+    seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+    weights: str = ""
 
 
 @dataclass
@@ -150,6 +164,7 @@ class Settings:
     local: LocalSettings = field(default_factory=LocalSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    pretrain: PretrainSettings = field(default_factory=PretrainSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     baseline: BaselineSettings = field(default_factory=BaselineSettings)
     compare: CompareSettings = field(default_factory=CompareSettings)
@@ -166,6 +181,7 @@ def register() -> None:
         "local": LocalSettings,
         "server": ServerSettings,
         "privacy": PrivacySettings,
+        "pretrain": PretrainSettings,
         "engine": EngineSettings,
         "baseline": BaselineSettings,
     }
