@@ -1,26 +1,27 @@
-"""The private step: per-sample gradients, clip, sum, keyed noise.
+"""The private step: clipped sums of a net's gradients, keyed noise, and the local optimizer.
 
-Opacus computes the per-sample gradients and clips them; the noise comes from a :class:`KeyedStream` instead of a
-torch generator, because two sites with one torch seed would draw the same noise. This module is the only one that
-knows how a private gradient is made, so that a faster way can take its place.
+The sums come from :mod:`client.bookkeeping`; the step itself is Opacus's optimizer, with noise from a
+:class:`KeyedStream` instead of a torch generator, because two sites with one torch seed would draw the same noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus.optimizers import DPOptimizer
+from opacus.optimizers import DPOptimizerFastGradientClipping
 
-from client.per_sample import attach, detach, quiet_hooks, require_private
+from client.bookkeeping.gradients import PrivateGradients
+from client.bookkeeping.units import Units, parts_of
+from client.guards import require_separate
 from client.plan import LocalWork, Privacy
 from client.randomness import KeyedStream
 from fer_models.flat import FlatModel
 
 PHYSICAL_BATCH = 64
-"""Pictures whose per-sample gradients are held at a time; a larger Poisson batch is taken in parts."""
+"""Pictures whose gradients are taken in one pass; a larger Poisson batch is taken in parts, whole units in each."""
 
 LossOf = Callable[[NDArray[np.intp]], torch.Tensor]
 """Rows of the site -> their losses, one value a sample, with a graph."""
@@ -35,47 +36,39 @@ def optimizer_of(parameters: Sequence[torch.Tensor], work: LocalWork) -> torch.o
     )
 
 
-class KeyedOptimizer(DPOptimizer):
-    """Opacus's optimizer with noise from a keyed stream, parameter by parameter."""
+class KeyedOptimizer(DPOptimizerFastGradientClipping):
+    """Opacus's optimizer over parts of a flat vector whose ``grad`` is a clipped sum; noise from a keyed stream."""
 
     stream: KeyedStream
 
-    def clip_and_accumulate(self) -> None:
-        """Clip and add up; a record whose gradient is not finite counts as none.
-
-        Otherwise one record could make the whole sum NaN, which no noise hides: whoever chooses the weights could
-        ask whether it is there.
-        """
-        samples = self.grad_samples
-        if len(samples[0]):
-            # What is not finite stays so under addition.
-            sums = torch.stack([each.reshape(len(each), -1).sum(1) for each in samples]).sum(0)
-            bad = ~torch.isfinite(sums)
-            if bool(bad.any()):
-                for each in samples:
-                    each[bad] = 0
-        super().clip_and_accumulate()
+    def accumulate(self) -> None:
+        """Do nothing: the trainer adds clipped sums to ``grad`` itself."""
 
     def add_noise(self) -> None:
         """Add N(0, (sigma C)^2) to each coordinate of the sum of clipped gradients."""
         scale = self.noise_multiplier * self.max_grad_norm
-        for parameter in self.params:
-            total: torch.Tensor = parameter.summed_grad  # type: ignore[attr-defined]
-            noise = torch.from_numpy(scale * self.stream.normal(total.numel()))
-            parameter.grad = (total + noise.view(total.shape).to(total)).view_as(parameter)
+        for parameter in (p for group in self.param_groups for p in group["params"]):
+            assert parameter.grad is not None
+            noise = torch.from_numpy(self.stream.normal(parameter.numel())).mul_(scale)
+            parameter.grad.add_(noise.to(parameter.grad))
 
 
 class PrivateTrainer:
     """DP-SGD steps on one net.
 
+    A batch is given as rows and, where several rows are one unit of privacy, the sizes of the units: the losses of a
+    unit are averaged, so that its gradient is the mean over its pictures and views (De et al. 2022), and clipped as
+    one.
+
     Parameters
     ----------
-    flat : the net; its parameters are updated in place and hooks stay attached until :meth:`close`.
+    flat : the net; its parameters are updated in place. Until :meth:`close` its parameters have no ``grad``.
     privacy : noise multiplier and clip.
     divisor : public constant by which the noisy sum is divided.
     work : the optimizer and its settings, and FedProx's pull, which sees no data and needs no noise;
         ``gradient_clip`` is not used.
     stream : where the noise comes from.
+    gradients : of the net, tried by :func:`client.guards.prove`; None takes them untried.
     """
 
     def __init__(
@@ -86,15 +79,22 @@ class PrivateTrainer:
         divisor: float,
         work: LocalWork,
         stream: KeyedStream,
+        gradients: PrivateGradients | None = None,
     ) -> None:
-        self._flat, module = flat, flat.module
-        require_private(module)
-        self._parameters = [p for p in module.parameters() if p.requires_grad]
-        self._module, self._hooks = module, attach(module)
-        self._divisor, self._proximal = divisor, work.proximal
-        self._start = [p.detach().clone() for p in self._parameters] if work.proximal > 0 else []
+        require_separate(flat.module)
+        self._flat, self._clip, self._divisor = flat, privacy.clip, divisor
+        self._gradients = gradients or PrivateGradients(flat.module)
+        self._slots = {slot.name: slice(slot.start, slot.stop) for slot in flat.slots}
+        flat.gradient.zero_()
+        ranges = joined(self._slots, self._gradients.parameters)
+        # Opacus passes over what does not require a gradient, and would add no noise to it.
+        self._parts = [flat.vector[own].detach().requires_grad_() for own in ranges]
+        for part, own in zip(self._parts, ranges, strict=True):
+            part.grad = flat.gradient[own]
+        self._proximal = work.proximal
+        self._start = [part.detach().clone() for part in self._parts] if work.proximal > 0 else []
         self._optimizer = KeyedOptimizer(
-            optimizer_of(self._parameters, work),
+            optimizer_of(self._parts, work),
             noise_multiplier=privacy.noise_multiplier,
             max_grad_norm=privacy.clip,
             expected_batch_size=None,
@@ -103,55 +103,80 @@ class PrivateTrainer:
         self._optimizer.stream = stream
         self._optimizer.attach_step_hook(lambda _: self._after_noise())
 
+    @torch.no_grad()
     def _after_noise(self) -> None:
         """Divide by the public constant and add FedProx's pull; both only look at what is already noisy."""
-        for index, parameter in enumerate(self._parameters):
-            assert parameter.grad is not None
-            parameter.grad.div_(self._divisor)
+        for index, part in enumerate(self._parts):
+            assert part.grad is not None
+            part.grad.div_(self._divisor)
             if self._start:
-                parameter.grad.add_(parameter.detach() - self._start[index], alpha=self._proximal)
+                part.grad.add_(part - self._start[index], alpha=self._proximal)
 
-    def step(self, rows: NDArray[np.intp], losses: LossOf) -> float:
-        """Take one step on a Poisson batch, which may be empty; return the sum of its losses."""
-        total = self._accumulate(rows, losses)
+    def step(self, rows: NDArray[np.intp], losses: LossOf, sizes: Sequence[int] | None = None) -> float:
+        """Take one step on a Poisson batch, which may be empty; return the sum of its units' losses.
+
+        Parameters
+        ----------
+        rows : (n,), rows of one unit next to each other.
+        sizes : rows of each unit, one each when None.
+        """
+        total = self._accumulate(rows, losses, sizes)
         self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._flat.gradient.zero_()
         return total
 
-    def clipped_sum(self, rows: NDArray[np.intp], losses: LossOf) -> torch.Tensor:
+    def clipped_sum(
+        self, rows: NDArray[np.intp], losses: LossOf, sizes: Sequence[int] | None = None
+    ) -> torch.Tensor:
         """Return the sum of the batch's clipped gradients, float (P,), without noise and in the flat order.
 
         It is not private: whoever asks for it adds the noise, or hides it under others' before it leaves the site.
         """
-        self._accumulate(rows, losses)
-        self._optimizer.clip_and_accumulate()
-        sums = {id(p): p.summed_grad for p in self._parameters}  # type: ignore[attr-defined]
-        found = torch.zeros_like(self._flat.vector)
-        for slot, parameter in zip(self._flat.slots, self._flat.module.parameters(), strict=True):
-            if id(parameter) in sums:
-                slot.view(found).copy_(sums[id(parameter)].view_as(parameter))
-        self._optimizer.zero_grad(set_to_none=True)
+        self._accumulate(rows, losses, sizes)
+        found = self._flat.gradient.clone()
+        self._flat.gradient.zero_()
         return found
 
-    def _accumulate(self, rows: NDArray[np.intp], losses: LossOf) -> float:
-        """Leave the per-sample gradients of the last part, the clipped sum of all before; return the losses' sum."""
+    def _accumulate(self, rows: NDArray[np.intp], losses: LossOf, sizes: Sequence[int] | None) -> float:
+        """Leave the clipped sum in the flat gradient; return the sum of the units' losses."""
+        self._flat.gradient.zero_()
         total = 0.0
-        parts = [rows[i : i + PHYSICAL_BATCH] for i in range(0, len(rows), PHYSICAL_BATCH)]
-        for index, part in enumerate(parts):
-            with quiet_hooks():
-                loss = losses(part).sum()
-                loss.backward()
-            total += float(loss.detach())
-            if index + 1 < len(parts):
-                self._optimizer.signal_skip_step(do_skip=True)
-                self._optimizer.step()
-                self._optimizer.zero_grad(set_to_none=True)
-        self._optimizer.signal_skip_step(do_skip=False)
-        if not parts:
-            for parameter in self._parameters:
-                parameter.grad_sample = torch.zeros((0, *parameter.shape), device=parameter.device)  # type: ignore[attr-defined]
+        for part, units in parts(rows, sizes):
+            with self._gradients.recording(units):
+                loss = losses(part)
+            if units.size != 1:
+                loss = loss / torch.tensor(units.sizes, device=loss.device)[units.index.to(loss.device)]
+            summed = loss.sum()
+            for name, clipped in self._gradients.settle(summed, self._clip).sums.items():
+                self._flat.gradient[self._slots[name]].add_(clipped)
+            total += float(summed.detach())
         return total
 
     def close(self) -> None:
-        """Take the hooks off the module, and with them all that a broken step has left behind."""
-        detach(self._module, self._hooks)
+        """Drop all that a broken step has left behind."""
+        self._gradients.forget()
+        self._flat.gradient.zero_()
+
+
+def parts(rows: NDArray[np.intp], sizes: Sequence[int] | None) -> Iterator[tuple[NDArray[np.intp], Units]]:
+    """Divide a batch into parts of at most :data:`PHYSICAL_BATCH` rows; a unit is never divided."""
+    if sizes is None:
+        sizes = (1,) * len(rows)
+    start = 0
+    for chosen in parts_of(sizes, PHYSICAL_BATCH):
+        units = Units(tuple(sizes[chosen]))
+        yield rows[start : start + units.samples], units
+        start += units.samples
+
+
+def joined(slots: dict[str, slice], names: Sequence[str] | dict[str, torch.nn.Parameter]) -> list[slice]:
+    """Return the ranges of the flat vector that some parameters fill, neighbours joined."""
+    found: list[slice] = []
+    for name, own in slots.items():
+        if name not in names:
+            continue
+        if found and found[-1].stop == own.start:
+            found[-1] = slice(found[-1].start, own.stop)
+        else:
+            found.append(own)
+    return found

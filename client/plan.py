@@ -78,11 +78,13 @@ class Privacy:
     Attributes
     ----------
     noise_multiplier : sigma; a step adds Gaussian noise of deviation sigma * clip to the sum of gradients.
-    clip : largest 2-norm C of one record's gradient.
-    delta : of (epsilon, delta); smaller than one over the records of a site.
-    nominal_units : a public constant in place of the site's number of records, which is private: a step
+    clip : largest 2-norm C of one unit's gradient.
+    delta : of (epsilon, delta); smaller than one over the units of a site.
+    nominal_units : a public constant in place of the site's number of units, which is private: a step
         divides the noisy sum by ``rate * nominal_units``.
-    unit : what one person's share is; "record" protects one picture.
+    unit : what is clipped, sampled and protected as one: "record" is a picture, "subject" all pictures of a person.
+    views : augmented views of each picture in a batch, averaged before the clip (De et al. 2022).
+    allow_slow : let Opacus's own formulas serve layers that the book-keeping does not know.
     target_epsilon : the epsilon for which sigma was chosen, None when sigma was given; for the reader.
     """
 
@@ -90,8 +92,10 @@ class Privacy:
     clip: float
     delta: float
     nominal_units: int
-    unit: Literal["record"] = "record"
+    unit: Literal["record", "subject"] = "record"
     target_epsilon: float | None = None
+    views: int = 1
+    allow_slow: bool = False
 
     def __post_init__(self) -> None:
         require(
@@ -99,6 +103,8 @@ class Privacy:
         )
         require(self.clip > 0, "the clip is not positive", "privacy.clip", "Give more than 0, such as 1.0.")
         require(0 < self.delta < 1, "delta is not in (0, 1)", "privacy.delta", "Give 1e-5 or so.")
+        many = f"{self.views} views of a picture"
+        require(1 <= self.views <= 64, many, "privacy.views", "Give 1 to 64, such as 4.")
         require(
             self.nominal_units >= 1,
             "nominal_units is not positive",
@@ -206,9 +212,15 @@ class Plan:
                 where="server.weighting",
                 cure="Use server.weighting=uniform; batches follow the site's size by themselves.",
             )
+        if privacy.views > 1 and not self.local.augment:
+            raise PrivacyError(
+                f"{privacy.views} views of a picture are all the same without augmentation",
+                where="privacy.views",
+                cure="Set local.augment=true, or privacy.views=1.",
+            )
         if privacy.delta * privacy.nominal_units >= 1:
             raise PrivacyError(
-                f"delta {privacy.delta:g} is not below 1 / {privacy.nominal_units} records",
+                f"delta {privacy.delta:g} is not below 1 / {privacy.nominal_units} units",
                 where="privacy.delta",
                 cure=f"Give {0.1 / privacy.nominal_units:.0e} or less.",
             )

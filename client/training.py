@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from client.bookkeeping.gradients import PrivateGradients
 from client.gradients import PrivateTrainer, optimizer_of
+from client.guards import prove, require_apart
 from client.inputs import Inputs
-from client.per_sample import prove_private
-from client.plan import LocalWork, Plan
+from client.plan import LocalWork, Plan, Privacy
 from client.randomness import Entropy, KeyedStream, torch_generator
-from fer_models.errors import TrainingError
+from fer_models.errors import PrivacyError, TrainingError
 from fer_models.flat import FlatModel
 from fer_models.losses import soft_cross_entropy
 from fer_models.memory import keep_freed_memory
@@ -50,16 +52,24 @@ class Workbench:
         module = restrict(build(plan.model, plan.seed), plan.model, plan.local.scope)
         self.flat = FlatModel(module.to(device))
         self.flat.module.train()
-        if plan.privacy is not None:
-            self._prove()
+        self.gradients = None if plan.privacy is None else self._prove(plan.privacy.allow_slow)
 
-    def _prove(self) -> None:
-        """Refuse the net, before any picture is looked at, where its per-sample gradients are not right."""
+    def losses(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the losses (B,) of pictures (B, C, H, W) with target distributions (B, classes)."""
+        return soft_cross_entropy(self.flat.module(x), targets, self.plan.local.smoothing)
+
+    def _prove(self, allow_slow: bool) -> PrivateGradients:
+        """Try net, loss and augmentation on made-up pictures, before any real one is looked at."""
         spec = self.plan.model
-        form = (3, spec.channels, spec.size, spec.size)
-        made_up = torch.randn(form, generator=torch.Generator().manual_seed(0))
-        prove_private(self.flat.module, made_up.to(self.device))
+        form, generator = (3, spec.channels, spec.size, spec.size), torch.Generator().manual_seed(0)
+        x = torch.randn(form, generator=generator).to(self.device, memory_format=torch.channels_last)
+        targets = torch.rand(3, spec.classes, generator=generator).to(self.device)
+        if self.plan.local.augment:
+            require_apart(lambda given: augment(given, generator, AUGMENTATION), x, "the augmentation")
+        gradients = PrivateGradients(self.flat.module, allow_slow=allow_slow)
+        prove(gradients, self.losses, x, targets / targets.sum(1, keepdim=True))
         self.flat.zero_grad()
+        return gradients
 
 
 @contextlib.contextmanager
@@ -95,6 +105,29 @@ class LocalRows:
         rows = self.rows[positions]
         return to_input(self.samples.pictures[rows], device) if self.kept is None else self.kept(rows)
 
+    @functools.cached_property
+    def people(self) -> tuple[NDArray[np.intp], ...]:
+        """The positions of each person's pictures; see :func:`people_of`."""
+        return people_of(self.samples, self.rows)
+
+
+def people_of(samples: Samples, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], ...]:
+    """Return for each person the places in ``rows`` of their pictures.
+
+    Raises
+    ------
+    PrivacyError : the data set does not say who is on a picture.
+    """
+    if samples.subject is None:
+        raise PrivacyError(
+            "the pictures do not say who is on them, so no person can be protected as a whole",
+            where="privacy.unit",
+            cure="Give the pictures a column subject, or use privacy.unit=record and protect single pictures.",
+        )
+    _, person = np.unique(samples.subject[rows], return_inverse=True)
+    order = np.argsort(person, kind="stable")
+    return tuple(np.split(order, np.cumsum(np.bincount(person))[:-1]))
+
 
 def losses_of(
     bench: Workbench,
@@ -111,7 +144,7 @@ def losses_of(
     if augmenting is not None and work.augment:
         x = augment(x, augmenting, AUGMENTATION)
     targets = data.targets[torch.from_numpy(positions)].to(bench.device)
-    return soft_cross_entropy(bench.flat.module(x), targets, work.smoothing)
+    return bench.losses(x, targets)
 
 
 def batch_size(work: LocalWork, rows: int) -> int:
@@ -209,12 +242,29 @@ def local_optimizer(
     return optimizer_of(vectors, work)
 
 
+def poisson_batch(
+    data: LocalRows, privacy: Privacy, rate: float, stream: KeyedStream
+) -> tuple[NDArray[np.intp], list[int]]:
+    """Draw a batch: every unit joins by itself with probability ``rate``; it may be empty.
+
+    Returns the positions (n,) of its pictures, each ``privacy.views`` times and those of one unit next to each other,
+    and the number of positions of each unit.
+    """
+    if privacy.unit == "record":
+        chosen = np.flatnonzero(stream.uniform(len(data.rows)) < rate)
+        return np.repeat(chosen, privacy.views), [privacy.views] * len(chosen)
+    drawn = np.flatnonzero(stream.uniform(len(data.people)) < rate)
+    people = [data.people[index] for index in drawn]
+    rows = np.concatenate(people) if people else np.zeros(0, np.intp)
+    return np.repeat(rows, privacy.views), [privacy.views * len(own) for own in people]
+
+
 def train_private(
     bench: Workbench, data: LocalRows, plan: Plan, round_number: int, entropy: Entropy, where: str
 ) -> LocalResult:
     """Train the bench's net in place with DP-SGD; the caller has written the ledger.
 
-    Poisson sampling: every row joins a step by itself with probability ``plan.local.rate``.
+    Poisson sampling: every unit of privacy joins a step by itself with probability ``plan.local.rate``.
     """
     privacy, work = plan.privacy, plan.local
     assert privacy is not None
@@ -226,13 +276,14 @@ def train_private(
         divisor=work.rate * privacy.nominal_units,
         work=work,
         stream=KeyedStream(entropy.key(round_number, "noise")),
+        gradients=bench.gradients,
     )
     total, visits = 0.0, 0
     try:
         for _ in range(work.amount):
-            chosen = np.flatnonzero(sampling.uniform(len(data.rows)) < work.rate)
-            total += trainer.step(chosen, lambda part: losses_of(bench, data, part, work, augmenting))
-            visits += len(chosen)
+            rows, sizes = poisson_batch(data, privacy, work.rate, sampling)
+            total += trainer.step(rows, lambda part: losses_of(bench, data, part, work, augmenting), sizes)
+            visits += len(rows)
     finally:
         trainer.close()
         bench.flat.zero_grad()  # drops the gradients without noise, and gives the parameters their views back

@@ -16,7 +16,7 @@ from client.accounting import epsilon_of, noise_for
 from client.mechanisms import gaussian
 from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
 from client.strict import nearest, parse, require
-from client.training import Workbench, batch_size
+from client.training import Workbench, batch_size, people_of
 from fer_models.errors import ConfigError, DataError, PrivacyError
 from fer_models.readers import READERS, options_of, read
 from fer_models.samples import Samples
@@ -203,10 +203,14 @@ def _privacy(wanted: PrivacySettings, samples: Samples, division: Partition) -> 
         value = getattr(wanted, name)
         good = value is None or 0 < value < math.inf
         require(good, f"{value} is not positive and finite", f"privacy.{name}", "Give a number such as 3.0.")
-    mean = round(len(samples.rows("train")) / division.sites)
+    rows = samples.rows("train")
+    whole = len(people_of(samples, rows)) if wanted.unit == "subject" else len(rows)
+    mean = max(1, round(whole / division.sites))
     nominal = mean if wanted.nominal_units is None else wanted.nominal_units
     delta = min(1e-5, 0.1 / max(1, nominal)) if wanted.delta is None else wanted.delta
-    return Privacy(1.0, wanted.clip, delta, nominal, target_epsilon=wanted.target_epsilon)
+    facts = {"unit": wanted.unit, "views": wanted.views, "allow_slow": wanted.allow_slow}
+    facts |= {"noise_multiplier": 1.0, "clip": wanted.clip, "delta": delta, "nominal_units": nominal}
+    return parse(Privacy, facts | {"target_epsilon": wanted.target_epsilon}, "privacy")
 
 
 def _noise(wanted: PrivacySettings, plan: Plan, sites: int) -> float:

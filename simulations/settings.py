@@ -103,6 +103,9 @@ class PrivacySettings:
     delta: float | None = None
     clip: float = 1.0
     nominal_units: int | None = None
+    unit: str = "record"
+    views: int = 1
+    allow_slow: bool = False
 
 
 @dataclass

@@ -283,14 +283,6 @@ def test_a_step_that_broke_leaves_nothing_for_the_next(when):
     torch.testing.assert_close(step(module, range(9), losses), expected, rtol=0, atol=0)
 
 
-def test_two_trainers_on_one_net_are_refused():
-    module = net()
-    trainer = trainer_of(module)
-    with pytest.raises(ValueError, match="twice"):
-        trainer_of(module)
-    trainer.close()
-
-
 @pytest.mark.parametrize("count", [0, 5, PHYSICAL_BATCH + 3])
 def test_the_clipped_sum_has_no_noise_and_the_flat_order(count):
     module = net("fer_nano", "gn")

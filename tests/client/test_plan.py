@@ -17,8 +17,8 @@ CANONICAL = (
     '"local":{"amount":4,"augment":true,"batch":32,"gradient_clip":2.0,"learning_rate":0.1,"momentum":0.0,'
     '"optimizer":"sgd","proximal":0.0,"rate":0.1,"smoothing":0.0,"targets":"votes","unit":"steps",'
     '"weight_decay":0.0},"model":{"channels":1,"classes":2,"dropout":0.2,"name":"fer_nano","norm":"gn",'
-    '"size":48},"privacy":{"clip":1.0,"delta":1e-05,"noise_multiplier":1.1,"nominal_units":400,'
-    '"target_epsilon":8.0,"unit":"record"},"seed":3,"server":{"beta2":0.99,"ema":0.0,"epsilon":1e-08,'
+    '"size":48},"privacy":{"allow_slow":false,"clip":1.0,"delta":1e-05,"noise_multiplier":1.1,"nominal_units":400,'
+    '"target_epsilon":8.0,"unit":"record","views":1},"seed":3,"server":{"beta2":0.99,"ema":0.0,"epsilon":1e-08,'
     '"evaluate_every":1,"learning_rate":1.0,"momentum":0.0,"optimizer":"average","participation":1.0,'
     '"rounds":50,"schedule":"constant","weight_decay":0.0,"weighting":"uniform"},"version":1}'
 )
@@ -106,8 +106,11 @@ CHANGES = {
     "privacy.delta": 1e-6,
     "privacy.nominal_units": 401,
     "privacy.target_epsilon": None,
+    "privacy.unit": "subject",
+    "privacy.views": 2,
+    "privacy.allow_slow": True,
 }
-ONE_VALUE = {"version", "privacy.unit", "model.classes", "local.unit", "server.weighting"}
+ONE_VALUE = {"version", "model.classes", "local.unit", "server.weighting"}
 """Fields of a private plan that cannot change by themselves."""
 
 
@@ -135,7 +138,7 @@ def test_the_canonical_text_and_its_digest_are_stable():
     assert plan.text == CANONICAL
     assert (plan.model.name, plan.local.rate, plan.privacy.clip, plan.seed) == ("fer_nano", 0.1, 1.0, 3)
     assert plan.digest == hashlib.sha256(CANONICAL.encode()).hexdigest()
-    assert plan.digest.startswith("e80a086eea1ab50a")
+    assert plan.digest.startswith("cd18b76c7b011091")
 
 
 REFUSED = [
@@ -174,7 +177,9 @@ REFUSED = [
     ("privacy.delta", 0, ConfigError, "privacy.delta"),
     ("privacy.delta", 1, ConfigError, "privacy.delta"),
     ("privacy.nominal_units", 0, ConfigError, "privacy.nominal_units"),
-    ("privacy.unit", "subject", ConfigError, "plan.privacy.unit"),
+    ("privacy.unit", "family", ConfigError, "plan.privacy.unit"),
+    ("privacy.views", 0, ConfigError, "privacy.views"),
+    ("privacy.views", 65, ConfigError, "privacy.views"),
     ("secret", 1, ConfigError, "plan"),
     # What would void the guarantee.
     ("local.rate", 0, PrivacyError, "local.rate"),

@@ -1,0 +1,224 @@
+"""Gradients of a convolution's weight for each unit of a batch, or only their norms, or their weighted sum.
+
+Every function works on one call of a convolution: its input ``x`` (n, C, H, W), the gradient of its output ``g``
+(n, O, H', W') and its :class:`Shape`. Gradients come as rows (units, P) in the flat order of
+:mod:`fer_models.flat`: (out, height, width, in).
+
+Which way is cheapest depends on the shapes alone; the thresholds were measured on one core in ``channels_last``
+(``fedfer bench private-step`` measures what comes of them). A pass of oneDNN over a whole batch is the fastest of
+all, but gives the sum; for rows by unit there are batched matrix products over patches, one pass a unit, or, where
+groups do not mix, one pass with the batch folded into the channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from client.bookkeeping.units import Units
+
+GRAM_SHARE = 0.46
+"""Norms come from Gram matrices where those take less than this share of the products that rows take."""
+
+KEPT_ROW = 1 << 17
+"""Numbers of a row above which rows are made a few at a time for their norms, and not kept."""
+
+CHUNK = 8
+"""Units whose long rows are held at a time."""
+
+MANY_PLACES = 256
+"""Output places from which one pass a unit beats patches, on the CPU."""
+
+FOLDED = 3 << 20
+"""Numbers of a grouped convolution's input up to which folding the batch into the channels pays."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a convolution is: its weight's shape (O, C / groups, kh, kw) and how it moves over the input."""
+
+    weight: torch.Size
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    @property
+    def patch(self) -> int:
+        """Numbers of the input that one output number reads."""
+        return self.weight[1] * self.weight[2] * self.weight[3]
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether every place is by itself."""
+        return tuple(self.weight[2:]) == (1, 1) and self.padding == (0, 0)
+
+    def backward(
+        self, g: Tensor, x: Tensor, w: Tensor, *, to_input: bool, groups: int | None = None
+    ) -> Tensor:
+        """Return torch's gradient with regard to the input or to the weight, (n, C, H, W) or (O, C, kh, kw)."""
+        mask = [to_input, not to_input, False]
+        place = (list(self.stride), list(self.padding), list(self.dilation))
+        found = torch.ops.aten.convolution_backward(
+            g, x, w, None, *place, False, [0, 0], groups or self.groups, mask
+        )
+        return found[0 if to_input else 1]
+
+
+def flat_rows(gradients: Tensor) -> Tensor:
+    """Return gradients (rows, O, C, kh, kw) as rows in the flat order."""
+    return gradients.permute(0, 1, 3, 4, 2).flatten(1)
+
+
+def norms_only(shape: Shape, places: int, units: Units) -> bool:
+    """Return whether norms from Gram matrices are cheaper than rows; ``places`` is H' W'."""
+    if shape.groups > 1 or not units.size:
+        return False
+    fan_out, patch = shape.weight[0], shape.patch
+    return places * units.size * (patch + fan_out) < GRAM_SHARE * fan_out * patch
+
+
+def norms(x: Tensor, g: Tensor, shape: Shape, units: Units) -> Tensor:
+    """Return the squared norm of each unit's gradient (units,), by Gram matrices; see :func:`norms_only`."""
+    a = _places(g)
+    places = g.shape[2] * g.shape[3]
+    if shape.pointwise or units.size > 1 or shape.stride != (1, 1) or places < 16:
+        return units.gram(a, patches(x, shape))
+    return (_patch_gram(x, g.shape, shape) * torch.bmm(a, a.transpose(1, 2)).view(len(x), -1)).sum(1)
+
+
+def _patch_gram(x: Tensor, out: torch.Size, shape: Shape) -> Tensor:
+    """Return the Gram matrices of the patches (n, places^2), added up from those of the pixels."""
+    padded = _padded(x, shape)
+    n, height, width, _ = padded.shape
+    pixels = padded.view(n, height * width, -1)
+    gram = torch.bmm(pixels, pixels.transpose(1, 2)).view(n, height, width, height, width)
+    total: Tensor | None = None
+    for i in range(shape.weight[2]):
+        rows = slice(i * shape.dilation[0], i * shape.dilation[0] + out[2])
+        for j in range(shape.weight[3]):
+            columns = slice(j * shape.dilation[1], j * shape.dilation[1] + out[3])
+            part = gram[:, rows, columns, rows, columns]
+            total = part.clone() if total is None else total.add_(part)
+    assert total is not None
+    return total.view(n, -1)
+
+
+def rows(x: Tensor, g: Tensor, w: Tensor, shape: Shape, units: Units) -> Tensor:
+    """Return each unit's gradient of the weight, (units, P) in the flat order."""
+    if shape.groups > 1:
+        return _grouped_rows(x, g, w, shape, units)
+    if shape.pointwise:
+        return units.products(_places(g), patches(x, shape)).flatten(1)
+    if x.shape[1] == 1:
+        return units.products(_planes(x, shape), _places(g)).transpose(1, 2).flatten(1)
+    if g.shape[2] * g.shape[3] >= MANY_PLACES and not x.is_cuda:
+        return _pass_a_unit(x, g, w, shape, units)
+    return units.products(_places(g), patches(x, shape)).flatten(1)
+
+
+def row_norms(x: Tensor, g: Tensor, w: Tensor, shape: Shape, units: Units) -> Tensor:
+    """Return the squared norm of each unit's gradient (units,), from rows made a few at a time."""
+    found = []
+    for start in range(0, len(units), CHUNK):
+        chosen = slice(start, start + CHUNK)
+        own = slice(units.slices[start].start, units.slices[min(start + CHUNK, len(units)) - 1].stop)
+        part = rows(x[own], g[own], w, shape, Units(units.sizes[chosen]))
+        found.append(part.square().sum(1))
+    return torch.cat(found)
+
+
+def weighted_sum(x: Tensor, g: Tensor, w: Tensor, shape: Shape, weights: Tensor) -> Tensor:
+    """Return the gradient (P,) of the sum of losses times ``weights`` (n,), in the flat order."""
+    found = shape.backward(g * weights.view(-1, 1, 1, 1), x, w, to_input=False)
+    return found.permute(0, 2, 3, 1).reshape(-1)
+
+
+def _places(g: Tensor) -> Tensor:
+    """Return (n, O, H, W) as (n, H W, O), without a copy in ``channels_last``."""
+    return g.permute(0, 2, 3, 1).reshape(len(g), -1, g.shape[1])
+
+
+def _padded(x: Tensor, shape: Shape) -> Tensor:
+    """Return (n, C, H, W) with its frame of zeros as (n, H, W, C), contiguous."""
+    n, channels, height, width = x.shape
+    (top, left), rows = shape.padding, x.permute(0, 2, 3, 1)
+    if not top and not left:
+        return rows.contiguous()
+    padded = x.new_zeros(n, height + 2 * top, width + 2 * left, channels)
+    padded[:, top : top + height, left : left + width] = rows
+    return padded
+
+
+def patches(x: Tensor, shape: Shape) -> Tensor:
+    """Return what each output place reads, (n, H' W', kh kw C)."""
+    if shape.pointwise:
+        return _places(x[:, :, :: shape.stride[0], :: shape.stride[1]])
+    padded = _padded(x, shape)
+    n, height, width, channels = padded.shape
+    (kh, kw), (sh, sw), (dh, dw) = shape.weight[2:], shape.stride, shape.dilation
+    down, right = (height - dh * (kh - 1) - 1) // sh + 1, (width - dw * (kw - 1) - 1) // sw + 1
+    by = padded.stride()
+    strides = (by[0], sh * by[1], sw * by[2], dh * by[1], dw * by[2], 1)
+    windows = padded.as_strided((n, down, right, kh, kw, channels), strides)
+    return windows.reshape(n, down * right, kh * kw * channels)
+
+
+def _planes(x: Tensor, shape: Shape) -> Tensor:
+    """Return the patches (n, H' W', kh kw) of one channel, such that places lie together in memory."""
+    height, width = shape.padding
+    padded = functional.pad(x.contiguous(), (width, width, height, height))
+    (kh, kw), (sh, sw), (dh, dw) = shape.weight[2:], shape.stride, shape.dilation
+    n, _, rows, columns = padded.shape
+    down, right = (rows - dh * (kh - 1) - 1) // sh + 1, (columns - dw * (kw - 1) - 1) // sw + 1
+    by = padded.stride()
+    windows = padded.as_strided(
+        (n, kh, kw, down, right), (by[0], dh * by[2], dw * by[3], sh * by[2], sw * by[3])
+    )
+    return windows.reshape(n, kh * kw, down * right).transpose(1, 2)
+
+
+def _pass_a_unit(x: Tensor, g: Tensor, w: Tensor, shape: Shape, units: Units) -> Tensor:
+    found = units.each(lambda own: shape.backward(g[own], x[own], w, to_input=False))
+    return flat_rows(found)
+
+
+def _grouped_rows(x: Tensor, g: Tensor, w: Tensor, shape: Shape, units: Units) -> Tensor:
+    """Rows of a convolution whose groups do not mix, depthwise ones above all."""
+    depthwise = shape.weight[1] == 1 and shape.weight[0] == x.shape[1]
+    if x.is_cuda or not depthwise:
+        return units.total(_folded(x, g, w, shape))
+    if max(shape.weight[2:]) > 3:
+        return units.total(_shifted(x, g, shape))
+    if x.numel() >= FOLDED:
+        return _pass_a_unit(x, g, w, shape, units)
+    return units.total(_folded(x, g, w, shape))
+
+
+def _folded(x: Tensor, g: Tensor, w: Tensor, shape: Shape) -> Tensor:
+    """Per-sample rows from one pass in which every sample is a group of channels of its own."""
+    n = len(x)
+    weight = w.expand(n, *w.shape).reshape(n * w.shape[0], *w.shape[1:])
+    if g.is_contiguous(memory_format=torch.channels_last):
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        one_g, one_x = (each.permute(2, 3, 0, 1).flatten(2)[None].permute(0, 3, 1, 2) for each in (g, x))
+    else:
+        one_g, one_x = (each.flatten(0, 1)[None] for each in (g.contiguous(), x.contiguous()))
+    found = shape.backward(one_g, one_x, weight, to_input=False, groups=n * shape.groups)
+    return flat_rows(found.view(n, *shape.weight))
+
+
+def _shifted(x: Tensor, g: Tensor, shape: Shape) -> Tensor:
+    """Per-sample rows of a depthwise convolution, one product a place of the kernel."""
+    padded, out = _padded(x, shape), g.permute(0, 2, 3, 1)
+    (kh, kw), (sh, sw), (dh, dw) = shape.weight[2:], shape.stride, shape.dilation
+    found = x.new_empty(len(x), x.shape[1], kh, kw)
+    for i in range(kh):
+        down = slice(i * dh, i * dh + (out.shape[1] - 1) * sh + 1, sh)
+        for j in range(kw):
+            right = slice(j * dw, j * dw + (out.shape[2] - 1) * sw + 1, sw)
+            found[:, :, i, j] = (padded[:, down, right] * out).sum((1, 2))
+    return found.flatten(1)
