@@ -182,7 +182,7 @@ def _require_equal(
     sums: dict[str, Tensor], alone: list[dict[str, Tensor]], norms: list[float], clip: float
 ) -> None:
     """Compare a clipped sum with what each sample gives alone."""
-    for name in set(sums) | {name for each in alone for name in each}:
+    for name in dict.fromkeys([*sums, *(name for each in alone for name in each)]):
         parts = [
             each[name] * min(1.0, clip / (norm + NOTHING))
             for each, norm in zip(alone, norms, strict=True)

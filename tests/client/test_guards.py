@@ -137,7 +137,7 @@ REFUSED = [
     (Flattened(after=lambda y: y / y.norm(dim=0)), "the loss of one picture reacts to another"),
     (Weighing(), r"no per-sample gradients for Weighing|no per-sample gradients for Linear"),
     (Borrowing(), r"is not what it is when the sample is alone \(weight\)"),
-    (Windows(), r"is not what it is when the sample is alone \(head\.weight\)"),
+    (Windows(), r"is not what it is when the sample is alone \(head\.(weight|bias)\)"),
 ]
 
 
