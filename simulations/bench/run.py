@@ -19,7 +19,7 @@ from fer_models.errors import ConfigError
 from server.run_folder import write_text
 from simulations.display import new_console
 
-NAMES = ("faces", "fer2013", "rounds")
+NAMES = ("faces", "fer2013", "private-step", "rounds")
 
 Figures = dict[str, float]
 
@@ -53,7 +53,9 @@ def run(words: list[str]) -> int:
         cure = nearest(words[0], NAMES) if words else f"Write fedfer bench and one of {', '.join(NAMES)}."
         raise ConfigError(f"unknown benchmark {words[0] if words else ''!r}", where="command line", cure=cure)
     options = parsed(words[1:])
-    work: Callable[[Options], Figures] = importlib.import_module(f"simulations.bench.{words[0]}").bench
+    work: Callable[[Options], Figures] = importlib.import_module(
+        f"simulations.bench.{words[0].replace('-', '_')}"
+    ).bench
     figures = work(options)
     table = Table("figure", "value", title=f"bench {words[0]}", title_justify="left")
     for key, value in figures.items():

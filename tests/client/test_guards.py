@@ -316,3 +316,17 @@ def test_a_bench_for_a_private_plan_is_proven_and_ready(plan_of):
     assert torch.equal(one.flat.full_vector, two.flat.full_vector)
     with pytest.raises(PrivacyError, match="4 layers"):
         Workbench(plan_of("fer_nano", norm="bn", privacy={}), torch.device("cpu"))
+
+
+def test_a_net_that_drops_paths_at_random_is_tried_without_chance():
+    from timm.layers import DropPath
+
+    module = nn.Sequential(
+        nn.Flatten(), nn.Linear(48 * 48, 8), DropPath(0.9), nn.Dropout(0.5), nn.Linear(8, 4)
+    )
+    gradients = tried(module)
+    with gradients.recording(Units.single(3)):
+        losses = losses_of(module)(X, Y)
+    assert torch.isfinite(gradients.settle(losses.sum(), 1.0).norms).all()
+    gradients.close()
+    assert "forward" not in vars(module[2])
