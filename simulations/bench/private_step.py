@@ -149,7 +149,8 @@ def ghost(case: Case) -> Step:
     from opacus.optimizers import DPOptimizerFastGradientClipping
     from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 
-    module = GradSampleModuleFastGradientClipping(case.module(), max_grad_norm=CLIP)
+    wrapped: Any = GradSampleModuleFastGradientClipping
+    module = wrapped(case.module(), max_grad_norm=CLIP)
     x, y = case.batch()
     x = torch.empty(x.shape).copy_(x)
     optimizer = DPOptimizerFastGradientClipping(torch.optim.SGD(module.parameters(), 0.01), **_facts())
