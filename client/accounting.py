@@ -1,9 +1,9 @@
 """Epsilon: what a history of private releases costs, by the accountant that fits what is in it.
 
 Gaussian steps under Poisson sampling go to Opacus's PRV (Gopi et al. 2021). With Laplace noise or another pure
-mechanism among them, dp-accounting's privacy loss distributions (PLD) compose all exactly. With discrete Gaussian
-noise among them, Renyi DP at integer orders adds up, which is exact for it there. RDP is also the answer where a tight
-accountant has none, or would take gigabytes. All answers are upper bounds and name their accountant.
+mechanism among them, dp-accounting's privacy loss distributions (PLD) compose all exactly. Discrete Gaussian noise
+costs what continuous noise does and a little more, see :mod:`client.discrete_accounting`. RDP is the answer where a
+tight accountant has none, or would take gigabytes. All answers are upper bounds and name their accountant.
 
 Opacus and dp-accounting are imported late: they take a second.
 """
@@ -17,7 +17,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from client.composition import pld_epsilon, rdp_epsilon
-from client.mechanisms import History, Unit, gaussian, merged, of_unit
+from client.discrete_accounting import FAILURE, KEPT
+from client.mechanisms import History, Unit, as_gaussian, gaussian, merged, of_unit
 from client.strict import require
 from fer_models.errors import PrivacyError
 
@@ -67,9 +68,23 @@ def epsilon_of(history: History, delta: float) -> Epsilon:
         return Epsilon(0.0, "prv")
     if len({each.unit for each in history}) > 1:
         return _both_units(history, delta)
-    names = {each.name for each in history}
-    found = _gaussian(history, delta) if names == {"gaussian"} else _any_kind(history, delta, names)
+    if any(each.name == "discrete_gaussian" for each in history):
+        return _discrete(history, delta)
+    gaussian_only = all(each.name == "gaussian" for each in history)
+    found = _gaussian(history, delta) if gaussian_only else _any_kind(history, delta)
     return found._replace(unit=history[0].unit)
+
+
+def _discrete(history: History, delta: float) -> Epsilon:
+    """Return the epsilon of a history with discrete noise, by the theorem of :mod:`client.discrete_accounting`."""
+    uses = [each for each in history if each.name == "discrete_gaussian"]
+    lost = sum(each.count * each.slack for each in uses)
+    found = epsilon_of(as_gaussian(history), KEPT * delta * math.exp(-lost))
+    failing, room = FAILURE * sum(each.count for each in uses), (1 - KEPT) * delta
+    if not math.isfinite(found.value) or math.log(failing / room) + found.value + lost > -1:
+        note = found.note or "Discrete noise is not accounted for at so large an epsilon."
+        return Epsilon(math.inf, "none", found.unit, note)
+    return found._replace(value=found.value + lost)
 
 
 def _gaussian(history: History, delta: float) -> Epsilon:
@@ -83,13 +98,9 @@ def _gaussian(history: History, delta: float) -> Epsilon:
     return Epsilon(tight, "prv") if math.isfinite(tight) else _loose(bound, history, "PRV")
 
 
-def _any_kind(history: History, delta: float, names: set[str]) -> Epsilon:
+def _any_kind(history: History, delta: float) -> Epsilon:
     bound = _ask(lambda: rdp_epsilon(history, delta))
-    if "discrete_gaussian" in names and math.isfinite(bound):
-        return Epsilon(bound, "rdp")
-    tight = math.inf
-    if "discrete_gaussian" not in names:
-        tight = _ask(lambda: pld_epsilon(history, delta, bound))
+    tight = _ask(lambda: pld_epsilon(history, delta, bound))
     return Epsilon(tight, "pld") if math.isfinite(tight) else _loose(bound, history, "PLD")
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from client.distributed import share_of
+from client.grid import mechanism_of
 from client.inputs import Inputs
 from client.ledger import Ledger, Release
 from client.mechanisms import History
@@ -26,7 +28,7 @@ from client.training import (
 )
 from fer_models.consistency import require_sample_independence
 from fer_models.counts import Counts
-from fer_models.errors import DataError
+from fer_models.errors import DataError, PrivacyError
 from fer_models.samples import Samples
 from fer_models.transforms import mirrored_probabilities
 
@@ -41,7 +43,8 @@ class Update:
     Attributes
     ----------
     delta : float32 (T,), weights after local work minus the round's weights, of what learns alone
-        (:attr:`fer_models.flat.FlatModel.trained`).
+        (:attr:`fer_models.flat.FlatModel.trained`); with distributed noise int32 (T,), the site's share of a sum of
+        gradients (:mod:`client.distributed`).
     weight : the site's weight in the mean: its rows, or 1 when weighting is uniform.
     visits : pictures seen in local work; under privacy, where batches tell the site's size, the number that the
         plan's public constants make one expect.
@@ -49,7 +52,7 @@ class Update:
     history : what the site's ledger says of all its releases so far, empty without privacy.
     """
 
-    delta: NDArray[np.float32]
+    delta: NDArray[np.float32] | NDArray[np.int32]
     weight: float
     visits: int
     loss: float
@@ -152,38 +155,67 @@ class Agent:
         bench.flat.load_(tensor_of(vector))
         if not bench.flat.module.training:
             bench.flat.module.train()
-        if plan.privacy is None:
-            with dropout_seeded(plan, self._entropy.key(round_number, "dropout")):
-                done = train_plain(bench, data, plan.local, round_number, self._entropy, where)
-        else:
-            entropy = BoundEntropy(self._entropy, plan.digest.encode() + vector.tobytes())
-            self._account(plan, round_number, entropy)
-            with dropout_seeded(plan, entropy.key(round_number, "dropout")):
-                done = train_private(bench, data, plan, round_number, entropy, where)
-        trained = bench.flat.trained
-        delta = trained.take(bench.flat.full_vector.cpu().numpy()) - trained.take(vector)
-        return self._update(plan, delta, done)
+        if plan.privacy is not None:
+            return self._train_private(bench, data, plan, round_number, vector)
+        with dropout_seeded(plan, self._entropy.key(round_number, "dropout")):
+            done = train_plain(bench, data, plan.local, round_number, self._entropy, where)
+        return self._update(plan, _moved(bench, vector), done)
 
-    def _update(self, plan: Plan, delta: NDArray[np.float32], done: LocalResult) -> Update:
-        weight = float(len(self._train)) if plan.server.weighting == "size" else 1.0
-        if plan.privacy is None:
-            return Update(delta, weight, done.visits, done.loss, ())
+    def _train_private(
+        self,
+        bench: Workbench,
+        data: LocalRows,
+        plan: Plan,
+        round_number: int,
+        vector: NDArray[np.float32],
+    ) -> Update:
+        assert plan.privacy is not None
+        distributed, where = plan.privacy.noise == "distributed", f"{self.name}, round {round_number}"
+        if distributed and not self.simulated:
+            raise PrivacyError(
+                "this site's share of distributed noise would reach the coordinator by itself, which its noise is "
+                "too little for",
+                where=where,
+                cure="Use privacy.noise=site; distributed noise needs secure aggregation.",
+            )
+        entropy = BoundEntropy(self._entropy, plan.digest.encode() + vector.tobytes())
+        self._account(plan, round_number, entropy)
+        with dropout_seeded(plan, entropy.key(round_number, "dropout")):
+            if distributed:
+                delta = share_of(bench, data, plan, round_number, entropy, where)
+            else:
+                train_private(bench, data, plan, round_number, entropy, where)
+                delta = _moved(bench, vector)
+        # What leaves besides the update is made of public constants.
         expected = plan.local.amount * plan.local.rate * plan.privacy.nominal_units
         return Update(delta, 1.0, round(expected), 0.0, self._ledger.history())
 
+    def _update(self, plan: Plan, delta: NDArray[np.float32], done: LocalResult) -> Update:
+        weight = float(len(self._train)) if plan.server.weighting == "size" else 1.0
+        return Update(delta, weight, done.visits, done.loss, ())
+
     def _account(self, plan: Plan, round_number: int, entropy: Entropy) -> None:
         assert plan.privacy is not None
+        step = mechanism_of(plan)
         key = Release.fingerprint(entropy.key(round_number, "noise"))
         self._ledger.record(
             Release(
                 plan=plan.digest,
                 round=round_number,
-                steps=plan.local.amount,
-                rate=plan.local.rate,
-                noise_multiplier=plan.privacy.noise_multiplier,
+                steps=step.count,
+                rate=step.rate,
+                noise_multiplier=step.noise,
                 key=key,
+                mechanism="discrete_gaussian" if step.name == "discrete_gaussian" else "gaussian",
+                slack=step.slack,
             )
         )
+
+
+def _moved(bench: Workbench, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how far what learns has moved from the round's weights, float32 (T,)."""
+    trained = bench.flat.trained
+    return trained.take(bench.flat.full_vector.cpu().numpy()) - trained.take(vector)
 
 
 def train_sites(

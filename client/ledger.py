@@ -15,10 +15,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from client.accounting import epsilon_of
-from client.mechanisms import History, gaussian, merged
+from client.mechanisms import History, Mechanism, merged
 from client.strict import parse, require
 from fer_models.errors import ConfigError, PrivacyError, RunFolderError
 
@@ -33,6 +33,8 @@ class Release:
     rate: float
     noise_multiplier: float
     key: str
+    mechanism: Literal["gaussian", "discrete_gaussian"] = "gaussian"
+    slack: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.steps >= 1, f"{self.steps} steps", "steps", "Give 1 or more.")
@@ -148,7 +150,9 @@ class Ledger:
     def history(self, plan: str | None = None) -> History:
         """Return the composed history, of one plan or of all."""
         chosen = [each for each in self._releases if plan in (None, each.plan)]
-        return merged(step for r in chosen for step in gaussian(r.noise_multiplier, r.rate, r.steps))
+        return merged(
+            Mechanism(r.mechanism, r.noise_multiplier, r.rate, r.steps, slack=r.slack) for r in chosen
+        )
 
     def epsilon(self, delta: float) -> float:
         """Return epsilon over everything in the ledger."""

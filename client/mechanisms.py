@@ -27,6 +27,8 @@ class Mechanism:
     rate : each unit takes part by itself with this probability (Poisson sampling); 1 is no sampling.
     count : how often, each time with fresh noise and a fresh sample.
     unit : of what one is added or removed.
+    slack : of the discrete Gaussian, the epsilon of one use beyond that of the Gaussian with the same noise
+        (:func:`client.discrete_accounting.slack`).
     """
 
     name: Literal["gaussian", "discrete_gaussian", "laplace", "pure"]
@@ -34,11 +36,13 @@ class Mechanism:
     rate: float = 1.0
     count: int = 1
     unit: Unit = "record"
+    slack: float = 0.0
 
     def __post_init__(self) -> None:
         require(0 < self.noise < math.inf, f"noise {self.noise:g}", "noise", "Give more than 0.")
         require(0 < self.rate <= 1, f"rate {self.rate:g}", "rate", "Give more than 0, up to 1.")
         require(self.count >= 1, f"{self.count} steps", "count", "Give 1 or more.")
+        require(0 <= self.slack < math.inf, f"slack {self.slack:g}", "slack", "Give 0 or more.")
 
     @property
     def pure_epsilon(self) -> float:
@@ -60,6 +64,14 @@ History = tuple[Mechanism, ...]
 def gaussian(noise_multiplier: float, rate: float, steps: int, unit: Unit = "record") -> History:
     """Return the history of ``steps`` of DP-SGD (Abadi et al. 2016)."""
     return (Mechanism("gaussian", noise_multiplier, rate, steps, unit),)
+
+
+def as_gaussian(history: History) -> History:
+    """Return the history with continuous noise in place of discrete noise."""
+    return merged(
+        replace(each, name="gaussian", slack=0.0) if each.name == "discrete_gaussian" else each
+        for each in history
+    )
 
 
 def shared_noise(*noise_multipliers: float) -> float:

@@ -79,13 +79,20 @@ class Privacy:
     ----------
     noise_multiplier : sigma; a step adds Gaussian noise of deviation sigma * clip to the sum of gradients.
     clip : largest 2-norm C of one unit's gradient.
-    delta : of (epsilon, delta); smaller than one over the units of a site.
+    delta : of (epsilon, delta); smaller than one over the units of a site, or of all sites of a round with noise
+        "distributed".
     nominal_units : a public constant in place of the site's number of units, which is private: a step
         divides the noisy sum by ``rate * nominal_units``.
     unit : what is clipped, sampled and protected as one: "record" is a picture, "subject" all pictures of a person.
     views : augmented views of each picture in a batch, averaged before the clip (De et al. 2022).
     allow_slow : let Opacus's own formulas serve layers that the book-keeping does not know.
     target_epsilon : the epsilon for which sigma was chosen, None when sigma was given; for the reader.
+    noise : "site" makes each site's update private by itself; "distributed" only the sum over the sites of a
+        round (:mod:`client.distributed`).
+    threshold : number of sites whose shares a round adds up, 1 with noise "site".
+    colluders : how many of them may give their noise away without the guarantee failing.
+    resolution : with noise "distributed", steps of the grid in one clip (:mod:`client.grid`).
+    parameters : with noise "distributed", how many numbers learn and get noise, for which the guarantee accounts.
     """
 
     noise_multiplier: float
@@ -96,8 +103,14 @@ class Privacy:
     target_epsilon: float | None = None
     views: int = 1
     allow_slow: bool = False
+    noise: Literal["site", "distributed"] = "site"
+    threshold: int = 1
+    colluders: int = 0
+    resolution: int = 1 << 16
+    parameters: int = 1
 
     def __post_init__(self) -> None:
+        self._require_shares()
         require(
             self.noise_multiplier > 0, "no noise, no privacy", "privacy.noise_multiplier", "Give more than 0."
         )
@@ -110,6 +123,33 @@ class Privacy:
             "nominal_units is not positive",
             "privacy.nominal_units",
             "Give 1 or more.",
+        )
+
+    def _require_shares(self) -> None:
+        require(
+            self.noise == "distributed" or (self.threshold, self.colluders) == (1, 0),
+            "the noise of a site rests on no other site",
+            "privacy.colluders",
+            "Use privacy.noise=distributed, or privacy.colluders=0.",
+        )
+        require(self.threshold >= 1, "a sum of no sites", "privacy.threshold", "Give 1 or more.")
+        require(
+            0 <= self.colluders < self.threshold,
+            f"{self.colluders} of {self.threshold} sites cannot all give their noise away",
+            "privacy.colluders",
+            f"Give 0 to {self.threshold - 1}, fewer than the sites of a round.",
+        )
+        require(
+            1 <= self.resolution <= 1 << 30,
+            f"{self.resolution} steps a clip are no grid",
+            "privacy.resolution",
+            "Give a power of two such as 65536, or null.",
+        )
+        require(
+            self.parameters >= 1,
+            "noise on no parameter",
+            "privacy.parameters",
+            "Give how many numbers learn.",
         )
 
 
@@ -218,11 +258,30 @@ class Plan:
                 where="privacy.views",
                 cure="Set local.augment=true, or privacy.views=1.",
             )
-        if privacy.delta * privacy.nominal_units >= 1:
+        units = privacy.nominal_units * privacy.threshold
+        if privacy.delta * units >= 1:
             raise PrivacyError(
-                f"delta {privacy.delta:g} is not below 1 / {privacy.nominal_units} units",
+                f"delta {privacy.delta:g} is not below 1 / {units} units",
                 where="privacy.delta",
-                cure=f"Give {0.1 / privacy.nominal_units:.0e} or less.",
+                cure=f"Give {0.1 / units:.0e} or less.",
+            )
+        if privacy.noise == "distributed":
+            self._require_one_step()
+
+    def _require_one_step(self) -> None:
+        """Refuse local work that a sum of gradients cannot do."""
+        if self.local.amount != 1:
+            raise PrivacyError(
+                f"distributed noise protects one step a round, not {self.local.amount}",
+                where="local.amount",
+                cure="Use local.amount=1, or privacy.noise=site.",
+            )
+        for key, plain in (("optimizer", "sgd"), ("weight_decay", 0.0), ("proximal", 0.0)):
+            require(
+                getattr(self.local, key) == plain,
+                f"sites that send sums of gradients take no step of their own, so {key} would have no effect",
+                f"local.{key}",
+                f"Use local.{key}={plain}.",
             )
 
     @property

@@ -259,6 +259,27 @@ def poisson_batch(
     return np.repeat(rows, privacy.views), [privacy.views * len(own) for own in people]
 
 
+@contextlib.contextmanager
+def private_trainer(
+    bench: Workbench, plan: Plan, round_number: int, entropy: Entropy
+) -> Iterator[PrivateTrainer]:
+    """Open the private step on the bench's net; nothing without noise stays behind when it closes."""
+    assert plan.privacy is not None
+    trainer = PrivateTrainer(
+        bench.flat,
+        plan.privacy,
+        divisor=plan.local.rate * plan.privacy.nominal_units,
+        work=plan.local,
+        stream=KeyedStream(entropy.key(round_number, "noise")),
+        gradients=bench.gradients,
+    )
+    try:
+        yield trainer
+    finally:
+        trainer.close()
+        bench.flat.zero_grad()  # drops the gradients without noise, and gives the parameters their views back
+
+
 def train_private(
     bench: Workbench, data: LocalRows, plan: Plan, round_number: int, entropy: Entropy, where: str
 ) -> LocalResult:
@@ -270,26 +291,14 @@ def train_private(
     assert privacy is not None
     sampling = KeyedStream(entropy.key(round_number, "poisson"))
     augmenting = torch_generator(entropy.key(round_number, "augment"))
-    trainer = PrivateTrainer(
-        bench.flat,
-        privacy,
-        divisor=work.rate * privacy.nominal_units,
-        work=work,
-        stream=KeyedStream(entropy.key(round_number, "noise")),
-        gradients=bench.gradients,
-    )
     total, visits = 0.0, 0
-    try:
+    with private_trainer(bench, plan, round_number, entropy) as trainer:
         for _ in range(work.amount):
             rows, sizes = poisson_batch(data, privacy, work.rate, sampling)
             total += trainer.step(rows, lambda part: losses_of(bench, data, part, work, augmenting), sizes)
             visits += len(rows)
-    finally:
-        trainer.close()
-        bench.flat.zero_grad()  # drops the gradients without noise, and gives the parameters their views back
-    finite(
-        LocalResult(visits, work.amount, 0.0), bench.flat, where
-    )  # an error may tell of nothing but the weights
+    # An error may tell of nothing but the weights.
+    finite(LocalResult(visits, work.amount, 0.0), bench.flat, where)
     return LocalResult(visits, work.amount, total / max(1, visits))
 
 

@@ -18,7 +18,7 @@ from flwr.serverapp import Grid
 
 from client.accounting import epsilon_of
 from client.mechanisms import from_plain
-from client.messages import error_from_wire, pack, scalar, tensor_of, text, vector_of
+from client.messages import error_from_wire, pack, scalar, text, vector_of
 from client.plan import Plan
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError, EngineError, TrainingError
@@ -26,6 +26,7 @@ from fer_models.flat import FlatModel
 from fer_models.metrics import headline
 from fer_models.scope import restrict
 from fer_models.zoo import build
+from server.aggregation import aggregate_of
 from server.optimizers import ServerOptimizer
 from server.run_folder import RunFolder
 
@@ -210,18 +211,16 @@ class Coordinator:
         chosen = cohort(self.plan.seed, round_number, nodes, self.plan.server.participation)
         vector, size = self._full(self._optimizer.vector), len(self._trained)
         messages = self._messages(chosen, MessageType.TRAIN, vector, {"round": round_number})
-        total, weights, loss, visits = torch.zeros(size, dtype=torch.float64), 0.0, 0.0, 0
+        total, loss, visits = aggregate_of(self.plan, size), 0.0, 0
         for reply in exchange(grid, messages):
             content = self._content(reply)
-            delta, weight = vector_of(content, np.float32, size), scalar(content, "weight")
-            total.add_(tensor_of(delta), alpha=weight)
-            weights += weight
+            received = total.add(content)
             seen = int(scalar(content, "visits"))
             loss, visits = loss + scalar(content, "loss") * seen, visits + seen
-            self._note(content, delta.nbytes)
+            self._note(content, received)
         self._totals.visits += visits
         self._totals.bytes_down += len(chosen) * vector.numel() * 4
-        self._step(total.div_(weights), round_number)
+        self._step(total.mean(), round_number)
         return loss / max(1, visits)
 
     def _note(self, content: Any, received: int) -> None:

@@ -22,8 +22,10 @@ def compare(words: list[str]) -> int:
     """Run pooled, local-only and federated systems, and report."""
 
     def systems(settings: Settings) -> list[str]:
-        without = settings.privacy.enabled and settings.compare.without_privacy
-        return [*settings.baseline.systems, *(["federated_without_privacy"] if without else []), "federated"]
+        private, more = settings.privacy.enabled, settings.compare
+        wanted = {"federated_without_privacy": more.without_privacy, "pooled_private": more.pooled_private}
+        beside = [name for name, asked in wanted.items() if private and asked]
+        return [*settings.baseline.systems, *beside, "federated"]
 
     return _run(words, systems)
 
@@ -69,7 +71,7 @@ def _job(settings: Settings, folder: Path, systems: list[str]) -> None:
     from simulations.comparison import Comparison
 
     console = new_console()
-    known = ("pooled", "local_only", "federated", "federated_without_privacy")
+    known = ("pooled", "local_only", "federated", "federated_without_privacy", "pooled_private")
     for system in systems:
         if system not in known:
             raise ConfigError(

@@ -22,9 +22,12 @@ from server.events import Events
 from server.report import write_report
 from server.rounds import Result, sum_counts
 from server.run_folder import RunFolder
+from server.trust import POOLED, trust_of
 from simulations.baselines import CentralTrainer
 from simulations.federated import Sites, choose_device, require_engine, run_local, run_ray
 from simulations.jobs import Progress, run_jobs
+from simulations.partition import Partition
+from simulations.pooled_private import SYSTEM, one_site, pooled_private
 from simulations.prepare import Prepared, prepare
 from simulations.pretraining import identity, start_of
 from simulations.settings import Settings
@@ -86,7 +89,8 @@ class Comparison:
     ----------
     settings : the whole configuration.
     path : the run folder.
-    systems : of "pooled", "local_only", "federated", "federated_without_privacy", in the order of the page.
+    systems : of "pooled", "local_only", "federated_without_privacy", "pooled_private", "federated", in the order of
+        the page.
     observer : told of every record; for the live table.
     """
 
@@ -163,9 +167,10 @@ class Comparison:
             self._events.write(record)
         self._observer(record)
 
-    def _sites(self, ledgers: Path | None) -> Sites:
+    def _sites(self, ledgers: Path | None, division: Partition | None = None) -> Sites:
         prepared = self.prepared
-        return Sites(prepared.samples, prepared.partition, self.settings.seed, ledgers, self.device)
+        division = division or prepared.partition
+        return Sites(prepared.samples, division, self.settings.seed, ledgers, self.device)
 
     # Baselines
 
@@ -221,21 +226,31 @@ class Comparison:
         if "federated_without_privacy" in self.systems and plan.privacy is not None:
             server = replace(plan.server, weighting="size")
             self._federate("federated_without_privacy", replace(plan, privacy=None, server=server))
+        if SYSTEM in self.systems and plan.privacy is not None:
+            everybody = one_site(self.prepared.samples)
+            self._federate(SYSTEM, pooled_private(plan, self.prepared.partition.sites), everybody)
         if "federated" in self.systems:
             self._federate("federated", plan)
 
-    def _federate(self, system: str, plan: Plan) -> None:
-        sites = self._sites(self.folder.path / "ledger" if plan.privacy else None)
+    def _federate(self, system: str, plan: Plan, division: Partition | None = None) -> None:
+        ledgers = self.folder.path / ("ledger" if division is None else f"baselines/ledger-{system}")
+        sites = self._sites(ledgers if plan.privacy else None, division)
         run = {"local": run_local, "ray": run_ray}[self.settings.engine.name]
         together = 1 if plan.privacy else self.settings.engine.together
         initial = self._start.vector if self._start else None
         result = run(plan, sites, self.folder, system, self.workers, self._observe, together, initial)
-        self._summary[system] = self._federated_summary(plan, result)
+        self._summary[system] = self._federated_summary(plan, result, sites.partition)
+        if system == SYSTEM:
+            own = {"note": "one model on everybody's pictures in one place, with privacy", "trust": POOLED}
+            found = {
+                k: v for k, v in self._summary[system].items() if k not in ("sites", "per_site", "noise")
+            }
+            self._summary[system] = {**found, **own, "noise": "pooled", "bytes_up": 0, "bytes_down": 0}
         if system == "federated":
             self._save_model(plan, result)
 
-    def _federated_summary(self, plan: Plan, result: Result) -> Summary:
-        samples, division = self.prepared.samples, self.prepared.partition
+    def _federated_summary(self, plan: Plan, result: Result, division: Partition) -> Summary:
+        samples = self.prepared.samples
         train = np.bincount(division.site[samples.rows("train")], minlength=division.sites)
         test = np.bincount(division.site[samples.rows("test")], minlength=division.sites)
         names = sorted(result.counts)
@@ -243,10 +258,7 @@ class Comparison:
         return {
             **summarise(result.overall),
             **_cost(totals.cpu_seconds, totals.visits),
-            "epsilon": totals.epsilon,
-            "delta": plan.privacy.delta if plan.privacy else None,
-            "noise_multiplier": plan.privacy.noise_multiplier if plan.privacy else None,
-            "unit": plan.privacy.unit if plan.privacy else None,
+            **_guarantee(plan, totals.epsilon),
             "bytes_up": totals.bytes_up,
             "bytes_down": totals.bytes_down,
             "rounds": plan.server.rounds,
@@ -275,7 +287,8 @@ class Comparison:
             "data": self.prepared.samples.name,
             "figures": {key: summary[key] for key in ("accuracy", "balanced_accuracy", "worst_recall")},
             "privacy": f"epsilon {summary['epsilon']:.2f}, delta {summary['delta']:g}, for one picture; a simulation, "
-            "whose noise follows from its seed: it tells the price of privacy and protects nobody"
+            "whose noise follows from its seed: it tells the price of privacy and protects nobody. "
+            f"{summary['trust']}"
             if plan.privacy
             else "none",
         }
@@ -303,8 +316,17 @@ class Comparison:
         self.folder.finish()
 
 
+def _guarantee(plan: Plan | None, epsilon: float | None) -> Summary:
+    """Return what is said of privacy; every value is None without it."""
+    privacy = None if plan is None else plan.privacy
+    if privacy is None:
+        return dict.fromkeys(("epsilon", "delta", "noise_multiplier", "unit", "noise", "trust"))
+    kept = {name: getattr(privacy, name) for name in ("delta", "noise_multiplier", "unit", "noise")}
+    return {"epsilon": epsilon, **kept, "trust": trust_of(privacy, simulated=True)}
+
+
 def _cost(cpu_seconds: float, visits: int) -> Summary:
-    nothing = {"epsilon": None, "delta": None, "bytes_up": 0, "bytes_down": 0, "rounds": None}
+    nothing = {**_guarantee(None, None), "bytes_up": 0, "bytes_down": 0, "rounds": None}
     return {**nothing, "cpu_seconds": round(cpu_seconds, 3), "visits": visits}
 
 

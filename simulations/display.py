@@ -15,6 +15,7 @@ TITLES = {
     "local_only": "local only",
     "federated": "federated",
     "federated_without_privacy": "federated, no privacy",
+    "pooled_private": "pooled, private",
 }
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 
 from client.accounting import epsilon_of, noise_for
+from client.discrete_accounting import KEPT
+from client.grid import finest, grid_of
 from client.mechanisms import gaussian
 from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
 from client.strict import nearest, parse, require
@@ -155,7 +157,8 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
     if server_facts["weighting"] == "auto":
         server_facts["weighting"] = "uniform" if settings.privacy.enabled else "size"
     server = parse(ServerWork, server_facts, "server")
-    privacy = _privacy(settings.privacy, samples, division)
+    size = len(cohort(settings.seed, 1, range(division.sites), server.participation))
+    privacy = _privacy(settings.privacy, samples, division, size)
     model = {
         **dataclasses.asdict(settings.model),
         "classes": len(samples.labels),
@@ -171,14 +174,16 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
         groups=audited(samples, list(settings.data.groups)),
         seed=settings.seed,
     )
-    Workbench(
-        plan, torch.device("cpu")
-    )  # builds and tries the net as sites do; here a refusal costs no run folder
+    # Builds and tries the net as sites do; here a refusal costs no run folder.
+    bench = Workbench(plan, torch.device("cpu"))
     if privacy is None:
         return plan
-    return replace(
-        plan, privacy=replace(privacy, noise_multiplier=_noise(settings.privacy, plan, division.sites))
-    )
+    steps = plan.local.amount * most_rounds(plan.server, division.sites, plan.seed)
+    privacy = replace(privacy, noise_multiplier=_noise(settings.privacy, plan, steps))
+    if privacy.noise == "distributed":
+        privacy = replace(privacy, parameters=len(bench.flat.learning))
+        privacy = _distributed(settings.privacy, privacy, local.rate, steps)
+    return replace(plan, privacy=privacy)
 
 
 def most_rounds(server: ServerWork, sites: int, seed: int) -> int:
@@ -189,8 +194,11 @@ def most_rounds(server: ServerWork, sites: int, seed: int) -> int:
     return int(np.bincount(np.concatenate(drawn), minlength=sites).max())
 
 
-def _privacy(wanted: PrivacySettings, samples: Samples, division: Partition) -> Privacy | None:
-    """Return what is asked for, with a noise multiplier of 1 until :func:`_noise` knows it."""
+def _privacy(wanted: PrivacySettings, samples: Samples, division: Partition, size: int) -> Privacy | None:
+    """Return what is asked for, with a noise multiplier of 1 until :func:`_noise` knows it.
+
+    ``size`` is the number of sites of a round.
+    """
     if not wanted.enabled:
         return None
     if (wanted.target_epsilon is None) == (wanted.noise_multiplier is None):
@@ -207,17 +215,20 @@ def _privacy(wanted: PrivacySettings, samples: Samples, division: Partition) -> 
     whole = len(people_of(samples, rows)) if wanted.unit == "subject" else len(rows)
     mean = max(1, round(whole / division.sites))
     nominal = mean if wanted.nominal_units is None else wanted.nominal_units
-    delta = min(1e-5, 0.1 / max(1, nominal)) if wanted.delta is None else wanted.delta
+    threshold = size if wanted.noise == "distributed" else 1
+    delta = min(1e-5, 0.1 / max(1, nominal * threshold)) if wanted.delta is None else wanted.delta
     facts = {"unit": wanted.unit, "views": wanted.views, "allow_slow": wanted.allow_slow}
     facts |= {"noise_multiplier": 1.0, "clip": wanted.clip, "delta": delta, "nominal_units": nominal}
+    facts |= {"noise": wanted.noise, "threshold": threshold, "colluders": wanted.colluders}
+    if wanted.resolution is not None:
+        facts["resolution"] = wanted.resolution
     return parse(Privacy, facts | {"target_epsilon": wanted.target_epsilon}, "privacy")
 
 
-def _noise(wanted: PrivacySettings, plan: Plan, sites: int) -> float:
-    """Return the noise multiplier that is asked for, or the least that keeps the target over all rounds."""
+def _noise(wanted: PrivacySettings, plan: Plan, steps: int) -> float:
+    """Return the noise multiplier that is asked for, or the least that keeps the target over all steps."""
     assert plan.privacy is not None
     rate, delta, sigma = plan.local.rate, plan.privacy.delta, wanted.noise_multiplier
-    steps = plan.local.amount * most_rounds(plan.server, sites, plan.seed)
     if sigma is None:
         assert wanted.target_epsilon is not None
         return noise_for(wanted.target_epsilon, delta, rate, steps, unit=plan.privacy.unit)
@@ -228,6 +239,19 @@ def _noise(wanted: PrivacySettings, plan: Plan, sites: int) -> float:
             cure="Give more noise, such as 1.0.",
         )
     return sigma
+
+
+def _distributed(wanted: PrivacySettings, privacy: Privacy, rate: float, steps: int) -> Privacy:
+    """Return the privacy of distributed noise on a grid that fits, with the little that the grid costs paid for."""
+    if wanted.resolution is None:
+        privacy = replace(privacy, resolution=finest(privacy, rate))
+    lost = steps * grid_of(privacy, rate).slack
+    if wanted.target_epsilon is not None:
+        delta = privacy.delta * KEPT * math.exp(-lost)
+        sigma = noise_for(wanted.target_epsilon - lost, delta, rate, steps, unit=privacy.unit)
+        privacy = replace(privacy, noise_multiplier=sigma)
+        grid_of(privacy, rate)
+    return privacy
 
 
 def expected_epochs(plan: Plan, samples: Samples, division: Partition) -> float:

@@ -95,7 +95,11 @@ class ServerSettings:
 
 @dataclass
 class PrivacySettings:
-    """Differential privacy at every site: give ``target_epsilon`` or ``noise_multiplier``."""
+    """Differential privacy: give ``target_epsilon`` or ``noise_multiplier``.
+
+    ``noise`` "site" makes each site's update private by itself, "distributed" only the sum of a round, of which up to
+    ``colluders`` sites may give their noise away; ``resolution`` null takes the finest grid that fits.
+    """
 
     enabled: bool = False
     target_epsilon: float | None = None
@@ -106,6 +110,9 @@ class PrivacySettings:
     unit: str = "record"
     views: int = 1
     allow_slow: bool = False
+    noise: str = "site"
+    colluders: int = 0
+    resolution: int | None = None
 
 
 @dataclass
@@ -150,9 +157,11 @@ class BaselineSettings:
 
 @dataclass
 class CompareSettings:
-    """``without_privacy`` also runs the same federation without noise, when the run is private."""
+    """What else runs when the run is private: the same federation ``without_privacy``, and ``pooled_private``, the
+    same training on everybody's pictures in one place at the same epsilon."""
 
     without_privacy: bool = True
+    pooled_private: bool = True
 
 
 @dataclass

@@ -16,6 +16,7 @@ KNOWN = {
     "federated": ("Federated", "--federated", "circle"),
     "federated_without_privacy": ("Federated, no privacy", "--open", "square"),
     "local_only": ("Each site alone", "--local", "triangle"),
+    "pooled_private": ("Pooled, private", "--other-0", "diamond"),
 }
 
 

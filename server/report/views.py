@@ -14,6 +14,7 @@ HINTS = {
     "pooled": "Pooled: on all pictures in one place.",
     "federated": "Federated: together, while every picture stays at its site.",
     "federated_without_privacy": "Federated without privacy: the same without clipping and noise.",
+    "pooled_private": "Pooled, private: on all pictures in one place, at the same epsilon.",
     "local_only": "Alone: at each site on its own pictures.",
 }
 """How each known system was trained."""
@@ -88,6 +89,8 @@ def privacy(found: Sequence[System]) -> dict[str, Any] | None:
     factor = None if budget is None else math.exp(min(budget, 700))
     return {
         "system": main,
+        "trust": main.facts.text("trust"),
+        "distributed": main.facts.text("noise") == "distributed",
         "epsilon": None if budget is None else wording.epsilon(budget),
         "start": main.facts.text("start"),
         "delta": None if delta is None else f"{delta:.1e}".replace("e-0", "e-"),

@@ -17,6 +17,7 @@ MECHANISMS = st.builds(
     rate=st.sampled_from([0.01, 1.0]),
     count=st.integers(1, 5),
     unit=st.sampled_from(["record", "subject"]),
+    slack=st.sampled_from([0.0, 1e-6]),
 )
 
 
@@ -43,6 +44,8 @@ def test_alike_steps_are_counted_together():
     "changes",
     [
         {"noise": 0.0},
+        {"slack": -1e-9},
+        {"slack": math.inf},
         {"noise": -1.0},
         {"noise": math.nan},
         {"noise": math.inf},

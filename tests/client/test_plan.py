@@ -17,8 +17,9 @@ CANONICAL = (
     '"local":{"amount":4,"augment":true,"batch":32,"gradient_clip":2.0,"learning_rate":0.1,"momentum":0.0,'
     '"optimizer":"sgd","proximal":0.0,"rate":0.1,"scope":"all","smoothing":0.0,"targets":"votes","unit":"steps",'
     '"weight_decay":0.0},"model":{"channels":1,"classes":2,"dropout":0.2,"name":"fer_nano","norm":"gn",'
-    '"size":48},"privacy":{"allow_slow":false,"clip":1.0,"delta":1e-05,"noise_multiplier":1.1,"nominal_units":400,'
-    '"target_epsilon":8.0,"unit":"record","views":1},"seed":3,"server":{"beta2":0.99,"ema":0.0,"epsilon":1e-08,'
+    '"size":48},"privacy":{"allow_slow":false,"clip":1.0,"colluders":0,"delta":1e-05,"noise":"site",'
+    '"noise_multiplier":1.1,"nominal_units":400,"parameters":1,"resolution":65536,"target_epsilon":8.0,'
+    '"threshold":1,"unit":"record","views":1},"seed":3,"server":{"beta2":0.99,"ema":0.0,"epsilon":1e-08,'
     '"evaluate_every":1,"learning_rate":1.0,"momentum":0.0,"optimizer":"average","participation":1.0,'
     '"rounds":50,"schedule":"constant","weight_decay":0.0,"weighting":"uniform"},"version":1}'
 )
@@ -110,8 +111,11 @@ CHANGES = {
     "privacy.unit": "subject",
     "privacy.views": 2,
     "privacy.allow_slow": True,
+    "privacy.resolution": 1024,
+    "privacy.parameters": 14_120,
 }
 ONE_VALUE = {"version", "model.classes", "local.unit", "server.weighting"}
+ONE_VALUE |= {"privacy.noise", "privacy.threshold", "privacy.colluders"}
 """Fields of a private plan that cannot change by themselves."""
 
 
@@ -186,13 +190,43 @@ REFUSED = [
     ("local.unit", "epochs", PrivacyError, "local.unit"),
     ("server.weighting", "size", PrivacyError, "server.weighting"),
     ("privacy.delta", 0.0025, PrivacyError, "privacy.delta"),
+    # What is of distributed noise alone.
+    ("privacy.noise", "shared", ConfigError, "plan.privacy.noise"),
+    ("privacy.noise", "distributed", PrivacyError, "local.amount"),
+    ("privacy.threshold", 2, ConfigError, "privacy.colluders"),
+    ("privacy.colluders", 1, ConfigError, "privacy.colluders"),
+    ("privacy.resolution", 0, ConfigError, "privacy.resolution"),
+    ("privacy.parameters", 0, ConfigError, "privacy.parameters"),
+]
+
+SHARED = dataclasses.replace(
+    PRIVATE,
+    local=dataclasses.replace(PRIVATE.local, amount=1),
+    privacy=dataclasses.replace(PRIVATE.privacy, noise="distributed", threshold=5, colluders=2),
+)
+REFUSED_SHARED = [
+    ("local.amount", 2, PrivacyError, "local.amount"),
+    ("local.optimizer", "adamw", ConfigError, "local.optimizer"),
+    ("local.weight_decay", 0.1, ConfigError, "local.weight_decay"),
+    ("local.proximal", 0.1, ConfigError, "local.proximal"),
+    ("local.rate", 0, PrivacyError, "local.rate"),
+    ("server.weighting", "size", PrivacyError, "server.weighting"),
+    ("privacy.threshold", 0, ConfigError, "privacy.threshold"),
+    ("privacy.threshold", 2, ConfigError, "privacy.colluders"),
+    ("privacy.colluders", 5, ConfigError, "privacy.colluders"),
+    ("privacy.colluders", -1, ConfigError, "privacy.colluders"),
+    ("privacy.resolution", 2**31, ConfigError, "privacy.resolution"),
+    ("privacy.delta", 0.0006, PrivacyError, "privacy.delta"),
 ]
 
 
-@pytest.mark.parametrize(("path", "value", "kind", "where"), REFUSED)
-def test_refusals_name_the_place_and_the_cure_in_one_line(path, value, kind, where):
+@pytest.mark.parametrize(
+    ("base", "path", "value", "kind", "where"),
+    [(PRIVATE, *each) for each in REFUSED] + [(SHARED, *each) for each in REFUSED_SHARED],
+)
+def test_refusals_name_the_place_and_the_cure_in_one_line(base, path, value, kind, where):
     with pytest.raises(kind) as error:
-        read_plan(changed(PRIVATE, path, value))
+        read_plan(changed(base, path, value))
     assert error.value.where == where
     assert error.value.cure.endswith((".", "?"))
     assert "\n" not in str(error.value)

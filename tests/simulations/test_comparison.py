@@ -1,4 +1,4 @@
-"""A whole comparison: all four systems, the contract of summary.json, a complete folder, an audit that agrees."""
+"""A whole comparison: all five systems, the contract of summary.json, a complete folder, an audit that agrees."""
 
 import json
 import math
@@ -13,11 +13,13 @@ from client.ledger import Ledger
 from fer_models.checkpoints import load_model
 from fer_models.counts import Counts
 from server.run_folder import RunFolder
+from server.trust import POOLED, trust_of
 from simulations.cli import main
 from simulations.compose import composed
 from simulations.prepare import prepare
 
-SYSTEMS = ["pooled", "local_only", "federated_without_privacy", "federated"]
+SYSTEMS = ["pooled", "local_only", "federated_without_privacy", "pooled_private", "federated"]
+PRIVATE = ("pooled_private", "federated")
 PARITY = (
     "demographic_parity_difference",
     "demographic_parity_ratio",
@@ -89,7 +91,7 @@ def test_metrics_are_one_object_a_line(folder):
         } <= set(record)
     private = [r["epsilon"] for r in records if r["system"] == "federated"]
     assert 0 < private[0] < private[1] <= 5
-    assert all(r["epsilon"] is None for r in records if r["system"] != "federated")
+    assert all((r["epsilon"] is None) == (r["system"] not in PRIVATE) for r in records)
 
 
 def test_the_partition_is_told(folder, ready):
@@ -150,8 +152,9 @@ def test_every_system_has_the_contract_s_keys(summary, system):
     for parity in figures["parity"].values():
         assert set(PARITY) <= set(parity)
     assert figures["cpu_seconds"] > 0
-    assert (figures["epsilon"] is not None) == (system == "federated")
     assert (figures["bytes_up"] > 0) == system.startswith("federated")
+    for key in ("epsilon", "delta", "noise", "trust"):
+        assert (figures[key] is not None) == (system in PRIVATE)
 
 
 def test_the_order_and_the_data_are_told(summary, ready):
@@ -169,6 +172,19 @@ def test_privacy_stays_within_the_target(summary, ready):
     assert figures["delta"] == ready.plan.privacy.delta
     assert figures["noise_multiplier"] == ready.plan.privacy.noise_multiplier
     assert figures["unit"] == "record"
+    assert (figures["noise"], figures["trust"]) == ("site", trust_of(ready.plan.privacy, simulated=True))
+
+
+def test_the_private_yardstick_has_the_same_epsilon_in_one_place(folder, summary, ready):
+    figures, privacy = summary["systems"]["pooled_private"], ready.plan.privacy
+    assert 4.9 < figures["epsilon"] <= 5
+    assert figures["noise_multiplier"] == privacy.noise_multiplier, "the same steps, rate and accountant"
+    assert (figures["noise"], figures["trust"]) == ("pooled", POOLED)
+    assert figures["visits"] == pytest.approx(summary["systems"]["federated"]["visits"], abs=20)
+    assert "per_site" not in figures
+    ledgers = list((folder / "baselines" / "ledger-pooled_private").iterdir())
+    assert len(ledgers) == 1
+    assert Ledger(ledgers[0]).epsilon(figures["delta"]) == figures["epsilon"]
 
 
 def test_baselines_see_as_many_pictures_as_the_federation(folder, summary, ready):

@@ -24,7 +24,13 @@ def folder(tmp_path_factory):
 def test_the_quickstart_compares_private_federation_with_its_baselines(folder):
     summary = json.loads((folder / "summary.json").read_text())
     systems = summary["systems"]
-    assert set(systems) == {"pooled", "local_only", "federated_without_privacy", "federated"}
+    assert set(systems) == {
+        "pooled",
+        "local_only",
+        "federated_without_privacy",
+        "pooled_private",
+        "federated",
+    }
     assert summary["data"]["sites"] == len(systems["federated"]["per_site"]) == 8
     assert 0 < systems["federated"]["epsilon"] <= 8
     chance = 1 / summary["data"]["classes"]

@@ -1,0 +1,154 @@
+"""The public grid on which distributed noise is added: how sums become whole numbers, and what that costs.
+
+*Rounding.* A step is C / r wide, C the clip and r the plan's ``resolution``. The coordinate x of a sum is rounded
+to floor(x r / C + v) with v uniform in (0, 1) from a keyed stream of its own (dither), so that the mean is x r / C, and
+then cut to [-bound, bound].
+
+*Sensitivity.* Take two sums that differ by one record's gradient, of norm C at most, and the same dither, which does
+not depend on the records: given the dither, the rounded sum is a function of the records. For every coordinate
+|floor(a + v) - floor(b + v)| < |a - b| + 1, and cutting brings numbers no further apart. By the triangle inequality
+the rounded sums differ by less than r + sqrt(P) in 2-norm. (Averaging over the dither instead gives sharper bounds that
+hold with high probability: Kairouz, Liu and Steinke 2021, Proposition 26. On a fine grid sqrt(P) is small beside r, and
+nothing is left to chance.) Sums are floats: a record that joins also moves the rounding errors of all others. For that
+r is taken 2^-10 larger, some hundred times what is measured (tests/client/test_distributed.py):
+
+    D = r (1 + 2^-10) + sqrt(P).
+
+*Overflow.* Sums of all sites are to fit in 32 bits, as in secure aggregation. A share is no longer than bound plus the
+reach of the noise, and ``bound`` fills what that leaves of (2^31 - 1) / threshold. A plan that leaves less than
+rate * nominal_units * r, which an average site reaches when all its records pull one coordinate alone, is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.discrete import MOST, discrete_gaussian
+from client.discrete_accounting import MOST_DRAWS, slack
+from client.mechanisms import Mechanism
+from client.plan import Plan, Privacy
+from client.randomness import KeyedStream
+from fer_models.errors import PrivacyError
+
+MARGIN = 2.0**-10
+"""Share of the clip that is left for rounding errors of float sums."""
+
+LARGEST = 2**31 - 1
+"""Largest number in a sum over all sites."""
+
+FINEST = 2**20
+"""Finest resolution that is chosen by itself."""
+
+MOST_SLACK = 1e-3
+"""Epsilon that the grid of one step may cost at most."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The public numbers of a distributed round.
+
+    Attributes
+    ----------
+    parameters : P, coordinates that learn and get noise.
+    width : of a step, in units of the gradient.
+    sensitivity : D, in steps.
+    share : deviation of one site's noise, in steps.
+    bound : largest coordinate of a site's sum before noise, in steps.
+    slack : epsilon of a round beyond that of the Gaussian mechanism.
+    """
+
+    parameters: int
+    width: float
+    sensitivity: float
+    share: float
+    bound: int
+    slack: float
+
+
+@functools.lru_cache(maxsize=8)
+def grid_of(privacy: Privacy, rate: float) -> Grid:
+    """Return the grid of a round with distributed noise and Poisson sampling at ``rate``.
+
+    Raises
+    ------
+    PrivacyError : sums would overflow, or the grid is so coarse that it costs epsilon.
+    """
+    shares, where, parameters = (
+        privacy.threshold - privacy.colluders,
+        "privacy.resolution",
+        privacy.parameters,
+    )
+    sensitivity = privacy.resolution * (1 + MARGIN) + math.sqrt(parameters)
+    share = privacy.noise_multiplier * sensitivity / math.sqrt(shares)
+    if parameters * privacy.threshold > MOST_DRAWS:
+        raise PrivacyError(
+            f"{parameters} parameters at {privacy.threshold} sites take more noise than is accounted for",
+            where="partition.sites",
+            cure="Train fewer parameters, or fewer sites a round (server.participation).",
+        )
+    finer = "Give a finer grid, such as privacy.resolution=65536, or null."
+    if share < 1 or (lost := slack(parameters, share, shares)) > MOST_SLACK:
+        raise PrivacyError(
+            f"a grid of {privacy.resolution} steps a clip is too coarse for this noise",
+            where=where,
+            cure=finer,
+        )
+    wanted = math.ceil(rate * privacy.nominal_units * privacy.resolution)
+    reach = discrete_gaussian(share).largest if share <= MOST else LARGEST
+    bound = LARGEST // privacy.threshold - reach
+    if bound < wanted:
+        raise PrivacyError(
+            f"sums of {privacy.threshold} sites at {privacy.resolution} steps a clip may leave 32 bits",
+            where=where,
+            cure="Give a coarser grid, or null, which takes the finest that fits.",
+        )
+    return Grid(parameters, privacy.clip / privacy.resolution, sensitivity, share, bound, lost)
+
+
+def finest(privacy: Privacy, rate: float) -> int:
+    """Return the finest resolution, a power of two up to :data:`FINEST`, at which sums fit in 32 bits; at least 1."""
+    shares = privacy.threshold - privacy.colluders
+    resolution = FINEST
+    while resolution > 1:
+        deviation = privacy.noise_multiplier * (resolution * (1 + MARGIN) + math.sqrt(privacy.parameters))
+        # 14 deviations are more than the reach of the noise.
+        room = LARGEST / privacy.threshold - 14 * deviation / math.sqrt(shares)
+        if room >= rate * privacy.nominal_units * resolution + 2:
+            break
+        resolution //= 2
+    return resolution
+
+
+def encode(sums: NDArray[np.floating], grid: Grid, dither: KeyedStream) -> NDArray[np.int64]:
+    """Return a finite sum of clipped gradients (P,) in steps of the grid, without noise."""
+    steps = np.floor(sums.astype(np.float64) / grid.width + dither.uniform(len(sums)))
+    return np.clip(steps, -grid.bound, grid.bound).astype(np.int64)
+
+
+def decode(total: NDArray[np.int64], plan: Plan) -> NDArray[np.float64]:
+    """Return the mean gradient (P,) of a sum of all sites' shares, divided by public constants alone."""
+    privacy = plan.privacy
+    assert privacy is not None
+    divisor = plan.local.rate * privacy.nominal_units * privacy.threshold
+    return total.astype(np.float64) * (privacy.clip / privacy.resolution / divisor)
+
+
+def mechanism_of(plan: Plan) -> Mechanism:
+    """Return what one round of a private plan costs a record of a site that takes part.
+
+    Raises
+    ------
+    PrivacyError : the plan's grid does not hold.
+    """
+    privacy, work = plan.privacy, plan.local
+    assert privacy is not None
+    sigma, unit = privacy.noise_multiplier, privacy.unit
+    if privacy.noise == "site":
+        return Mechanism("gaussian", sigma, work.rate, work.amount, unit)
+    lost = grid_of(privacy, work.rate).slack
+    return Mechanism("discrete_gaussian", sigma, work.rate, work.amount, unit, lost)

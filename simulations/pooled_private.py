@@ -1,0 +1,43 @@
+"""The yardstick of private federation: the same private training with everybody's pictures in one place.
+
+Centralized DP-SGD, run as a federation of one site that holds all rows: the same net, rounds, local work, rate, clip
+and server optimizer, continuous Gaussian noise, and the least of it that keeps the same epsilon by the same accountant.
+What the federated run loses against it, it loses by noise that is added more than once, or by the grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from client.accounting import noise_for
+from client.plan import Plan
+from fer_models.samples import Samples
+from simulations.partition import Partition
+
+SYSTEM = "pooled_private"
+"""Its name in run folders."""
+
+
+def one_site(samples: Samples) -> Partition:
+    """Return the partition that gives every row to one site."""
+    return Partition(np.zeros(len(samples), np.int32), 1)
+
+
+def pooled_private(plan: Plan, sites: int) -> Plan:
+    """Return the plan of the yardstick of a private plan for ``sites`` sites.
+
+    Its divisor is rate * nominal_units * sites, as that of a distributed round in which all take part, and delta is
+    below one over all records. A plan that was given its noise multiplier keeps it.
+    """
+    privacy = plan.privacy
+    assert privacy is not None
+    records = privacy.nominal_units * sites
+    sigma, delta = privacy.noise_multiplier, min(privacy.delta, 0.1 / records)
+    if privacy.target_epsilon is not None:
+        steps = plan.server.rounds * plan.local.amount
+        sigma = noise_for(privacy.target_epsilon, delta, plan.local.rate, steps, unit=privacy.unit)
+    own = {"noise": "site", "threshold": 1, "colluders": 0}
+    private = replace(privacy, noise_multiplier=sigma, delta=delta, nominal_units=records, **own)
+    return replace(plan, privacy=private, server=replace(plan.server, participation=1.0))
