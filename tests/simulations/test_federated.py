@@ -178,6 +178,7 @@ def test_ray_and_this_process_give_equal_bits(tmp_path):
         "privacy=dp",
         "local.rate=0.1",
         "baseline.systems=[]",
+        "compare.pooled_private=false",
         "engine.workers=1",
     ]
     command = [sys.executable, "-m", "simulations.cli", *words, "engine=ray", "--run-dir", "ray"]
