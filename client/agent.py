@@ -178,6 +178,8 @@ class Agent:
                 where=where,
                 cure="Use privacy.noise=site; distributed noise needs secure aggregation.",
             )
+        if plan.privacy.unit == "subject":
+            _ = data.people  # refuses pictures of unknown people before the ledger is written
         entropy = BoundEntropy(self._entropy, plan.digest.encode() + vector.tobytes())
         self._account(plan, round_number, entropy)
         with dropout_seeded(plan, entropy.key(round_number, "dropout")):
