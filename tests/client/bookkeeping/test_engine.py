@@ -47,7 +47,9 @@ def trajectory(mode, spec):
         torch.manual_seed(3)  # Opacus's loader samples from it
         engine, module, net, optimizer, criterion, loader = made_private(mode, spec)
         for _ in range(2):
-            with BatchMemoryManager(data_loader=loader, max_physical_batch_size=4, optimizer=optimizer) as parts:
+            with BatchMemoryManager(
+                data_loader=loader, max_physical_batch_size=4, optimizer=optimizer
+            ) as parts:
                 for x, y in parts:
                     optimizer.zero_grad()
                     criterion(net(x), y).backward()
@@ -79,10 +81,14 @@ def test_other_modes_stay_opacuss():
 
 
 def test_an_empty_batch_is_a_step_of_noise():
-    _, module, net, optimizer, criterion, _ = made_private(MODE, ModelSpec("cnn_tiny", classes=4, dropout=0.0))
+    _, module, net, optimizer, criterion, _ = made_private(
+        MODE, ModelSpec("cnn_tiny", classes=4, dropout=0.0)
+    )
     before = [p.detach().clone() for p in module.parameters()]
     optimizer.zero_grad()
-    criterion(net(torch.zeros(0, 1, 48, 48, dtype=torch.float64)), torch.zeros(0, dtype=torch.int64)).backward()
+    criterion(
+        net(torch.zeros(0, 1, 48, 48, dtype=torch.float64)), torch.zeros(0, dtype=torch.int64)
+    ).backward()
     optimizer.step()
     assert all(not torch.equal(p, old) for p, old in zip(module.parameters(), before, strict=True))
 
@@ -113,7 +119,9 @@ class Coupled(nn.CrossEntropyLoss):
 
 
 def test_a_criterion_that_joins_samples_is_refused_before_the_first_step():
-    _, module, net, optimizer, criterion, _ = made_private(MODE, ModelSpec("cnn_tiny", classes=4, dropout=0.0))
+    _, module, net, optimizer, criterion, _ = made_private(
+        MODE, ModelSpec("cnn_tiny", classes=4, dropout=0.0)
+    )
     criterion._each = Coupled(reduction="none")
     before = [p.detach().clone() for p in module.parameters()]
     x, y = torch.randn(5, 1, 48, 48, dtype=torch.float64), torch.arange(5) % 4

@@ -1,6 +1,8 @@
 # pyright: reportArgumentType=false
 """Every way to a unit's gradient of a convolution against a plain backward a unit, in float64."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -112,7 +114,7 @@ def test_parts_keep_units_whole_and_in_order(sizes, most):
     for part in parts:
         held = sum(sizes[part])
         assert held <= most or part.stop - part.start == 1
-    for one, two in zip(parts, parts[1:], strict=False):
+    for one, two in itertools.pairwise(parts):
         assert sum(sizes[one]) + sizes[two.start] > most, "a part is filled"
 
 

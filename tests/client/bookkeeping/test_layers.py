@@ -137,7 +137,9 @@ LAYERS = {
     "group norm of rows": lambda: sequence(nn.Flatten(2), nn.GroupNorm(1, 3)),
     "layer norm": lambda: sequence(nn.Conv2d(3, 8, 3), nn.LayerNorm([8, 10, 10])),
     "layer norm without shift": lambda: nn.LayerNorm(12, bias=False),
-    "weight-standardised": lambda: sequence(WSConv2d(3, 8, 3, padding=1), nn.SiLU(), WSConv2d(8, 4, 3, stride=2)),
+    "weight-standardised": lambda: sequence(
+        WSConv2d(3, 8, 3, padding=1), nn.SiLU(), WSConv2d(8, 4, 3, stride=2)
+    ),
     "tokens": Scaled,
     "used twice": Twice,
     "squeeze-excite": Squeezed,
@@ -169,8 +171,13 @@ def test_layers(kind, last, sizes):
     require_exact(module, x, sizes)
 
 
-@pytest.mark.parametrize("route", [{"KEPT_ROW": 0}, {"GRAM_SHARE": 0.0}, {"GRAM_SHARE": 1e9}, {"CHUNK": 1, "KEPT_ROW": 0}])
-@pytest.mark.parametrize("kind", ["late, wide", "linear", "linear over places", "used twice", "pointwise, stride 2"])
+ROUTES = [{"KEPT_ROW": 0}, {"GRAM_SHARE": 0.0}, {"GRAM_SHARE": 1e9}, {"CHUNK": 1, "KEPT_ROW": 0}]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize(
+    "kind", ["late, wide", "linear", "linear over places", "used twice", "pointwise, stride 2"]
+)
 def test_every_route_gives_the_same(kind, route, monkeypatch):
     for name, value in route.items():
         monkeypatch.setattr(kernels, name, value)
@@ -193,7 +200,9 @@ def test_the_nets_of_the_zoo_as_sites_hold_them(name, norm):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("kind", ["late, wide", "linear", "group norm", "weight-standardised", "depthwise", "tokens"])
+@pytest.mark.parametrize(
+    "kind", ["late, wide", "linear", "group norm", "weight-standardised", "depthwise", "tokens"]
+)
 @pytest.mark.parametrize("route", [{}, {"KEPT_ROW": 0}, {"GRAM_SHARE": 0.0}])
 def test_a_unit_that_is_not_finite_counts_as_none(kind, value, route, monkeypatch):
     for name, number in route.items():
