@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from client.distributed import share_of
 from client.grid import mechanism_of
-from client.inputs import Inputs
+from client.inputs import Features, Fixed, Inputs
 from client.ledger import Ledger, Release
 from client.mechanisms import History
 from client.messages import tensor_of
@@ -107,6 +108,7 @@ class Agent:
         self.name, self.samples, self.test = name, samples, test
         self._train, self._entropy, self._ledger, self._benches = train, entropy, ledger, benches
         self._data: dict[str, LocalRows] = {}
+        self._tested: Features | None = None
 
     @property
     def simulated(self) -> bool:
@@ -152,7 +154,7 @@ class Agent:
         self._require_fit(plan)
         bench, data = self._benches.of(plan), self._rows(plan.local.targets)
         where = f"{self.name}, round {round_number}"
-        bench.flat.load_(tensor_of(vector))
+        bench.load_(tensor_of(vector))
         if not bench.flat.module.training:
             bench.flat.module.train()
         if plan.privacy is not None:
@@ -160,6 +162,20 @@ class Agent:
         with dropout_seeded(plan, self._entropy.key(round_number, "dropout")):
             done = train_plain(bench, data, plan.local, round_number, self._entropy, where)
         return self._update(plan, _moved(bench, vector), done)
+
+    def _predict_kept(self, fixed: Fixed) -> NDArray[np.int64]:
+        """Return the predicted classes of the site's test pictures, from kept features; see :func:`predict`."""
+        if self._tested is None:
+            self._tested = Features(self.samples, self.test)
+        places = np.arange(len(self.test))
+        parts = [places[i : i + EVALUATION_BATCH] for i in range(0, len(places), EVALUATION_BATCH)]
+        found = [np.zeros(0, np.int64)]
+        with evaluating(fixed.net), torch.inference_mode():
+            for part in parts:
+                kept = [self._tested.of(fixed, part, mirrored=mirrored) for mirrored in (False, True)]
+                mean = (fixed.net(kept[0]).softmax(1) + fixed.net(kept[1]).softmax(1)) / 2
+                found.append(mean.argmax(1).cpu().numpy())
+        return np.concatenate(found)
 
     def _train_private(
         self,
@@ -244,11 +260,18 @@ def evaluate_sites(
     for agent in agents:
         agent._require_fit(plan)
     bench = agents[0]._benches.of(plan)
-    bench.flat.load_(tensor_of(vector))
+    bench.load_(tensor_of(vector))
     samples, rows = agents[0].samples, [agent.test for agent in agents]
-    inputs = agents[0]._benches.inputs(samples)
+    inputs, fixed = agents[0]._benches.inputs(samples), bench.fixed(samples)
     everybody = np.concatenate(rows)
-    found = predict(bench.flat.module, samples, everybody, device=bench.device, prove=prove, inputs=inputs)
+    module = bench.flat.module
+    if fixed is None:
+        found = predict(module, samples, everybody, device=bench.device, prove=prove, inputs=inputs)
+    else:
+        if prove:
+            with evaluating(module):
+                _prove(module, samples, everybody, inputs)
+        found = np.concatenate([agent._predict_kept(fixed) for agent in agents])
     return count_parts(samples, rows, found, plan.attributes)
 
 
@@ -315,18 +338,25 @@ def predict(
     ``inputs`` keeps the table's normalised pictures between calls; None makes them anew.
     """
     inputs = inputs or Inputs(samples, device, limit=0)
+    with evaluating(module):
+        if prove:
+            _prove(module, samples, rows, inputs)
+        parts = [rows[i : i + EVALUATION_BATCH] for i in range(0, len(rows), EVALUATION_BATCH)]
+        predicted = [_predict(module, inputs(part)) for part in parts]
+    return np.concatenate(predicted) if predicted else np.zeros(0, np.int64)
+
+
+@contextlib.contextmanager
+def evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """Put a net into evaluation mode for a while."""
     training = module.training
     if training:
         module.eval()
     try:
-        if prove and len(rows):
-            _prove(module, samples, rows, inputs)
-        parts = [rows[i : i + EVALUATION_BATCH] for i in range(0, len(rows), EVALUATION_BATCH)]
-        predicted = [_predict(module, inputs(part)) for part in parts]
+        yield
     finally:
         if training:
             module.train()
-    return np.concatenate(predicted) if predicted else np.zeros(0, np.int64)
 
 
 @torch.inference_mode()
@@ -337,5 +367,7 @@ def _predict(module: torch.nn.Module, x: torch.Tensor) -> NDArray[np.int64]:
 def _prove(
     module: torch.nn.Module, samples: Samples, rows: NDArray[np.intp], inputs: Inputs, most: int = 24
 ) -> None:
+    if not len(rows):
+        return
     some = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
     require_sample_independence(module, inputs(some), samples.label[some], seed=0)

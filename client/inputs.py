@@ -1,13 +1,15 @@
-"""Normalised pictures, made once where they are few: they are asked for again in every round."""
+"""What is asked for again in every round, made once: normalised pictures, and what fixed layers make of them."""
 
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fer_models.features import TwoStage
 from fer_models.samples import Samples
 from fer_models.transforms import to_input
 
@@ -16,6 +18,12 @@ KEPT_BYTES = 64 << 20
 
 BLOCK = 512
 """Pictures normalised at a time while a table is filled."""
+
+FEATURE_BYTES = 256 << 20
+"""Bytes that the features of a whole table may take to be kept; those of a larger one are made batch by batch."""
+
+FEATURE_BLOCK = 256
+"""Pictures whose features are made at a time."""
 
 
 class Inputs:
@@ -49,3 +57,56 @@ class Inputs:
         if not self._keeps:
             return to_input(self.samples.pictures[rows], self._device)
         return self._table[torch.as_tensor(rows, device=self._device)].permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed:
+    """A net whose features stay the same: it holds for as long as this object is in use.
+
+    Attributes
+    ----------
+    net : makes features of pictures; the layers that do are fixed.
+    device : where it is.
+    """
+
+    net: TwoStage
+    device: torch.device
+
+    def fits(self, samples: Samples) -> bool:
+        """Whether the features of a whole table are few enough to be kept."""
+        return 4 * len(samples) * self.net.width() <= FEATURE_BYTES
+
+
+class Features:
+    """What fixed layers make of some pictures, and of their mirror images; made when first asked for.
+
+    They are made in blocks of these pictures, whoever asks for which of them: on a processor the last bits of a
+    convolution depend on what else is in the batch.
+
+    Parameters
+    ----------
+    samples : the table.
+    rows : int (n,), the pictures' rows of it.
+    """
+
+    def __init__(self, samples: Samples, rows: NDArray[np.intp]) -> None:
+        self._samples, self._rows = samples, rows
+        self._fixed: Fixed | None = None
+        self._tables: dict[bool, tuple[torch.Tensor, NDArray[np.bool_]]] = {}
+
+    def of(self, fixed: Fixed, positions: NDArray[np.integer], *, mirrored: bool = False) -> torch.Tensor:
+        """Return features float32 (len(positions), F) of the pictures at some positions of ``rows``."""
+        if fixed is not self._fixed:
+            self._fixed, self._tables = fixed, {}
+        if mirrored not in self._tables:
+            table = torch.empty((len(self._rows), fixed.net.width()), device=fixed.device)
+            self._tables[mirrored] = table, np.zeros(-(-len(self._rows) // FEATURE_BLOCK), bool)
+        table, made = self._tables[mirrored]
+        blocks = np.unique(np.asarray(positions) // FEATURE_BLOCK)
+        for block in blocks[~made[blocks]]:
+            part = slice(block * FEATURE_BLOCK, (block + 1) * FEATURE_BLOCK)
+            x = to_input(self._samples.pictures[self._rows[part]], fixed.device)
+            with torch.no_grad():
+                table[part] = fixed.net.features(x.flip(3) if mirrored else x)
+            made[block] = True
+        return table[torch.as_tensor(positions, device=fixed.device)]

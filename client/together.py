@@ -111,7 +111,7 @@ def train_together(
             cure="Use engine.together=1.",
         )
     work = plan.local
-    bench.flat.load_(vector)  # which refuses a vector of another model
+    bench.load_(vector)  # which refuses a vector of another model
     stack = Stack(bench, vector, len(data), work)
     augmenting = [torch_generator(e.key(round_number, "augment")) for e in entropies] if work.augment else []
     streams = [batches(work, len(d.rows), round_number, e) for d, e in zip(data, entropies, strict=True)]

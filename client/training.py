@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from client.bookkeeping.gradients import PrivateGradients
 from client.gradients import PrivateTrainer, optimizer_of
 from client.guards import prove, require_apart
-from client.inputs import Inputs
+from client.inputs import Features, Fixed, Inputs
 from client.plan import LocalWork, Plan, Privacy
 from client.randomness import Entropy, KeyedStream, torch_generator
 from fer_models.errors import PrivacyError, TrainingError
+from fer_models.features import TwoStage
 from fer_models.flat import FlatModel
 from fer_models.losses import soft_cross_entropy
 from fer_models.memory import keep_freed_memory
@@ -52,10 +53,36 @@ class Workbench:
         module = restrict(build(plan.model, plan.seed), plan.model, plan.local.scope)
         self.flat = FlatModel(module.to(device))
         self.flat.module.train()
+        self._fixed = self._fix()
         self.gradients = None if plan.privacy is None else self._prove(plan.privacy.allow_slow)
 
+    def _fix(self) -> Fixed | None:
+        module = self.flat.module
+        keeps = isinstance(module, TwoStage) and module.keeps_features()
+        return Fixed(module, self.device) if keeps else None  # type: ignore[arg-type]
+
+    def load_(self, values: torch.Tensor) -> None:
+        """Overwrite the weights with ``values`` (P + Q,); kept features are dropped where fixed layers change.
+
+        Raises
+        ------
+        ModelError : the length or the dtype differs.
+        """
+        if self._fixed is None:
+            self.flat.load_(values)
+            return
+        before = [p.clone() for p in self.flat.module.parameters() if not p.requires_grad]
+        self.flat.load_(values)
+        after = [p for p in self.flat.module.parameters() if not p.requires_grad]
+        if not all(torch.equal(one, other) for one, other in zip(before, after, strict=True)):
+            self._fixed = self._fix()
+
+    def fixed(self, samples: Samples) -> Fixed | None:
+        """Return the net where its features of a table's pictures stay the same and may be kept, else None."""
+        return self._fixed if self._fixed is not None and self._fixed.fits(samples) else None
+
     def losses(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the losses (B,) of pictures (B, C, H, W) with target distributions (B, classes)."""
+        """Return the losses (B,) of pictures (B, C, H, W), or of kept features, with target distributions (B, classes)."""
         return soft_cross_entropy(self.flat.module(x), targets, self.plan.local.smoothing)
 
     def _prove(self, allow_slow: bool) -> PrivateGradients:
@@ -100,6 +127,11 @@ class LocalRows:
     targets: torch.Tensor
     kept: Inputs | None = None
 
+    @functools.cached_property
+    def features(self) -> Features:
+        """What fixed layers make of these pictures."""
+        return Features(self.samples, self.rows)
+
     def inputs(self, positions: NDArray[np.integer], device: torch.device) -> torch.Tensor:
         """Return normalised pictures (len(positions), channels, H, W)."""
         rows = self.rows[positions]
@@ -140,9 +172,11 @@ def losses_of(
 
     ``augmenting`` is what augmentation draws from, None for none.
     """
-    x = data.inputs(positions, bench.device)
-    if augmenting is not None and work.augment:
-        x = augment(x, augmenting, AUGMENTATION)
+    generator = augmenting if work.augment else None
+    fixed = bench.fixed(data.samples) if generator is None else None
+    x = data.inputs(positions, bench.device) if fixed is None else data.features.of(fixed, positions)
+    if generator is not None:
+        x = augment(x, generator, AUGMENTATION)
     targets = data.targets[torch.from_numpy(positions)].to(bench.device)
     return bench.losses(x, targets)
 

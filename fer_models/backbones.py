@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fer_models.features import TwoStage
+
 NORMS = ("gn", "bn", "ws", "none")
 """GroupNorm, BatchNorm, weight-standardised convolutions without activation norm, no normalisation."""
 
@@ -73,7 +75,7 @@ def block(fan_in: int, fan_out: int, stride: int, norm: str) -> nn.Sequential:
     return nn.Sequential(*layers, nn.SiLU())
 
 
-class FerNet(nn.Module):
+class FerNet(TwoStage):
     """A plain strided 3 x 3 CNN: for each width one block of stride 2 and ``depth - 1`` blocks of stride 1.
 
     Parameters
@@ -105,12 +107,12 @@ class FerNet(nn.Module):
         self.head = nn.Linear(fan_in, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Return features (B, widths[-1]), averaged over height and width, before dropout."""
+        """Return features (B, widths[-1]) of pictures, averaged over height and width, before dropout."""
         return self.body(x).mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits (B, classes) of pictures (B, channels, H, W)."""
-        return self.head(self.dropout(self.features(x)))
+        """Return logits (B, classes) of pictures (B, channels, H, W), or of their features (B, F)."""
+        return self.head(self.dropout(x if x.ndim == 2 else self.features(x)))
 
 
 def cnn_pool(*, classes: int, channels: int) -> nn.Sequential:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 
 import torch
@@ -50,8 +51,37 @@ class Hog(nn.Module):
         return torch.minimum(apart, self.bins - apart)
 
 
-class HogLinear(nn.Module):
+class TwoStage(nn.Module, abc.ABC):
+    """A net that makes features of a picture, each picture by itself, and logits of them with one layer.
+
+    Where that layer alone learns, the features of a picture stay the same and can be kept: called on features (B, F)
+    in place of pictures, the net goes on from there.
+
+    Attributes
+    ----------
+    last : name of the layer that gives the logits.
+    """
+
+    last = "head"
+
+    @abc.abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """Return features (B, F) of pictures (B, C, H, W)."""
+
+    def width(self) -> int:
+        """Return F."""
+        return int(self.get_submodule(self.last).weight.shape[1])  # type: ignore[union-attr]
+
+    def keeps_features(self) -> bool:
+        """Whether the features of a picture stay the same while the net learns."""
+        learning = [name for name, p in self.named_parameters() if p.requires_grad]
+        return all(name.startswith(f"{self.last}.") for name in learning) and not list(self.buffers())
+
+
+class HogLinear(TwoStage):
     """Histograms of oriented gradients and one linear layer: few parameters, so little noise under privacy."""
+
+    last = "classifier"
 
     def __init__(self, *, classes: int, size: int, dropout: float) -> None:
         super().__init__()
@@ -61,6 +91,10 @@ class HogLinear(nn.Module):
         nn.init.zeros_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
 
+    def features(self, x: Tensor) -> Tensor:
+        """Return features (B, F) of pictures (B, C, H, W)."""
+        return self.hog(x)
+
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits (B, classes) of pictures (B, C, H, W)."""
-        return self.classifier(self.dropout(self.hog(x)))
+        """Return logits (B, classes) of pictures (B, C, H, W), or of their features (B, F)."""
+        return self.classifier(self.dropout(x if x.ndim == 2 else self.features(x)))

@@ -80,6 +80,8 @@ def _job(settings: Settings, folder: Path, systems: list[str]) -> None:
     with Display(console) as display:
         comparison = Comparison(settings, folder, systems, display)
         comparison.prepare()
+        for warning in comparison.prepared.warnings:
+            console.print(f"warning: {warning}", highlight=False, soft_wrap=True, markup=False)
         console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
         comparison.run()
     console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)

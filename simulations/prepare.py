@@ -16,14 +16,16 @@ from client.accounting import epsilon_of, noise_for
 from client.discrete_accounting import KEPT
 from client.grid import finest, grid_of
 from client.mechanisms import gaussian
+from client.outlook import Outlook, outlook
 from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
 from client.strict import nearest, parse, require
 from client.training import Workbench, batch_size, people_of
 from fer_models.errors import ConfigError, DataError, PrivacyError
 from fer_models.readers import READERS, options_of, read
 from fer_models.samples import Samples
+from fer_models.scope import restrict
 from fer_models.splits import copies, hold_out, units
-from fer_models.zoo import ModelSpec
+from fer_models.zoo import ModelSpec, build, parameter_count
 from server.rounds import cohort
 from simulations.baselines import CentralWork
 from simulations.faces import FacesConfig, draw
@@ -43,6 +45,7 @@ class Prepared:
     plan : what the sites are asked for.
     central : how the baselines train.
     pretraining : what the run starts from.
+    warnings : what to tell the user before a private run starts, a sentence each.
     """
 
     samples: Samples
@@ -50,6 +53,7 @@ class Prepared:
     plan: Plan
     central: CentralWork
     pretraining: Pretraining = field(default_factory=Pretraining)
+    warnings: tuple[str, ...] = ()
 
 
 def load(data: DataSettings, seed: int) -> Samples:
@@ -127,10 +131,38 @@ def prepare(settings: Settings) -> Prepared:
     plan = compile_plan(settings, samples, division)
     pretraining = parse(Pretraining, dataclasses.asdict(settings.pretrain), "pretrain")
     if pretraining.wanted:
-        identity(
-            pretraining
-        )  # reads a file of weights; one that is missing shows before a run folder is made
-    return Prepared(samples, division, plan, central_work(settings, samples, division, plan), pretraining)
+        identity(pretraining)  # a file of weights that is missing shows before a run folder is made
+    warnings = _warnings(settings, plan, samples, division) if plan.privacy else ()
+    central = central_work(settings, samples, division, plan)
+    return Prepared(samples, division, plan, central, pretraining, warnings)
+
+
+def outlook_of(plan: Plan, sites: int) -> Outlook:
+    """Return what the public numbers of a private plan say of a run over some sites."""
+    net = restrict(build(plan.model, plan.seed), plan.model, plan.local.scope)
+    taking_part = len(cohort(plan.seed, 1, range(sites), plan.server.participation))
+    return outlook(plan, parameter_count(net), taking_part * plan.server.rounds * plan.local.amount)
+
+
+def _warnings(settings: Settings, plan: Plan, samples: Samples, division: Partition) -> tuple[str, ...]:
+    """Return what to say before a private run starts.
+
+    Raises
+    ------
+    PrivacyError : noise is all there would be.
+    """
+    found = outlook_of(plan, division.sites)
+    if not settings.privacy.allow_useless:
+        found.require_useful(settings.privacy.target_epsilon)
+    said = [found.warning]
+    sizes = np.bincount(division.site[samples.rows("train")], minlength=division.sites)
+    small = int((sizes * plan.local.rate < 1).sum())
+    if small and found.batch >= 1:
+        said.append(
+            f"{small} of {division.sites} sites hold fewer than {1 / plan.local.rate:g} pictures, so that most of "
+            "their batches are empty: raise local.rate or partition.minimum"
+        )
+    return tuple(each for each in said if each)
 
 
 def _require_classes(samples: Samples) -> None:

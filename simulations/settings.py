@@ -113,6 +113,7 @@ class PrivacySettings:
     noise: str = "site"
     colluders: int = 0
     resolution: int | None = None
+    allow_useless: bool = False
 
 
 @dataclass

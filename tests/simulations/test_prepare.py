@@ -279,3 +279,38 @@ def test_a_class_that_nobody_has_is_named(small, monkeypatch):
     monkeypatch.setattr(preparing, "load", lambda data, seed: lonely)
     with pytest.raises(DataError, match="no training picture shows contempt"):
         prepare(settings())
+
+
+# Outlook
+
+
+def test_a_run_with_much_noise_is_warned_of_and_one_with_nothing_else_refused():
+    found = prepare(private(target_epsilon=8.0))
+    assert any("less than half" in said for said in found.warnings)
+    assert prepare(settings()).warnings == ()
+    with pytest.raises(
+        PrivacyError, match=r"too small to be useful at epsilon 0\.3: the noise is \d+"
+    ) as error:
+        prepare(private(target_epsilon=0.3))
+    assert error.value.where == "privacy"
+    assert prepare(private(target_epsilon=0.3, allow_useless=True)).plan.privacy.noise_multiplier > 1
+
+
+def test_what_learns_decides_the_outlook():
+    whole, head = (
+        prepare(replace(private(target_epsilon=8.0), local=LocalSettings(rate=0.1, amount=2, scope=scope)))
+        for scope in ("all", "head")
+    )
+    assert any("less than half" in said for said in whole.warnings)
+    assert not any("less than half" in said for said in head.warnings)
+
+
+def test_sites_smaller_than_a_batch_are_told_of():
+    some = replace(private(target_epsilon=8.0), partition=PartitionSettings(sites=4, alpha=0.1, minimum=3))
+    found = prepare(replace(some, local=LocalSettings(rate=0.1, scope="head")))
+    sizes = np.bincount(found.partition.site[found.samples.rows("train")], minlength=4)
+    small = int((sizes * 0.1 < 1).sum())
+    assert 0 < small < 4
+    assert any(said.startswith(f"{small} of 4 sites hold fewer than 10 pictures") for said in found.warnings)
+    none = prepare(replace(some, local=LocalSettings(rate=0.01, scope="head")))
+    assert any("most steps see none" in said for said in none.warnings)
