@@ -81,8 +81,15 @@ class Workbench:
         """Return the net where its features of a table's pictures stay the same and may be kept, else None."""
         return self._fixed if self._fixed is not None and self._fixed.fits(samples) else None
 
+    def seen(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the layers that learn are given of pictures (B, C, H, W): features, where others are fixed."""
+        if self._fixed is None:
+            return x
+        with torch.no_grad():
+            return self._fixed.net.features(x)
+
     def losses(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the losses (B,) of pictures (B, C, H, W), or of kept features, with target distributions (B, classes)."""
+        """Return the losses (B,) of pictures (B, C, H, W), or of their features, with targets (B, classes)."""
         return soft_cross_entropy(self.flat.module(x), targets, self.plan.local.smoothing)
 
     def _prove(self, allow_slow: bool) -> PrivateGradients:
@@ -95,6 +102,8 @@ class Workbench:
             require_apart(lambda given: augment(given, generator, AUGMENTATION), x, "the augmentation")
         gradients = PrivateGradients(self.flat.module, allow_slow=allow_slow)
         prove(gradients, self.losses, x, targets / targets.sum(1, keepdim=True))
+        if self._fixed is not None:  # then the book sees features, here as in training
+            prove(gradients, self.losses, self.seen(x), targets / targets.sum(1, keepdim=True))
         self.flat.zero_grad()
         return gradients
 
@@ -174,11 +183,13 @@ def losses_of(
     """
     generator = augmenting if work.augment else None
     fixed = bench.fixed(data.samples) if generator is None else None
-    x = data.inputs(positions, bench.device) if fixed is None else data.features.of(fixed, positions)
+    targets = data.targets[torch.from_numpy(positions)].to(bench.device)
+    if fixed is not None:
+        return bench.losses(data.features.of(fixed, positions), targets)
+    x = data.inputs(positions, bench.device)
     if generator is not None:
         x = augment(x, generator, AUGMENTATION)
-    targets = data.targets[torch.from_numpy(positions)].to(bench.device)
-    return bench.losses(x, targets)
+    return bench.losses(bench.seen(x), targets)
 
 
 def batch_size(work: LocalWork, rows: int) -> int:

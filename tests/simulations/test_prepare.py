@@ -13,7 +13,7 @@ from client.training import batch_size
 from fer_models.errors import ConfigError, DataError, ModelError, PartitionError, PrivacyError
 from fer_models.splits import copies
 from server.rounds import cohort
-from simulations.prepare import audited, expected_epochs, load, most_rounds, prepare, split
+from simulations.prepare import audited, expected_epochs, load, most_rounds, outlook_of, prepare, split
 from simulations.settings import (
     DataSettings,
     LocalSettings,
@@ -112,7 +112,7 @@ def test_attributes_are_those_asked_for(small):
 
 
 def private(**changes):
-    facts = {"enabled": True, "target_epsilon": 3.0, **changes}
+    facts = {"enabled": True, "target_epsilon": 3.0, "allow_useless": True, **changes}
     return settings(privacy=PrivacySettings(**facts), local=LocalSettings(rate=0.1, amount=2))
 
 
@@ -291,9 +291,9 @@ def test_a_run_with_much_noise_is_warned_of_and_one_with_nothing_else_refused():
     with pytest.raises(
         PrivacyError, match=r"too small to be useful at epsilon 0\.3: the noise is \d+"
     ) as error:
-        prepare(private(target_epsilon=0.3))
+        prepare(private(target_epsilon=0.3, allow_useless=False))
     assert error.value.where == "privacy"
-    assert prepare(private(target_epsilon=0.3, allow_useless=True)).plan.privacy.noise_multiplier > 1
+    assert prepare(private(target_epsilon=0.3)).plan.privacy.noise_multiplier > 1
 
 
 def test_what_learns_decides_the_outlook():
@@ -301,8 +301,10 @@ def test_what_learns_decides_the_outlook():
         prepare(replace(private(target_epsilon=8.0), local=LocalSettings(rate=0.1, amount=2, scope=scope)))
         for scope in ("all", "head")
     )
-    assert any("less than half" in said for said in whole.warnings)
-    assert not any("less than half" in said for said in head.warnings)
+    few, many = (outlook_of(each.plan, 4) for each in (head, whole))
+    assert (few.parameters, many.parameters) == (17 * 7, 10727)
+    assert few.run == pytest.approx(many.run * (17 * 7 / 10727) ** 0.5)
+    assert f"{many.run:.2g} times over all" in whole.warnings[0]
 
 
 def test_sites_smaller_than_a_batch_are_told_of():
