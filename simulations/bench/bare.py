@@ -54,16 +54,21 @@ class BareLoop:
         _TORCH._foreach_copy_(held, total)
         return self.evaluate()
 
-    @torch.inference_mode()
     def evaluate(self) -> float:
         """Return the accuracy on the test pictures and their mirror images."""
-        self.model.eval()
-        x, y = self.test
+        return self.evaluate_on(self.model, self.test)
+
+    @staticmethod
+    @torch.inference_mode()
+    def evaluate_on(model: nn.Module, test: tuple[Tensor, Tensor]) -> float:
+        """Return the accuracy of a net on normalised pictures and their mirror images."""
+        model.eval()
+        x, y = test
         hits = sum(
-            int((mirrored_probabilities(self.model, x[i : i + 256]).argmax(1) == y[i : i + 256]).sum())
+            int((mirrored_probabilities(model, x[i : i + 256]).argmax(1) == y[i : i + 256]).sum())
             for i in range(0, len(y), 256)
         )
-        self.model.train()
+        model.train()
         return hits / len(y)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
+
+from simulations.bench.memory import peak_memory
 
 
 def bare(sites: int) -> dict[str, float]:
@@ -26,7 +27,7 @@ def bare(sites: int) -> dict[str, float]:
     loop = BareLoop(model, 0.02, 32, parts, (pictures[ends:], label[ends:]))
     loop.round()
     loop.round()
-    return {"rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    return {"rss": peak_memory()}
 
 
 def ours(sites: int) -> dict[str, float]:
@@ -34,7 +35,7 @@ def ours(sites: int) -> dict[str, float]:
     from simulations.bench.rounds import Case, run_case
 
     run_case(Case("cnn_tiny", sites, 20), 2, lambda _: None)
-    return {"rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    return {"rss": peak_memory()}
 
 
 def startup() -> dict[str, float]:

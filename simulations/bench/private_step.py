@@ -9,13 +9,11 @@ for each.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,10 +24,11 @@ from torch.nn import functional
 from client.gradients import PrivateTrainer
 from client.plan import LocalWork, Privacy
 from client.randomness import KeyedStream
-from fer_models.errors import ConfigError, EngineError
+from fer_models.errors import ConfigError
 from fer_models.flat import FlatModel
 from fer_models.memory import keep_freed_memory
 from fer_models.zoo import ModelSpec, build
+from simulations.bench.memory import measured, peak_memory
 from simulations.bench.run import Figures, Options
 
 BATCH = 64
@@ -191,15 +190,6 @@ def seconds(case: Case, repeats: int) -> dict[str, float]:
     return best
 
 
-def peak_memory() -> int:
-    """Return the most memory that this process has held since it began, in KiB.
-
-    ``getrusage`` would count the parent's, from which a child starts.
-    """
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-
-
 def peak(key: str, way: str) -> dict[str, int]:
     """Return the peak memory of this process, in KiB, after some steps; for a process of its own."""
     torch.set_num_threads(1)
@@ -208,18 +198,6 @@ def peak(key: str, way: str) -> dict[str, int]:
     for _ in range(MEMORY_STEPS):
         step()
     return {"rss": peak_memory()}
-
-
-def memory_of(case: Case, way: str) -> float:
-    """Return the peak memory of a process that takes some steps in one way, in KiB."""
-    command = [sys.executable, "-m", "simulations.bench.private_step", case.key, way]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise EngineError(
-            f"a measuring process failed: {reason}", where=f"{case.key} {way}", cure="Run it by itself."
-        )
-    return json.loads(done.stdout.splitlines()[-1])["rss"]
 
 
 def bench(options: Options) -> Figures:
@@ -245,7 +223,8 @@ def bench(options: Options) -> Figures:
 def figures_of(case: Case, repeats: int) -> Figures:
     """Return the figures of one net."""
     took = seconds(case, repeats)
-    memory = {way: memory_of(case, way) for way in ("plain", "private")}
+    module = "simulations.bench.private_step"
+    memory = {way: measured(case.key, way, module=module)["rss"] for way in ("plain", "private")}
     return {
         f"ratio_{case.key}": took["private"] / took["plain"],
         f"own_ratio_{case.key}": took["private"] / took["own_plain"],

@@ -7,9 +7,6 @@ each counts. The bare loop has its pictures normalised before anything is timed;
 from __future__ import annotations
 
 import itertools
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,7 +18,6 @@ import numpy as np
 import torch
 
 from client.plan import LocalWork, Plan, ServerWork
-from fer_models.errors import EngineError
 from fer_models.flat import FlatModel
 from fer_models.labels import SEVEN
 from fer_models.samples import Samples
@@ -29,9 +25,14 @@ from fer_models.zoo import ModelSpec, build
 from server.rounds import Coordinator, Result
 from server.run_folder import RunFolder
 from simulations.bench.bare import BareLoop
+from simulations.bench.memory import measured
 from simulations.bench.run import Figures, Options
+from simulations.display import new_console
 from simulations.federated import Sites, local_grid
 from simulations.partition import Partition
+
+CHILD = "simulations.bench.child"
+"""What measures in a process of its own."""
 
 TEST_PICTURES = 1000
 REPEATS = 5
@@ -151,11 +152,34 @@ def bench(options: Options) -> Figures:  # noqa: ARG001 - every benchmark takes 
         figures[key] = min(ours.cpu) / min(theirs.cpu)
         if case.pictures <= case.plan(1).local.batch:  # FedFER shuffles; one batch has no order
             differences.append(difference)
+    for key in ("ratio_20x200", "ratio_200x20", "ratio_200x20_tiny"):
+        figures |= beside_peers(key, cases[key])
     ours, theirs, _ = interleaved(Case("cnn_pool", 20, 200, workers=2))
     figures["ratio_20x200_two_workers"] = min(ours.wall) / min(theirs.wall)
     figures["weights_difference"] = max(differences)
     figures["growth_1000_over_50"] = growth()
     return figures | startup() | memory()
+
+
+def beside_peers(key: str, case: Case) -> Figures:
+    """Return the figures of the peers that are installed, on the same work."""
+    from simulations.bench.peers import EXTRAS, installed
+
+    figures: Figures = {}
+    for peer, extra in EXTRAS.items():
+        if not installed(peer):
+            new_console().print(
+                f"{key}_{peer} is left out: install it with pip install 'fedfer[{extra}]'.",
+                highlight=False,
+                markup=False,
+            )
+            continue
+        words = (peer, case.model, str(case.sites), str(case.pictures))
+        found = measured(*words, module="simulations.bench.peers")
+        figures[f"{key}_{peer}"] = found["ratio"]
+        if case.pictures <= case.plan(1).local.batch:
+            figures[f"weights_difference_{case.model}_{peer}"] = found["difference"]
+    return figures
 
 
 def growth() -> float:
@@ -172,24 +196,13 @@ def growth() -> float:
 
 def startup() -> Figures:
     """Return the seconds from the end of the imports to the end of a round with one small site."""
-    return {"startup_s": float(_child("startup")["seconds"])}
+    return {"startup_s": float(measured("startup", module=CHILD)["seconds"])}
 
 
 def memory() -> Figures:
     """Return our peak memory over the bare loop's, each in a process of its own; the larger of two sizes."""
     ratios = {}
     for sites in (50, 1000):
-        ours, theirs = _child("ours", str(sites))["rss"], _child("bare", str(sites))["rss"]
+        ours, theirs = (measured(kind, str(sites), module=CHILD)["rss"] for kind in ("ours", "bare"))
         ratios[sites] = ours / theirs
     return {"rss_ratio": max(ratios.values()), "rss_ratio_50": ratios[50], "rss_ratio_1000": ratios[1000]}
-
-
-def _child(*words: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "simulations.bench.child", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise EngineError(
-            f"a measuring process failed: {reason}", where=" ".join(words), cure="Run it by itself."
-        )
-    return json.loads(done.stdout.splitlines()[-1])
