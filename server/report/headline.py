@@ -25,7 +25,10 @@ def headline(found: Sequence[System]) -> dict[str, Any]:
     pooled = by_key.get("pooled") if main.key != "pooled" else None
     alone = by_key.get("local_only") if main.key != "local_only" else None
     share = _kept(main, pooled) if pooled else None
-    more = [share[2] if share else "", _joining(main, alone) if alone else "", _weakest(main), _guess(main)]
+    yardstick = by_key.get("pooled_private") if main.key == "federated" else None
+    same = _kept(main, yardstick, "In one place, with the same epsilon, training") if yardstick else None
+    more = [each[2] if each else "" for each in (share, same)]
+    more += [_joining(main, alone) if alone else "", _weakest(main), _guess(main)]
     tiles = [
         {"name": "Accuracy", "figure": figure_of(main.facts, "accuracy"), "note": main.name},
         _kept_tile(share),
@@ -62,13 +65,15 @@ def _lead(main: System, share: tuple[float, Interval, str] | None) -> str:
     )
 
 
-def _kept(main: System, pooled: Facts) -> tuple[float, Interval, str] | None:
+def _kept(
+    main: System, pooled: Facts, who: str = "The pooled model, which saw all pictures,"
+) -> tuple[float, Interval, str] | None:
     ours, limits = main.facts.number("accuracy"), main.facts.interval("accuracy")
     theirs, their_limits = pooled.number("accuracy"), pooled.interval("accuracy")
     if ours is None or not theirs or limits is None or their_limits is None:
         return None
     share, spread, verdict = wording.kept(ours, limits, theirs, their_limits)
-    said = f"The pooled model, which saw all pictures, reaches {wording.percent(theirs)}. {verdict}"
+    said = f"{who} reaches {wording.percent(theirs)}. {verdict}"
     return (share, spread, said) if math.isfinite(spread[1]) else None
 
 

@@ -129,3 +129,4 @@ def test_summary_page_and_card_name_the_trust(folder, prepared):
         assert trust in text
     assert "Pooled, private" in page
     assert "the sum of every round" in page
+    assert "In one place, with the same epsilon, training reaches" in page
