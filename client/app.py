@@ -28,11 +28,18 @@ def train(agent: Agent, content: RecordDict) -> RecordDict:
     return _trained(agent, update, time.process_time() - began)
 
 
-def train_many(agents: Sequence[Agent], content: RecordDict) -> list[RecordDict]:
-    """Answer one train message for several agents of this process, trained in one pass."""
+def train_many(agents: Sequence[Agent], content: RecordDict, *, one_pass: bool) -> list[RecordDict]:
+    """Answer one train message for several agents of this process, one after the other or in one pass."""
     began = time.process_time()
-    plan = read_plan(text(content, "plan"))
-    updates = train_sites(agents, plan, _round_of(content), vector_of(content, np.float32))
+    plan, number, vector = (
+        read_plan(text(content, "plan")),
+        _round_of(content),
+        vector_of(content, np.float32),
+    )
+    if one_pass:
+        updates = train_sites(agents, plan, number, vector)
+    else:
+        updates = [agent.train(plan, number, vector) for agent in agents]
     each = (time.process_time() - began) / len(agents)
     return [_trained(agent, update, each) for agent, update in zip(agents, updates, strict=True)]
 

@@ -183,7 +183,7 @@ def losses_of(
     """
     generator = augmenting if work.augment else None
     fixed = bench.fixed(data.samples) if generator is None else None
-    targets = data.targets[torch.from_numpy(positions)].to(bench.device)
+    targets = data.targets.index_select(0, torch.from_numpy(positions)).to(bench.device)
     if fixed is not None:
         return bench.losses(data.features.of(fixed, positions), targets)
     x = data.inputs(positions, bench.device)

@@ -58,14 +58,14 @@ class Ranges:
     def __len__(self) -> int:
         return sum(stop - start for start, stop in self.ranges)
 
-    @property
+    @functools.cached_property
     def whole(self) -> bool:
         """Whether every number is meant."""
         return len(self) == self.length
 
     def parts(self, values: Any) -> list[Any]:
         """Return the views of ``values`` (..., length), a tensor or an array."""
-        return [values[..., start:stop] for start, stop in self.ranges]
+        return [values] if self.whole else [values[..., start:stop] for start, stop in self.ranges]
 
     def take(self, values: Any) -> Any:
         """Return the numbers that are meant of ``values`` (..., length), one after the other: a view, if one range."""

@@ -16,7 +16,7 @@ import torch
 from flwr.app import Context, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from client.agent import EVALUATION_BATCH, Agent, Benches
+from client.agent import Agent, Benches
 from client.app import evaluate_many, make_app, train_many
 from client.ledger import Ledger
 from client.plan import Plan
@@ -28,9 +28,7 @@ from server.rounds import Coordinator, Observer, Result
 from server.run_folder import RunFolder
 from simulations.grid import LocalGrid
 from simulations.partition import Partition
-
-EVALUATED_TOGETHER = 64
-"""Sites whose test pictures share batches in evaluation, at most."""
+from simulations.units import Units
 
 
 @dataclass(frozen=True)
@@ -80,14 +78,22 @@ class Sites:
             )
         return self._agents[site]
 
+    def pictures(self, split: str) -> float:
+        """Return the mean number of pictures of a site in a split."""
+        return int((self.samples.split == split).sum()) / self.partition.sites
+
     def __call__(self, context: Context) -> Agent:
         """Return the agent that answers for a node."""
         return self.agent(int(context.node_config["partition-id"]))
 
-    def together(self, kind: str, contexts: list[Context], content: RecordDict) -> list[RecordDict]:
-        """Answer one message for several sites of this process."""
-        many = train_many if kind == MessageType.TRAIN else evaluate_many
-        return many([self(context) for context in contexts], content)
+    def many(
+        self, kind: str, contexts: list[Context], content: RecordDict, *, one_pass: bool
+    ) -> list[RecordDict]:
+        """Answer one message for several sites of this process, trained in one pass or one after the other."""
+        agents = [self(context) for context in contexts]
+        if kind == MessageType.TRAIN:
+            return train_many(agents, content, one_pass=one_pass)
+        return evaluate_many(agents, content)
 
 
 def choose_device(wanted: str) -> str:
@@ -127,19 +133,13 @@ def require_engine(name: str, workers: int, together: int) -> None:
         )
 
 
-def _evaluated_together(sites: Sites) -> int:
-    """Return how many sites' test pictures fill a batch, whatever the number of workers."""
-    pictures = int((sites.samples.split == "test").sum()) / sites.partition.sites
-    return max(1, min(EVALUATED_TOGETHER, int(EVALUATION_BATCH / max(1.0, pictures))))
-
-
 @contextlib.contextmanager
 def local_grid(sites: Sites, workers: int, together: int = 1) -> Iterator[Grid]:
     """Open a grid over this machine's processes; CUDA is served by one.
 
     Parameters
     ----------
-    together : sites that are trained in one pass; in evaluation, as many as fill a batch.
+    together : sites that are trained in one pass.
     """
     configs = {
         i + 1: {"partition-id": i, "num-partitions": sites.partition.sites}
@@ -147,9 +147,10 @@ def local_grid(sites: Sites, workers: int, together: int = 1) -> Iterator[Grid]:
     }
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # one thread everywhere, so that sums are added up in one order
-    units = {MessageType.TRAIN: together, MessageType.EVALUATE: _evaluated_together(sites)}
     processes = 1 if sites.device == "cuda" else workers
-    grid = LocalGrid(make_app(sites), configs, processes, together=sites.together, units=units)
+    many = functools.partial(sites.many, one_pass=together > 1)
+    units = Units(sites.pictures("train"), sites.pictures("test"), processes, together)
+    grid = LocalGrid(make_app(sites), configs, processes, together=many, units=units)
     try:
         yield grid
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -48,8 +48,7 @@ class LocalGrid(Grid):
     node_configs : node id -> Flower node configuration.
     workers : 1 answers in this process, more in that many processes.
     together : answers a unit of several messages at once; a failure falls to all of the unit.
-    units : message type -> how many messages in a row that share one content make a unit. Units follow the order
-        of the messages, so they are the same for any number of workers.
+    units : given all messages in a row that share type and content, returns how many of them make a unit.
     """
 
     def __init__(
@@ -59,12 +58,12 @@ class LocalGrid(Grid):
         workers: int = 1,
         *,
         together: Together | None = None,
-        units: Mapping[str, int] | None = None,
+        units: Callable[[Sequence[Message]], int] = lambda _: 1,
     ) -> None:
         run_id = secrets.randbits(62)
         take_identity(run_id)
         self._app, self._configs, self._run = app, node_configs, Run.create_empty(run_id)
-        self._together, self._units = together, units or {}
+        self._together, self._units = together, units
         self._numbers = itertools.count(1)
         self._queue: deque[list[Message]] = deque()
         self._pool = WorkerPool(workers, self._start_worker) if workers > 1 else None
@@ -127,14 +126,14 @@ class LocalGrid(Grid):
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Queue messages and return their ids; work begins when replies are asked for."""
         identities = []
-        for (kind, _), alike in itertools.groupby(
-            messages, key=lambda m: (m.metadata.message_type, id(m.content))
-        ):
-            while unit := list(itertools.islice(alike, self._units.get(kind, 1))):
-                for message in unit:
-                    message.metadata.__dict__["_message_id"] = str(next(self._numbers))
-                    identities.append(message.metadata.message_id)
-                self._submit(unit)
+        for _, group in itertools.groupby(messages, key=lambda m: (m.metadata.message_type, id(m.content))):
+            alike = list(group)
+            for message in alike:
+                message.metadata.__dict__["_message_id"] = str(next(self._numbers))
+                identities.append(message.metadata.message_id)
+            size = self._units(alike)
+            for start in range(0, len(alike), size):
+                self._submit(alike[start : start + size])
         return identities
 
     def _submit(self, unit: list[Message]) -> None:

@@ -91,7 +91,7 @@ def test_several_sites_at_once(ask, plan_of, bench_of):
     plan = plan_of(local={"batch": 8})
     start = weights(bench_of, plan)
     message = pack(start, {"plan": plan.text, "round": 1, "prove": 0})
-    trained, evaluated = train_many(ask.agents, message), evaluate_many(ask.agents, message)
+    trained, evaluated = train_many(ask.agents, message, one_pass=True), evaluate_many(ask.agents, message)
     for site in range(2):
         alone = ask(MessageType.TRAIN, message, site).content
         one, two = vector_of(trained[site], np.float32), vector_of(alone, np.float32)
@@ -99,6 +99,15 @@ def test_several_sites_at_once(ask, plan_of, bench_of):
         assert text(trained[site], "site") == text(evaluated[site], "site") == f"site-{site}"
         counts = vector_of(ask(MessageType.EVALUATE, message, site).content, np.int64)
         assert np.array_equal(vector_of(evaluated[site], np.int64), counts)
+
+
+def test_several_sites_in_a_row_give_the_bits_of_each_alone(ask, plan_of, bench_of):
+    plan = plan_of(local={"batch": 8})
+    message = pack(weights(bench_of, plan), {"plan": plan.text, "round": 1})
+    for site, found in enumerate(train_many(ask.agents, message, one_pass=False)):
+        alone = ask(MessageType.TRAIN, message, site).content
+        assert vector_of(found, np.float32).tobytes() == vector_of(alone, np.float32).tobytes()
+        assert dict(found["facts"]) | {"cpu_seconds": 0} == dict(alone["facts"]) | {"cpu_seconds": 0}
 
 
 def bad(asked, start, **changes):

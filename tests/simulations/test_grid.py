@@ -117,7 +117,7 @@ def asked_together(grid, words):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_units_are_answered_in_one_go(grid_of, workers):
-    grid = grid_of(echo(), 8, workers=workers, together=Units(), units={"train": 3})
+    grid = grid_of(echo(), 8, workers=workers, together=Units(), units=lambda _: 3)
     replies = asked_together(grid, ["a"] * 8)
     assert [facts_of(reply)["size"] for reply in replies] == [3, 3, 3, 3, 3, 3, 2, 2]
     assert [facts_of(reply)["place"] for reply in replies] == list(range(8))
@@ -125,7 +125,7 @@ def test_units_are_answered_in_one_go(grid_of, workers):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_messages_of_different_contents_never_share_a_unit(grid_of, workers):
-    grid = grid_of(echo(), 8, workers=workers, together=Units(), units={"train": 4})
+    grid = grid_of(echo(), 8, workers=workers, together=Units(), units=lambda _: 4)
     replies = asked_together(grid, ["a", "a", "a", "b", "b", "c", "c", "c"])
     assert [facts_of(reply)["size"] for reply in replies] == [3, 3, 3, 2, 2, 3, 3, 3]
     assert [facts_of(reply)["word"] for reply in replies] == ["a", "a", "a", "b", "b", "c", "c", "c"]
@@ -134,7 +134,7 @@ def test_messages_of_different_contents_never_share_a_unit(grid_of, workers):
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("error", [TrainingError("diverged", where="site-1"), ZeroDivisionError("by zero")])
 def test_a_failure_falls_to_all_of_its_unit(grid_of, workers, error):
-    grid = grid_of(echo(), 4, workers=workers, together=Units(error), units={"train": 2})
+    grid = grid_of(echo(), 4, workers=workers, together=Units(error), units=lambda _: 2)
     replies = asked_together(grid, ["a"] * 4)
     assert [reply.has_error() for reply in replies] == [True] * 4
     expected = (1007, "diverged") if isinstance(error, TrainingError) else (2, "ZeroDivisionError: by zero")
