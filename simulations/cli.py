@@ -23,7 +23,7 @@ commands
   curves RUN ... accuracy against rounds, visits and bytes of some runs
   faces          a contact sheet of drawn faces: faces sheet=FILE.png
   models         the nets that can be trained
-  bench NAME     benchmarks: rounds, faces, fer2013
+  bench NAME     benchmarks: rounds, private-step, faces, fer2013
 
 examples
   fedfer compare experiment=quickstart
