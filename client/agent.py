@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from client.distributed import share_of
-from client.grid import mechanism_of
 from client.inputs import Features, Fixed, Inputs
-from client.ledger import Ledger, Release
-from client.mechanisms import History
+from client.ledger import Event, Head, Ledger, fingerprint
+from client.limits import cost_of_round
+from client.mechanisms import History, Mechanism
 from client.messages import tensor_of
 from client.plan import Plan
 from client.randomness import BoundEntropy, Entropy, SeededEntropy
@@ -51,6 +51,7 @@ class Update:
         plan's public constants make one expect.
     loss : mean training loss a visit; 0 under privacy, where it would cost epsilon.
     history : what the site's ledger says of all its releases so far, empty without privacy.
+    head : where the ledger stands with this one, None without privacy.
     """
 
     delta: NDArray[np.float32] | NDArray[np.int32]
@@ -58,6 +59,7 @@ class Update:
     visits: int
     loss: float
     history: History
+    head: Head | None = None
 
 
 class Benches:
@@ -109,6 +111,7 @@ class Agent:
         self._train, self._entropy, self._ledger, self._benches = train, entropy, ledger, benches
         self._data: dict[str, LocalRows] = {}
         self._tested: Features | None = None
+        self._admitted: set[str] = set()
 
     @property
     def simulated(self) -> bool:
@@ -144,12 +147,15 @@ class Agent:
                 cure="Read the pictures in the size and channels of the model.",
             )
 
-    def train(self, plan: Plan, round_number: int, vector: NDArray[np.float32]) -> Update:
+    def train(
+        self, plan: Plan, round_number: int, vector: NDArray[np.float32], seen: Head | None = None
+    ) -> Update:
         """Train from the round's weights and return the update; the ledger is written first.
 
         Parameters
         ----------
         vector : float32 (P,), the round's weights in the flat order.
+        seen : where the site's ledger stood when the coordinator last heard of it, None when it never did.
         """
         self._require_fit(plan)
         bench, data = self._benches.of(plan), self._rows(plan.local.targets)
@@ -158,7 +164,7 @@ class Agent:
         if not bench.flat.module.training:
             bench.flat.module.train()
         if plan.privacy is not None:
-            return self._train_private(bench, data, plan, round_number, vector)
+            return self._train_private(bench, data, plan, round_number, vector, seen)
         with dropout_seeded(plan, self._entropy.key(round_number, "dropout")):
             done = train_plain(bench, data, plan.local, round_number, self._entropy, where)
         return self._update(plan, _moved(bench, vector), done)
@@ -184,6 +190,7 @@ class Agent:
         plan: Plan,
         round_number: int,
         vector: NDArray[np.float32],
+        seen: Head | None,
     ) -> Update:
         assert plan.privacy is not None
         distributed, where = plan.privacy.noise == "distributed", f"{self.name}, round {round_number}"
@@ -197,7 +204,9 @@ class Agent:
         if plan.privacy.unit == "subject":
             _ = data.people  # refuses pictures of unknown people before the ledger is written
         entropy = BoundEntropy(self._entropy, plan.digest.encode() + vector.tobytes())
-        self._account(plan, round_number, entropy)
+        self._admit(plan, round_number, seen)
+        key = entropy.key(round_number, "noise")
+        self._release(plan, round_number, "training", key, *cost_of_round(plan))
         with dropout_seeded(plan, entropy.key(round_number, "dropout")):
             if distributed:
                 delta = share_of(bench, data, plan, round_number, entropy, where)
@@ -206,27 +215,30 @@ class Agent:
                 delta = _moved(bench, vector)
         # What leaves besides the update is made of public constants.
         expected = plan.local.amount * plan.local.rate * plan.privacy.nominal_units
-        return Update(delta, 1.0, round(expected), 0.0, self._ledger.history())
+        return Update(delta, 1.0, round(expected), 0.0, self._ledger.history(), self._ledger.head)
 
     def _update(self, plan: Plan, delta: NDArray[np.float32], done: LocalResult) -> Update:
         weight = float(len(self._train)) if plan.server.weighting == "size" else 1.0
         return Update(delta, weight, done.visits, done.loss, ())
 
-    def _account(self, plan: Plan, round_number: int, entropy: Entropy) -> None:
+    def _admit(self, plan: Plan, round_number: int, seen: Head | None) -> None:
+        """Refuse a plan, before any of it is released, where the ledger is not whole or has no room for it."""
+        if seen is not None:
+            self._ledger.require_contains(seen)
+        if plan.digest not in self._admitted:
+            self._ledger.admit(plan, round_number)
+            self._admitted.add(plan.digest)
+
+    def _release(self, plan: Plan, round_number: int, kind: str, key: bytes, mechanism: Mechanism) -> None:
+        """Write a release of the plan to the ledger; nothing of it may leave before this returns.
+
+        Parameters
+        ----------
+        key : of the noise; its fingerprint tells a repetition from a new release.
+        """
         assert plan.privacy is not None
-        step = mechanism_of(plan)
-        key = Release.fingerprint(entropy.key(round_number, "noise"))
         self._ledger.record(
-            Release(
-                plan=plan.digest,
-                round=round_number,
-                steps=step.count,
-                rate=step.rate,
-                noise_multiplier=step.noise,
-                key=key,
-                mechanism="discrete_gaussian" if step.name == "discrete_gaussian" else "gaussian",
-                slack=step.slack,
-            )
+            Event(kind, plan.run, plan.digest, round_number, fingerprint(key), plan.privacy.delta, mechanism)
         )
 
 

@@ -11,8 +11,9 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.agent import Agent, Update, evaluate_sites, train_sites
+from client.ledger import Head
 from client.mechanisms import to_plain
-from client.messages import error_to_wire, pack, scalar, text, vector_of
+from client.messages import error_to_wire, optional_text, pack, scalar, text, vector_of
 from client.plan import read_plan
 from fer_models.errors import EngineError, FedferError
 
@@ -24,7 +25,9 @@ def train(agent: Agent, content: RecordDict) -> RecordDict:
     """Answer a train message: weights, plan and round in; update out."""
     began = time.process_time()
     plan = read_plan(text(content, "plan"))
-    update = agent.train(plan, _round_of(content), vector_of(content, np.float32))
+    told = optional_text(content, "ledger")
+    seen = None if told is None else Head.of(told)
+    update = agent.train(plan, _round_of(content), vector_of(content, np.float32), seen)
     return _trained(agent, update, time.process_time() - began)
 
 
@@ -55,6 +58,8 @@ def _trained(agent: Agent, update: Update, cpu_seconds: float) -> RecordDict:
     facts = {"site": agent.name, "weight": update.weight, "visits": update.visits, "loss": update.loss}
     if update.history:
         facts["history"] = json.dumps(to_plain(update.history))
+    if update.head is not None:
+        facts["ledger"] = str(update.head)
     # Time follows the size of the batches, which a real site keeps to itself.
     return pack(update.delta, {**facts, "cpu_seconds": cpu_seconds if agent.simulated else 0.0})
 

@@ -92,6 +92,17 @@ def merged(mechanisms: Iterable[Mechanism]) -> History:
     return tuple(replace(each, count=count) for each, count in sorted(counts.items()))
 
 
+def repeated(history: History, times: int) -> History:
+    """Return a history gone through ``times`` times, 0 or more."""
+    return tuple(replace(each, count=each.count * times) for each in history if times)
+
+
+def is_part(history: History, whole: History) -> bool:
+    """Whether ``whole`` holds every use of every mechanism of ``history``."""
+    counts = {replace(each, count=1): each.count for each in whole}
+    return all(each.count <= counts.get(replace(each, count=1), 0) for each in history)
+
+
 def of_unit(history: History, unit: Unit) -> History:
     """Return the mechanisms of one unit."""
     return tuple(each for each in history if each.unit == unit)

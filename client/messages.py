@@ -140,6 +140,16 @@ def text(content: RecordDict, name: str) -> str:
     return value
 
 
+def optional_text(content: RecordDict, name: str) -> str | None:
+    """Return one text of a message, None when it is not there."""
+    return text(content, name) if name in _facts(content) else None
+
+
+def with_fact(content: RecordDict, name: str, value: str) -> RecordDict:
+    """Return the same message with one more text; both share the vector."""
+    return RecordDict({**content, "facts": ConfigRecord({**_facts(content), name: value})})
+
+
 def error_to_wire(error: FedferError) -> Error:
     """Return an error as it travels."""
     parts = {"kind": type(error).__name__, "what": error.what, "where": error.where, "cure": error.cure}

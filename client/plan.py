@@ -10,6 +10,8 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -111,10 +113,14 @@ class Privacy:
 
     def __post_init__(self) -> None:
         self._require_shares()
+        noisy = 0 < self.noise_multiplier < math.inf
+        require(noisy, "no noise, no privacy", "privacy.noise_multiplier", "Give more than 0.")
         require(
-            self.noise_multiplier > 0, "no noise, no privacy", "privacy.noise_multiplier", "Give more than 0."
+            0 < self.clip < math.inf,
+            "the clip is not positive",
+            "privacy.clip",
+            "Give more than 0, such as 1.0.",
         )
-        require(self.clip > 0, "the clip is not positive", "privacy.clip", "Give more than 0, such as 1.0.")
         require(0 < self.delta < 1, "delta is not in (0, 1)", "privacy.delta", "Give 1e-5 or so.")
         many = f"{self.views} views of a picture"
         require(1 <= self.views <= 64, many, "privacy.views", "Give 1 to 64, such as 4.")
@@ -210,6 +216,8 @@ class Plan:
     model, local, server : what is trained, what a site does, what the coordinator does.
     privacy : None trains without differential privacy.
     seed : seed of the initial weights and of the sampling of sites.
+    run : which run this is, so that two runs of one plan are two in a ledger; random in deployment. In a simulation
+        it follows from the rest of the plan, so that the bits repeat.
     """
 
     labels: tuple[str, ...]
@@ -219,6 +227,7 @@ class Plan:
     privacy: Privacy | None = None
     groups: tuple[Attribute, ...] = ()
     seed: int = 0
+    run: str = ""
     version: int = 1
 
     def __post_init__(self) -> None:
@@ -230,6 +239,8 @@ class Plan:
             "model.classes",
             "Make them equal.",
         )
+        named = re.fullmatch(r"[0-9A-Za-z_-]{0,64}", self.run) is not None
+        require(named, "the run's name is no word", "run", "Give up to 64 letters and digits.")
         if self.privacy is not None:
             self._require_private(self.privacy)
 

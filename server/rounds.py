@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,10 +19,10 @@ from flwr.serverapp import Grid
 
 from client.accounting import epsilon_of
 from client.mechanisms import from_plain
-from client.messages import error_from_wire, pack, scalar, text, vector_of
+from client.messages import error_from_wire, pack, scalar, text, vector_of, with_fact
 from client.plan import Plan
 from fer_models.counts import Counts
-from fer_models.errors import ConfigError, EngineError, TrainingError
+from fer_models.errors import ConfigError, EngineError, PrivacyError, TrainingError
 from fer_models.flat import FlatModel
 from fer_models.metrics import headline
 from fer_models.scope import restrict
@@ -160,6 +161,8 @@ class Coordinator:
         self._totals = Totals()
         self._epsilon: dict[str, float] = {}
         self._counts: dict[str, Counts] = {}
+        self._names: dict[int, str] = {}
+        self._ledgers: dict[str, str] = {}  # where each site's ledger stood when it last answered
         self._round = 0
         self._began = time.monotonic()
         self._saved = time.monotonic()
@@ -198,14 +201,21 @@ class Coordinator:
         names = {r.metadata.src_node_id: text(self._content(r), "site") for r in exchange(grid, ask)}
         if not names:
             raise ConfigError("no sites", where="partition.sites", cure="Give one site or more.")
+        self._names = names
         return sorted(names, key=names.__getitem__)
 
     def _messages(
         self, nodes: list[int], kind: str, vector: torch.Tensor, facts: dict[str, int]
     ) -> Iterator[Message]:
-        """Yield one message a node; all share one content, which nobody writes to."""
+        """Yield one message a node; all share one content, which nobody writes to.
+
+        Before it trains with privacy, each is also told where its site's ledger stood, so that it notices an old copy.
+        """
         content = pack(vector.numpy(), {**facts, "plan": self.plan.text})
-        return (Message(content, node, kind, group_id=str(self._round)) for node in nodes)
+        for node in nodes:
+            known = self._ledgers.get(self._names[node]) if kind == MessageType.TRAIN else None
+            own = content if known is None else with_fact(content, "ledger", known)
+            yield Message(own, node, kind, group_id=str(self._round))
 
     def _train(self, grid: Grid, nodes: list[int], round_number: int) -> float:
         chosen = cohort(self.plan.seed, round_number, nodes, self.plan.server.participation)
@@ -227,8 +237,12 @@ class Coordinator:
         self._totals.bytes_up += received
         self._totals.cpu_seconds += scalar(content, "cpu_seconds")
         if self.plan.privacy is not None:
+            site = text(content, "site")
             history = from_plain(json.loads(text(content, "history")))
-            self._epsilon[text(content, "site")] = epsilon_of(history, self.plan.privacy.delta).value
+            self._epsilon[site] = epsilon_of(history, self.plan.privacy.delta).value
+            if not math.isfinite(self._epsilon[site]):
+                raise PrivacyError("no finite epsilon", where=site, cure="Plan more noise.")
+            self._ledgers[site] = text(content, "ledger")
             self._totals.epsilon = max(self._epsilon.values())
 
     def _step(self, mean_delta: torch.Tensor, round_number: int) -> None:
@@ -280,6 +294,7 @@ class Coordinator:
             "round": self._round,
             "totals": vars(self._totals),
             "epsilon": self._epsilon,
+            "ledgers": self._ledgers,
             "counts": {site: counts.to_json() for site, counts in self._counts.items()},
             "seconds": self._earlier_seconds + time.monotonic() - self._began,
         }
@@ -300,6 +315,7 @@ class Coordinator:
             )
         self._optimizer.restore(tensors)
         self._totals, self._epsilon = Totals(**facts["totals"]), facts["epsilon"]
+        self._ledgers = facts["ledgers"]
         self._counts = {site: Counts.from_json(value) for site, value in facts["counts"].items()}
         self._round, self._earlier_seconds = facts["round"], facts["seconds"]
         self.folder.forget_after(self.system, self._round)

@@ -23,6 +23,7 @@ commands
   curves RUN ... accuracy against rounds, visits and bytes of some runs
   faces          a contact sheet of drawn faces: faces sheet=FILE.png
   models         the nets that can be trained
+  site ledger    what a site has released, and what it cost: site ledger FILE|RUN --site NAME --check --json
   bench NAME     benchmarks: rounds, private-step, faces, fer2013
 
 examples
@@ -73,6 +74,10 @@ def _command(words: list[str]) -> int:
     if not words or words[0] == "help" or {"--help", "-h"} & set(words):
         sys.stdout.write(HELP)
         return 0
+    if words[0] == "site":  # which needs nothing of the other rooms
+        from client.cli import site
+
+        return site(words[1:])
     from simulations import commands
 
     table: dict[str, Callable[[list[str]], int]] = {
@@ -90,7 +95,7 @@ def _command(words: list[str]) -> int:
         from client.strict import nearest
 
         raise ConfigError(
-            f"unknown command {words[0]!r}", where="command line", cure=nearest(words[0], table)
+            f"unknown command {words[0]!r}", where="command line", cure=nearest(words[0], [*table, "site"])
         )
     return table[words[0]](with_run_dir(words[1:]))
 

@@ -28,7 +28,7 @@ from simulations.federated import Sites, choose_device, require_engine, run_loca
 from simulations.jobs import Progress, run_jobs
 from simulations.partition import Partition
 from simulations.pooled_private import SYSTEM, one_site, pooled_private
-from simulations.prepare import Prepared, prepare
+from simulations.prepare import Prepared, prepare, site_limit
 from simulations.pretraining import identity, start_of
 from simulations.settings import Settings
 
@@ -170,7 +170,9 @@ class Comparison:
     def _sites(self, ledgers: Path | None, division: Partition | None = None) -> Sites:
         prepared = self.prepared
         division = division or prepared.partition
-        return Sites(prepared.samples, division, self.settings.seed, ledgers, self.device)
+        # The yardstick, all pictures in one place, is nobody's site and sets itself no limit.
+        limit = site_limit(self.settings, prepared.plan) if division is prepared.partition else None
+        return Sites(prepared.samples, division, self.settings.seed, ledgers, self.device, limit)
 
     # Baselines
 
@@ -239,6 +241,8 @@ class Comparison:
         together = 1 if plan.privacy else self.settings.engine.together
         initial = self._start.vector if self._start else None
         result = run(plan, sites, self.folder, system, self.workers, self._observe, together, initial)
+        if plan.privacy is not None:
+            sites.verify_ledgers(plan.privacy.delta)
         self._summary[system] = self._federated_summary(plan, result, sites.partition)
         if system == SYSTEM:
             own = {"note": "one model on everybody's pictures in one place, with privacy", "trust": POOLED}

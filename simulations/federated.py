@@ -16,9 +16,11 @@ import torch
 from flwr.app import Context, MessageType, RecordDict
 from flwr.serverapp import Grid
 
+from client.accounting import cross_check
 from client.agent import Agent, Benches
 from client.app import evaluate_many, make_app, train_many
-from client.ledger import Ledger
+from client.ledger import Ledger, close_all
+from client.limits import Limit
 from client.plan import Plan
 from client.randomness import SeededEntropy
 from fer_models.errors import ConfigError, EngineError
@@ -41,6 +43,7 @@ class Sites:
     seed : of all the sites' randomness.
     ledgers : folder of the privacy ledgers, None keeps them in memory.
     device : "cpu" or "cuda".
+    limit : what every site lets itself be charged, None for no limit.
     """
 
     samples: Samples
@@ -48,6 +51,7 @@ class Sites:
     seed: int
     ledgers: Path | None
     device: str = "cpu"
+    limit: Limit | None = None
 
     @property
     def names(self) -> list[str]:
@@ -73,7 +77,7 @@ class Sites:
                 self.partition.rows(site, self.samples, "train"),
                 self.partition.rows(site, self.samples, "test"),
                 entropy=SeededEntropy(self.seed, name),
-                ledger=Ledger(self.ledgers / f"{name}.jsonl" if self.ledgers else None),
+                ledger=Ledger(self.ledgers / f"{name}.sqlite" if self.ledgers else None, name, self.limit),
                 benches=self._benches,
             )
         return self._agents[site]
@@ -81,6 +85,18 @@ class Sites:
     def pictures(self, split: str) -> float:
         """Return the mean number of pictures of a site in a split."""
         return int((self.samples.split == split).sum()) / self.partition.sites
+
+    def verify_ledgers(self, delta: float) -> None:
+        """Verify every ledger from its first entry, ask two accountants, and leave one file each.
+
+        Raises
+        ------
+        PrivacyError : a ledger is damaged, or the accountants disagree.
+        """
+        for name in self.names if self.ledgers else []:
+            assert self.ledgers is not None
+            cross_check(Ledger(self.ledgers / f"{name}.sqlite", name).history(), delta)
+        close_all()
 
     def __call__(self, context: Context) -> Agent:
         """Return the agent that answers for a node."""
@@ -181,6 +197,7 @@ class SavedSites:
     seed: int
     ledgers: Path | None
     device: str
+    limit: Limit | None
 
     def __call__(self, context: Context) -> Agent:
         """Return the agent that answers for a node, made once a process."""
@@ -192,7 +209,7 @@ def _opened(saved: SavedSites) -> Sites:
     torch.set_num_threads(1)
     samples = Samples.load(saved.folder / "samples")
     partition = Partition.load(saved.folder / "partition")
-    return Sites(samples, partition, saved.seed, saved.ledgers, saved.device)
+    return Sites(samples, partition, saved.seed, saved.ledgers, saved.device, saved.limit)
 
 
 def run_ray(
@@ -222,7 +239,7 @@ def run_ray(
     with tempfile.TemporaryDirectory(prefix="fedfer-") as temporary:
         sites.samples.save(Path(temporary) / "samples")
         sites.partition.save(Path(temporary) / "partition")
-        saved = SavedSites(Path(temporary), sites.seed, sites.ledgers, sites.device)
+        saved = SavedSites(Path(temporary), sites.seed, sites.ledgers, sites.device, sites.limit)
         resources = {"num_cpus": 1, "num_gpus": 1.0 if sites.device == "cuda" else 0.0}
         run_simulation(
             make_server_app(coordinator, box.append),

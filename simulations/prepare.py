@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ import torch
 from client.accounting import epsilon_of, noise_for
 from client.discrete_accounting import KEPT
 from client.grid import finest, grid_of
+from client.limits import Limit, first_round_over, over_limit
 from client.mechanisms import gaussian
 from client.outlook import Outlook, outlook
 from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
@@ -208,14 +210,37 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
     )
     # Builds and tries the net as sites do; here a refusal costs no run folder.
     bench = Workbench(plan, torch.device("cpu"))
-    if privacy is None:
-        return plan
-    steps = plan.local.amount * most_rounds(plan.server, division.sites, plan.seed)
-    privacy = replace(privacy, noise_multiplier=_noise(settings.privacy, plan, steps))
-    if privacy.noise == "distributed":
-        privacy = replace(privacy, parameters=len(bench.flat.learning))
-        privacy = _distributed(settings.privacy, privacy, local.rate, steps)
-    return replace(plan, privacy=privacy)
+    if privacy is not None:
+        steps = plan.local.amount * most_rounds(plan.server, division.sites, plan.seed)
+        privacy = replace(privacy, noise_multiplier=_noise(settings.privacy, plan, steps))
+        if privacy.noise == "distributed":
+            privacy = replace(privacy, parameters=len(bench.flat.learning))
+            privacy = _distributed(settings.privacy, privacy, local.rate, steps)
+        plan = replace(plan, privacy=privacy)
+        _require_below_limit(plan, site_limit(settings, plan), division.sites)
+    run = hashlib.sha256(b"fedfer run|" + plan.text.encode()).hexdigest()[:16]
+    return replace(plan, run=run)
+
+
+def site_limit(settings: Settings, plan: Plan) -> Limit | None:
+    """Return the limit that every simulated site sets itself, None for none."""
+    if plan.privacy is None or settings.privacy.site_epsilon_limit is None:
+        return None
+    return Limit(settings.privacy.site_epsilon_limit, plan.privacy.delta)
+
+
+def _require_below_limit(plan: Plan, limit: Limit | None, sites: int) -> None:
+    """Refuse a plan that would pass the limit of some site, whose rounds the seeded sampler tells."""
+    if limit is None:
+        return
+    server = plan.server
+    drawn = [
+        set(cohort(plan.seed, r, range(sites), server.participation)) for r in range(1, server.rounds + 1)
+    ]
+    took_part = {tuple(r for r, chosen in enumerate(drawn, 1) if site in chosen) for site in range(sites)}
+    over = [found for rounds in took_part if (found := first_round_over((), plan, limit, rounds))]
+    if over:
+        raise over_limit(min(over), plan, limit, "privacy.site_epsilon_limit")
 
 
 def most_rounds(server: ServerWork, sites: int, seed: int) -> int:
@@ -242,7 +267,8 @@ def _privacy(wanted: PrivacySettings, samples: Samples, division: Partition, siz
     for name in ("target_epsilon", "noise_multiplier"):
         value = getattr(wanted, name)
         good = value is None or 0 < value < math.inf
-        require(good, f"{value} is not positive and finite", f"privacy.{name}", "Give a number such as 3.0.")
+        what = f"{value} is not positive and finite"
+        require(good, what, f"privacy.{name}", "Give a number such as 3.0.")
     rows = samples.rows("train")
     whole = len(people_of(samples, rows)) if wanted.unit == "subject" else len(rows)
     mean = max(1, round(whole / division.sites))

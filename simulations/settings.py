@@ -114,6 +114,7 @@ class PrivacySettings:
     colluders: int = 0
     resolution: int | None = None
     allow_useless: bool = False
+    site_epsilon_limit: float | None = None
 
 
 @dataclass

@@ -124,7 +124,9 @@ def test_every_choice_is_named_and_no_other():
 
 
 def test_every_command_is_named():
-    listed = re.findall(r"^  (\w+(?: check)?)(?: [A-Z.]+)* .*", cli.HELP.split("options")[0], re.MULTILINE)
+    listed = re.findall(
+        r"^  (\w+(?: check| ledger)?)(?: [A-Z.]+)* .*", cli.HELP.split("options")[0], re.MULTILINE
+    )
     commands = [name for name in dict.fromkeys(listed) if name != "fedfer"]
     assert "compare" in commands
     assert "data check" in commands

@@ -81,7 +81,15 @@ def rows_of(samples):
 @pytest.fixture
 def agent_of(samples):
     def make(
-        name="site-0", *, train=range(50), test=range(100, 150), path=None, seed=0, table=None, entropy=None
+        name="site-0",
+        *,
+        train=range(50),
+        test=range(100, 150),
+        path=None,
+        seed=0,
+        table=None,
+        entropy=None,
+        limit=None,
     ):
         return Agent(
             name,
@@ -89,7 +97,7 @@ def agent_of(samples):
             np.asarray(train, np.intp),
             np.asarray(test, np.intp),
             entropy=entropy or SeededEntropy(seed, name),
-            ledger=Ledger(path),
+            ledger=Ledger(path, name, limit),
             benches=Benches(CPU),
         )
 

@@ -1,7 +1,6 @@
 # pyright: reportArgumentType=false
 """The agent: what leaves a site, and what must have happened before."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ import torch
 
 from client import agent as module
 from client.agent import Agent, Benches, Update, evaluate_sites, train_sites
-from client.ledger import Ledger, Release
+from client.ledger import Ledger, fingerprint
 from client.mechanisms import gaussian, merged
 from client.plan import Attribute
 from client.randomness import KeyedStream, SeededEntropy, SystemEntropy
@@ -73,24 +72,25 @@ def test_targets_are_those_of_the_plan(plan_of, bench_of, agent_of, samples):
 
 
 def test_the_ledger_is_on_disk_before_training(tmp_path, plan_of, bench_of, agent_of, monkeypatch):
-    plan, path = plan_of(local={"amount": 2}, privacy={}), tmp_path / "site.jsonl"
-    lines, train = [], module.train_private
+    plan, path = plan_of(local={"amount": 2}, privacy={}), tmp_path / "site.sqlite"
+    held, train = [], module.train_private
 
     def watched(*arguments):
-        lines.append(path.read_text())
+        held.append(list(Ledger(path, read_only=True).events))
         return train(*arguments)
 
     monkeypatch.setattr(module, "train_private", watched)
     update = agent_of(path=path).train(plan, 4, vector_for(bench_of, plan))
-    (line,) = [json.loads(line) for line in lines[0].splitlines()]
-    assert line["plan"] == plan.digest
-    assert (line["round"], line["steps"], line["rate"], line["noise_multiplier"]) == (4, 2, 0.2, 1.0)
-    assert update.history == gaussian(1.0, 0.2, 2)
+    ((event,),) = held
+    assert (event.kind, event.run, event.plan, event.round) == ("training", plan.run, plan.digest, 4)
+    assert (event.mechanism,) == gaussian(1.0, 0.2, 2) == update.history
+    assert event.delta == plan.privacy.delta
+    assert update.head == Ledger(path).head
 
 
-def test_the_ledger_keeps_its_line_when_training_fails(tmp_path, plan_of, bench_of, agent_of):
+def test_the_ledger_keeps_its_entry_when_training_fails(tmp_path, plan_of, bench_of, agent_of):
     plan = plan_of(local={"learning_rate": 3e38}, privacy={"noise_multiplier": 1e9})
-    path = tmp_path / "site.jsonl"
+    path = tmp_path / "site.sqlite"
     with pytest.raises(TrainingError, match=r"\(site-0, round 1\)"):
         agent_of(path=path).train(plan, 1, vector_for(bench_of, plan))
     assert Ledger(path).history() == gaussian(1e9, 0.2, 4)
@@ -105,8 +105,8 @@ def test_the_ledger_keeps_its_line_when_training_fails(tmp_path, plan_of, bench_
     ],
 )
 def test_a_refusal_costs_nothing(changes, kind, tmp_path, plan_of, bench_of, agent_of):
-    """A plan that is refused before any picture is looked at leaves no line in the ledger."""
-    path, net = tmp_path / "site.jsonl", {k: v for k, v in changes.items() if k in ("name", "norm")}
+    """A plan that is refused before any picture is looked at leaves no entry in the ledger."""
+    path, net = tmp_path / "site.sqlite", {k: v for k, v in changes.items() if k in ("name", "norm")}
     plan = plan_of(**net, privacy={})
     if "labels" in changes:
         plan = replace(plan, labels=("a", "b", "c"))
@@ -117,7 +117,7 @@ def test_a_refusal_costs_nothing(changes, kind, tmp_path, plan_of, bench_of, age
 
 
 def test_a_vector_of_another_model_is_refused_and_costs_nothing(tmp_path, plan_of, agent_of):
-    path = tmp_path / "site.jsonl"
+    path = tmp_path / "site.sqlite"
     with pytest.raises(ModelError, match="numbers of"):
         agent_of(path=path).train(plan_of(privacy={}), 1, np.zeros(7, np.float32))
     assert not path.exists()
@@ -136,7 +136,7 @@ def test_a_private_update_tells_neither_loss_nor_how_many_pictures(plan_of, benc
     plan = plan_of(local={"amount": 5}, privacy={"noise_multiplier": 1e3})
     start = vector_for(bench_of, plan)
     told = [
-        replace(agent_of(train=rows).train(plan, 1, start), delta=None)
+        replace(agent_of(train=rows).train(plan, 1, start), delta=None, head=None)
         for rows in (range(1), range(90), [7] * 40)
     ]
     assert told[0] == told[1] == told[2] == Update(None, 1.0, round(5 * 0.2 * 50), 0.0, gaussian(1e3, 0.2, 5))
@@ -182,7 +182,7 @@ def test_the_same_question_is_charged_once_with_a_seed_and_twice_without(plan_of
     assert seeded.train(plan, 1, near).history == gaussian(1.0, 0.2, 8), "other weights are another release"
 
 
-def test_the_line_names_the_key_of_the_noise_that_was_used(tmp_path, plan_of, bench_of, agent_of):
+def test_the_entry_names_the_key_of_the_noise_that_was_used(tmp_path, plan_of, bench_of, agent_of):
     used = []
 
     class Drawn(SystemEntropy):
@@ -192,7 +192,7 @@ def test_the_line_names_the_key_of_the_noise_that_was_used(tmp_path, plan_of, be
             used.append(purpose)
             return super().key(round_number, purpose)
 
-    path = tmp_path / "site.jsonl"
+    path = tmp_path / "site.sqlite"
     plan = plan_of(local={"amount": 1, "learning_rate": 1.0, "rate": 1e-9}, privacy={"noise_multiplier": 2.0})
     keys, stream = [], KeyedStream.__init__
 
@@ -204,7 +204,8 @@ def test_the_line_names_the_key_of_the_noise_that_was_used(tmp_path, plan_of, be
         patch.setattr(KeyedStream, "__init__", noted)
         agent_of(path=path, entropy=Drawn()).train(plan, 1, vector_for(bench_of, plan))
     assert used.count("noise") == 1
-    assert json.loads(path.read_text())["key"] in {Release.fingerprint(key) for key in keys}
+    (event,) = Ledger(path).events
+    assert event.key in {fingerprint(key) for key in keys}
 
 
 def test_labels_must_agree(plan_of, bench_of, agent_of):

@@ -7,6 +7,7 @@ import pytest
 from flwr.app import Context, Message, MessageType, RecordDict
 
 from client.app import evaluate_many, make_app, train_many
+from client.ledger import Head
 from client.mechanisms import from_plain, gaussian
 from client.messages import ERROR_CODES, error_from_wire, pack, scalar, text, vector_of
 from fer_models.counts import Counts
@@ -73,7 +74,8 @@ def test_train_with_privacy_sends_the_history_and_no_more_about_the_data(ask, pl
     plan = plan_of(privacy={})
     content = ask(MessageType.TRAIN, pack(weights(bench_of, plan), {"plan": plan.text, "round": 1})).content
     assert from_plain(json.loads(text(content, "history"))) == gaussian(1.0, 0.2, 4)
-    assert set(content["facts"]) == {"site", "weight", "visits", "loss", "cpu_seconds", "history"}
+    assert set(content["facts"]) == {"site", "weight", "visits", "loss", "cpu_seconds", "history", "ledger"}
+    assert Head.of(text(content, "ledger")) == ask.agents[0]._ledger.head
     assert [scalar(content, name) for name in ("weight", "visits", "loss")] == [1, 40, 0]
 
 

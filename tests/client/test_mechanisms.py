@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.mechanisms import Mechanism, from_plain, gaussian, merged, of_unit, shared_noise, to_plain
+from client.mechanisms import (
+    Mechanism,
+    from_plain,
+    gaussian,
+    is_part,
+    merged,
+    of_unit,
+    repeated,
+    shared_noise,
+    to_plain,
+)
 from fer_models.errors import ConfigError
 
 MECHANISMS = st.builds(
@@ -38,6 +48,15 @@ def test_alike_steps_are_counted_together():
     assert merged(steps) == (*gaussian(1.0, 0.1, 2), *gaussian(2.0, 0.1, 7))
     kept = merged((*gaussian(2.0, 0.1, 3), *gaussian(2.0, 0.1, 3, "subject")))
     assert [(each.unit, each.count) for each in kept] == [("record", 3), ("subject", 3)]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(MECHANISMS, max_size=4), st.lists(MECHANISMS, max_size=4), st.integers(0, 3))
+def test_parts_and_repetitions(one, two, times):
+    history, both = merged(one), merged([*one, *two])
+    assert is_part(history, both)
+    assert is_part(both, history) == (not two)
+    assert repeated(history, times) == merged(one * times)
 
 
 @pytest.mark.parametrize(

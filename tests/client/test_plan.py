@@ -19,7 +19,7 @@ CANONICAL = (
     '"weight_decay":0.0},"model":{"channels":1,"classes":2,"dropout":0.2,"name":"fer_nano","norm":"gn",'
     '"size":48},"privacy":{"allow_slow":false,"clip":1.0,"colluders":0,"delta":1e-05,"noise":"site",'
     '"noise_multiplier":1.1,"nominal_units":400,"parameters":1,"resolution":65536,"target_epsilon":8.0,'
-    '"threshold":1,"unit":"record","views":1},"seed":3,"server":{"beta2":0.99,"ema":0.0,"epsilon":1e-08,'
+    '"threshold":1,"unit":"record","views":1},"run":"","seed":3,"server":{"beta2":0.99,"ema":0.0,"epsilon":1e-08,'
     '"evaluate_every":1,"learning_rate":1.0,"momentum":0.0,"optimizer":"average","participation":1.0,'
     '"rounds":50,"schedule":"constant","weight_decay":0.0,"weighting":"uniform"},"version":1}'
 )
@@ -73,6 +73,7 @@ CHANGES = {
     "labels": ["neutral", "anger"],
     "groups": [],
     "seed": 4,
+    "run": "r1",
     "model.name": "hog_linear",
     "model.norm": "none",
     "model.channels": 3,
@@ -184,6 +185,9 @@ REFUSED = [
     ("privacy.unit", "family", ConfigError, "plan.privacy.unit"),
     ("privacy.views", 0, ConfigError, "privacy.views"),
     ("privacy.views", 65, ConfigError, "privacy.views"),
+    ("privacy.target_epsilon", float("nan"), ConfigError, "plan.privacy.target_epsilon"),
+    ("run", "a run", ConfigError, "run"),
+    ("run", "r" * 65, ConfigError, "run"),
     ("secret", 1, ConfigError, "plan"),
     # What would void the guarantee.
     ("local.rate", 0, PrivacyError, "local.rate"),

@@ -54,7 +54,7 @@ def test_the_folder_is_complete(folder, ready):
     held = files(folder)
     expected = {"config.yaml", "plan.json", "state.json", "metrics.jsonl", "partition.json", "summary.json"}
     expected |= {"report.html", "model/model.safetensors", "model/config.json", "baselines/pooled.json"}
-    expected |= {f"ledger/site-{i}.jsonl" for i in range(3)}
+    expected |= {f"ledger/site-{i}.sqlite" for i in range(3)}
     expected |= {f"baselines/local_only-site-{i}.json" for i in range(3)}
     expected |= {f"events/{name}/events.out.tfevents.0.fedfer" for name in ("pooled", *SYSTEMS[2:])}
     assert expected <= held.keys()
@@ -105,8 +105,8 @@ def test_the_partition_is_told(folder, ready):
 
 def test_the_ledger_is_what_the_summary_says(folder, summary, ready):
     for site in summary["systems"]["federated"]["per_site"]:
-        ledger = Ledger(folder / "ledger" / f"{site['site']}.jsonl")
-        assert ledger.epsilon(ready.plan.privacy.delta) == site["epsilon"]
+        ledger = Ledger(folder / "ledger" / f"{site['site']}.sqlite", site["site"], read_only=True)
+        assert ledger.epsilon(ready.plan.privacy.delta).value == site["epsilon"]
         assert sum(each.count for each in ledger.history()) == 4 * ready.plan.local.amount
 
 
@@ -240,8 +240,12 @@ def test_a_whole_folder_is_left_as_it_is(folder, compare):
 
 def test_processes_give_the_same_bits(folder, tmp_path, compare):
     compare(tmp_path / "run", "engine.workers=2")
-    for name in ("model/model.safetensors", "partition.json", "plan.json", "ledger/site-1.jsonl"):
+    for name in ("model/model.safetensors", "partition.json", "plan.json"):
         assert (tmp_path / "run" / name).read_bytes() == (folder / name).read_bytes()
+    one, other = (
+        Ledger(path / "ledger" / "site-1.sqlite", read_only=True) for path in (tmp_path / "run", folder)
+    )
+    assert list(one.events) == list(other.events)
     found = json.loads((tmp_path / "run" / "summary.json").read_text())
     kept = json.loads((folder / "summary.json").read_text())
     for figures in (*found["systems"].values(), *kept["systems"].values()):
