@@ -1,15 +1,22 @@
 """What the tests of several rooms share: small real samples, sites, plans, and a browser."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+
+with contextlib.redirect_stderr(sys.__stderr__):
+    # Which dp-accounting imports. Its handler closes the stream that it found, save for the interpreter's own, when
+    # Hydra sets logging up; and pytest's capture is such a stream.
+    import absl.logging  # noqa: F401
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "'click.utils", DeprecationWarning)  # by typer, which Flower imports

@@ -40,7 +40,7 @@ def same(one, other):
 
 def releases(folder):
     """What the ledgers of a folder hold, times and identities aside."""
-    return {path.name: list(Ledger(path).events) for path in sorted(folder.glob("*.sqlite"))}
+    return {path.name: list(Ledger(path, read_only=True).events) for path in sorted(folder.glob("*.sqlite"))}
 
 
 KINDS = {
