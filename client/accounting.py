@@ -189,7 +189,9 @@ def _checked(history: History, delta: float) -> CrossCheck:
     if first.accountant == "pld":
         second = Epsilon(_ask(lambda: rdp_epsilon(history, delta)), "rdp", first.unit)
     else:
-        second = Epsilon(_ask(lambda: pld_epsilon(history, delta, first.value)), "pld", first.unit)
+        lost = sum(each.count * each.slack for each in history)
+        found = _ask(lambda: pld_epsilon(as_gaussian(history), delta * math.exp(-lost), first.value))
+        second = Epsilon(found + lost, "pld", first.unit)
     tolerance = max(ABSOLUTE, RELATIVE * first.value)
     if not math.isfinite(second.value):
         return CrossCheck(first, second._replace(accountant="none"), tolerance)

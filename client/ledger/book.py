@@ -276,7 +276,8 @@ class Ledger:
     def _verify(self, row: dict[str, Any]) -> None:
         expected = self._head.number + 1
         try:
-            mechanism = Mechanism(row["mechanism"], row["noise"], row["rate"], row["count"], row["unit"], row["slack"])
+            names = ("mechanism", "noise", "rate", "count", "unit", "slack")
+            mechanism = Mechanism(*(row[name] for name in names))
             event = Event(
                 row["kind"], row["run"], row["plan"], row["round"], row["key"], row["delta"], mechanism
             )

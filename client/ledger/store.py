@@ -24,15 +24,16 @@ PATIENCE = 120.0
 """Seconds to wait for another process's write; it may be asking an accountant meanwhile."""
 
 COLUMNS = (
-    "number", "time", "kind", "run", "plan", "round", "key", "delta", "mechanism", "noise", "rate", "count", "unit", "slack",
-    "hash",
+    "number", "time", "kind", "run", "plan", "round", "key", "delta", "mechanism", "noise", "rate", "count", "unit",
+    "slack", "hash",
 )  # fmt: skip
 
 SCHEMA = """
 CREATE TABLE head (identity TEXT, site TEXT, created TEXT, version INTEGER, number INTEGER, hash TEXT,
                    limit_epsilon REAL, limit_delta REAL);
 CREATE TABLE events (number INTEGER PRIMARY KEY, time TEXT, kind TEXT, run TEXT, plan TEXT, round INTEGER, key TEXT,
-                     delta REAL, mechanism TEXT, noise REAL, rate REAL, count INTEGER, unit TEXT, slack REAL, hash TEXT);
+                     delta REAL, mechanism TEXT, noise REAL, rate REAL, count INTEGER, unit TEXT, slack REAL,
+                     hash TEXT);
 """
 
 _lock = threading.RLock()

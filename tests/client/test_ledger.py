@@ -51,7 +51,7 @@ def test_one_row_a_release_with_all_there_is_to_know(path):
     assert Ledger(path).head == head
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}\+00:00", when) for when in ledger.events.values())
     rows = sqlite3.connect(path).execute("SELECT * FROM events").fetchall()
-    assert rows[1][2:-1] == ("training", "r1", "p", 2, "k2", 1e-5, "gaussian", 2.0, 0.25, 3, "record")
+    assert rows[1][2:-1] == ("training", "r1", "p", 2, "k2", 1e-5, "gaussian", 2.0, 0.25, 3, "record", 0.0)
 
 
 def test_nobody_else_may_read_it(path):

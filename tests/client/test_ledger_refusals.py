@@ -64,7 +64,7 @@ DAMAGE = {
     "the last deleted": ("DELETE FROM events WHERE number = 4", "after entry 3"),
     "all deleted": ("DELETE FROM events", "after entry 0"),
     "a row too many": ("INSERT INTO events SELECT 5, time, kind, run, plan, round, key, delta, mechanism, noise, rate,"
-                       " count, unit, hash FROM events WHERE number = 4", "entry 5"),
+                       " count, unit, slack, hash FROM events WHERE number = 4", "entry 5"),
     "another identity": ("UPDATE head SET identity = replace(identity, '0', '1')", "entry 1"),
     "another site": ("UPDATE head SET site = 'else'", "entry 1"),
     "a counter put back": ("UPDATE head SET number = 3", "after entry 4"),
