@@ -110,12 +110,14 @@ def split(samples: Samples, data: DataSettings, seed: int) -> Samples:
 
 
 def audited(samples: Samples, wanted: list[str]) -> tuple[Attribute, ...]:
-    """Return the attributes to audit, with the values that occur.
+    """Return the attributes to audit, with the values that occur: all of them, or those wanted; ["none"] none.
 
     Raises
     ------
     ConfigError : an attribute that the samples do not have.
     """
+    if wanted == ["none"]:
+        return ()
     for name in wanted:
         if name not in samples.groups:
             known = ", ".join(samples.groups) or "none; this data set has no groups"

@@ -21,7 +21,7 @@ class DataSettings:
     ``reader`` is faces, fer2013, imagefolder or classfolders; ``root`` the folder the pictures lie in; ``split`` is
     "official" (the data set's own test part), "holdout" (a share ``test`` of the training rows, whole people, no
     copies across) or "auto" (official where it exists). ``options`` go to the reader, see docs/data.md and
-    docs/faces.md. ``groups`` names the audited attributes, all when empty.
+    docs/faces.md. ``groups`` names the audited attributes, all when empty; [none] audits none.
     """
 
     reader: str = MISSING

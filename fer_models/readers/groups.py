@@ -31,18 +31,20 @@ def group_column(
     Parameters
     ----------
     bands : ascending lower ends of the bands that a column of numbers is cut into; a band holds its lower
-        end and ends before the next. None or empty: the words as they stand.
+        end and ends before the next. None or empty: the words as they stand; empty, also many numbers, such as
+        those of annotators.
     places : N places of the cells, for errors.
 
     Raises
     ------
     DataError : a cell of a banded column is no number or lies below the lowest band, or a column of numbers
-        has more than :data:`MOST_VALUES` values and no bands.
+        has more than :data:`MOST_VALUES` values and ``bands`` is None.
     ConfigError : the bands do not ascend.
     """
     told = ["" if cell.lower() in _NOTHING else cell for cell in cells]
     if not bands:
-        _few_values(name, {cell for cell in told if cell}, places)
+        if bands is None:
+            _few_values(name, {cell for cell in told if cell}, places)
         return np.array([cell or UNDISCLOSED for cell in told], np.str_)
     ends = [float(end) for end in bands]
     if sorted(set(ends)) != ends:
@@ -59,7 +61,7 @@ def _few_values(name: str, values: set[str], places: Sequence[str]) -> None:
         raise DataError(
             f"column {name!r} holds {len(values)} different numbers",
             where=places[0].rpartition(":")[0],
-            cure=f"Cut it into bands, such as bands.{name}=[0,10,20], or leave it out of groups.",
+            cure=f"Cut it into bands, such as bands.{name}=[0,10,20], or leave the numbers with bands.{name}=[].",
         )
 
 

@@ -168,3 +168,4 @@ def test_many_numbers_without_bands_are_refused(tmp_path):
     with pytest.raises(DataError, match="holds 21 different numbers"):
         read_imagefolder(root, groups=["ita"])
     assert len(np.unique(read_imagefolder(root, groups=["ita"], bands={"ita": [0, 1, 2]}).groups["ita"])) == 3
+    assert len(np.unique(read_imagefolder(root, groups=["ita"], bands={"ita": []}).groups["ita"])) == 21

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import simulations.prepare as preparing
 from client.accounting import epsilon_of
@@ -109,6 +110,36 @@ def test_attributes_are_those_asked_for(small):
     assert (error.value.where, error.value.cure) == ("data.groups", "Known: age.")
     with pytest.raises(ConfigError, match="no groups"):
         audited(replace(small, groups={}), ["age"])
+
+
+def annotated(folder):
+    """A folder of 96 pictures that four annotators, known by number, have labelled."""
+    rng, lines = np.random.default_rng(0), ["file_name,label,subject,gender,annotator,split"]
+    for i in range(96):
+        Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)).save(folder / f"{i}.png")
+        person, split = i // 2, "test" if i % 8 > 5 else "train"
+        word, gender = ("neutral", "happiness")[i % 2], ("female", "male")[person % 2]
+        lines.append(f"{i}.png,{word},p{person},{gender},{3 * (i // 8 % 4)},{split}")
+    (folder / "metadata.csv").write_text("\n".join(lines))
+    return DataSettings(
+        reader="imagefolder",
+        root=str(folder),
+        groups=["gender"],
+        options={"groups": ["gender", "annotator"], "bands": {"annotator": []}},
+    )
+
+
+def test_sites_follow_annotators_who_are_not_audited(tmp_path):
+    by_annotator = PartitionSettings(kind="column", attribute="annotator", sites=4)
+    data = annotated(tmp_path)
+    found = prepare(settings(data=data, partition=by_annotator))
+    held = [set(found.samples.groups["annotator"][found.partition.site == site]) for site in range(4)]
+    assert sorted(map(sorted, held)) == [["0"], ["3"], ["6"], ["9"]]
+    assert found.plan.attributes == {"gender": ("female", "male")}
+    unaudited = prepare(settings(data=replace(data, groups=["none"]), partition=by_annotator))
+    assert unaudited.plan.attributes == {}
+    two = prepare(settings(data=data, partition=replace(by_annotator, sites=2)))
+    assert np.bincount(two.partition.site[two.samples.split == "train"]).tolist() == [36, 36]
 
 
 def private(**changes):
