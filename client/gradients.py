@@ -83,7 +83,7 @@ class PrivateTrainer:
     ) -> None:
         require_separate(flat.module)
         self._flat, self._clip, self._divisor = flat, privacy.clip, divisor
-        self._gradients = gradients or PrivateGradients(flat.module)
+        self._gradients, self._owns = gradients or PrivateGradients(flat.module), gradients is None
         self._slots = {slot.name: slice(slot.start, slot.stop) for slot in flat.slots}
         flat.gradient.zero_()
         ranges = joined(self._slots, self._gradients.parameters)
@@ -155,6 +155,8 @@ class PrivateTrainer:
     def close(self) -> None:
         """Drop all that a broken step has left behind."""
         self._gradients.forget()
+        if self._owns:
+            self._gradients.close()
         self._flat.gradient.zero_()
 
 

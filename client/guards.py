@@ -3,36 +3,44 @@
 DP-SGD clips what one record or person adds to a sum. That bounds their influence only where nobody's gradient depends
 on anybody else. No list of good layers and losses can promise that, so the net and the loss, as they will be used, are
 tried on made-up pictures, alone and in company.
+
+What rests on trust: the code of a net is the site's own, and a trial sees what it does with a few made-up batches. A
+net that is written to behave until then is not found out: one that mixes only batches of a size that was not tried, or
+from its thousandth call, that keeps things in globals or files, or whose own backward decides by values. Each later
+step only checks that the layers are called as they were on trial.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from client.bookkeeping.book import NOTHING, flat_order
 from client.bookkeeping.gradients import PrivateGradients, unknown_parameters
 from client.bookkeeping.layers import CURE
 from client.bookkeeping.units import Units
+from client.trial import OPACUS_KEEPS, OnTrial, WithoutChance, chance, numbers_of, remembered
 from fer_models.errors import PrivacyError
 from fer_models.norms import find_batch_coupled
+
+__all__ = ["Losses", "WithoutChance", "prove", "require_apart", "require_separate"]
 
 TOLERANCE = 1e-3
 """Share of a gradient by which two ways to compute it may differ; rounding gives about 1e-6."""
 
+SAME = 1e-5
+"""Share of a loss by which it may differ between two batches of one size; the sums are the same, number by number."""
+
+COMPANY = (0, 1, 2, 1, 0, 2, 0, 1)
+"""The samples of a larger batch: what is done only with more than three, or with pairs, shows there."""
+
+STRANGERS = ((0, float("nan")), (7, float("nan")), (4, 1e3))
+"""(the one of the larger batch that stays as it is, by what all others are multiplied). NaN passes through any sum."""
+
 Losses = Callable[[Tensor, Tensor], Tensor]
 """(pictures (B, ...), targets (B, ...)) -> losses (B,)."""
-
-DROPOUTS = (
-    *(functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d),
-    *(functional.alpha_dropout, functional.feature_alpha_dropout, torch.dropout),
-)
-"""What drops parts of its first argument at random."""
 
 
 def require_separate(module: nn.Module) -> None:
@@ -83,30 +91,12 @@ def require_apart(function: Callable[[Tensor], Tensor], x: Tensor, what: str) ->
             )
 
 
-class WithoutChance(TorchFunctionMode):
-    """Switches dropout off while it is active, however it is called: its draws differ from batch to batch."""
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Answer a call of a torch function."""
-        if func in DROPOUTS:
-            return args[0]
-        if func is Tensor.bernoulli_:  # how layers draw what they keep
-            return args[0].fill_(1)
-        return func(*args, **(kwargs or {}))
-
-
 def prove(gradients: PrivateGradients, losses: Losses, x: Tensor, targets: Tensor) -> None:
     """Refuse a net and a loss whose clipped sums would not be right, tried on made-up samples.
 
-    The clipped sum over three samples must be the sum of what each gives alone by a plain backward; no buffer may
-    change; losses must not react to each other. What the net did is remembered, and a later batch with which it does
-    anything else is refused.
+    The clipped sum must be the sum of what each sample gives alone by a plain backward, over three samples and over
+    more, whatever the others are; losses must not react to each other; and nothing may be read, drawn or remembered
+    (:mod:`client.trial`). What the net did is noted, and a later batch with which it does anything else is refused.
 
     Parameters
     ----------
@@ -121,23 +111,21 @@ def prove(gradients: PrivateGradients, losses: Losses, x: Tensor, targets: Tenso
     module = gradients.module
     require_separate(module)
     gradients.proven = None
+    numbers, drawn = numbers_of(module), chance(x.device)
     try:
-        with WithoutChance():
-            _require_still(module, lambda: losses(x, targets))
-            require_apart(lambda given: losses(given, targets), x, "the loss")
-            units = Units.single(len(x))
-            with gradients.recording(units):
-                tried = losses(x, targets)
-            unknown = unknown_parameters(gradients, tried)
-            if unknown:
-                gradients.serve_slowly(unknown)
-            alone = _alone(gradients, losses, x, targets)
-            norms = [float(torch.cat([g.flatten() for g in each.values()]).norm()) for each in alone]
-            for clip in (0.5 * min(norms) or 1.0, 2.0 * max(norms) or 1.0):  # all are clipped, none is
-                with gradients.recording(units):
-                    tried = losses(x, targets)
-                calls = gradients.calls
-                _require_equal(gradients.settle(tried.sum(), clip).sums, alone, norms, clip)
+        require_apart(lambda given: _plain(losses, given, targets), x, "the loss")
+        unknown = unknown_parameters(gradients, _recorded(gradients, losses, x, targets))
+        if unknown:
+            gradients.serve_slowly(unknown)
+        kept = remembered(module)
+        alone = _alone(gradients, losses, x, targets)
+        norms = [float(torch.cat([g.flatten() for g in each.values()]).norm()) for each in alone]
+        for clip in (0.5 * min(norms) or 1.0, 2.0 * max(norms) or 1.0):  # all are clipped, none is
+            tried = _recorded(gradients, losses, x, targets)
+            calls = gradients.calls
+            _require_equal(gradients.settle(tried.sum(), clip).sums, alone, norms, clip)
+        _try_company(gradients, losses, (x, targets), alone, norms, calls)
+        _require_still(module, numbers, drawn, kept, chance(x.device))
     except RuntimeError as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise PrivacyError(
@@ -150,14 +138,81 @@ def prove(gradients: PrivateGradients, losses: Losses, x: Tensor, targets: Tenso
     gradients.proven = calls
 
 
-def _require_still(module: nn.Module, run: Callable[[], Tensor]) -> None:
-    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    with torch.no_grad():
-        run()
-    for name, buffer in module.named_buffers():
-        if name not in before or not torch.equal(before[name], buffer):
+def _plain(losses: Losses, x: Tensor, targets: Tensor) -> Tensor:
+    with OnTrial():
+        return losses(x, targets)
+
+
+def _recorded(gradients: PrivateGradients, losses: Losses, x: Tensor, targets: Tensor) -> Tensor:
+    with OnTrial(), gradients.recording(Units.single(len(x))):
+        return losses(x, targets)
+
+
+def _try_company(
+    gradients: PrivateGradients,
+    losses: Losses,
+    samples: tuple[Tensor, Tensor],
+    alone: list[dict[str, Tensor]],
+    norms: list[float],
+    calls: object,
+) -> None:
+    """Try a larger batch, then with strangers in it, which must not reach one sample's loss or gradient."""
+    x, targets = (each[list(COMPANY)] for each in samples)
+    clip = 0.5 * min(norms) or 1.0
+    values = _recorded(gradients, losses, x, targets)
+    if gradients.calls != calls:
+        raise PrivacyError(
+            f"the net does not do with {len(x)} samples what it does with 3", where="model", cure=CURE
+        )
+    sums = gradients.settle(values.sum(), clip).sums
+    _require_equal(sums, [alone[i] for i in COMPANY], [norms[i] for i in COMPANY], clip)
+    for own, factor in STRANGERS:
+        strangers = _but_one(x, own, factor), _but_one(targets, own, factor)
+        found = _recorded(gradients, losses, *strangers)
+        value, expected = float(found[own].detach()), float(values[own].detach())
+        settled = gradients.settle(found.sum(), clip)
+        norm = float(settled.norms[own])
+        same = abs(value - expected) <= SAME * abs(expected) or value == expected
+        near = abs(norm - norms[COMPANY[own]]) <= TOLERANCE * norms[COMPANY[own]]
+        if not (same and near and all(bool(torch.isfinite(each).all()) for each in settled.sums.values())):
             raise PrivacyError(
-                "a buffer of the net changes in training, and would carry pictures out unprotected",
+                "what one picture is reaches the loss or the gradient of another", where="model", cure=CURE
+            )
+
+
+def _but_one(values: Tensor, own: int, factor: float) -> Tensor:
+    """Multiply all samples but one; labels, which are whole numbers, are all made that one's."""
+    if not values.is_floating_point():
+        return values[own : own + 1].expand(values.shape).contiguous()
+    changed = values * factor
+    changed[own] = values[own]
+    return changed
+
+
+def _require_still(
+    module: nn.Module, numbers: dict[str, bytes], drawn: bytes, kept: dict[str, object], now: bytes
+) -> None:
+    """Refuse a net that the trial has changed, or that drew random numbers."""
+    later = numbers_of(module)
+    for name in [*numbers, *later]:
+        if numbers.get(name) != later.get(name):
+            kind = "buffer" if name in dict(module.named_buffers()) else "parameter"
+            raise PrivacyError(
+                f"a {kind} of the net changes in training, and would carry pictures out unprotected",
+                where=name,
+                cure=CURE,
+            )
+    if drawn != now:
+        raise PrivacyError(
+            "the net draws random numbers besides those of dropout, so it cannot be tried",
+            where="model",
+            cure=CURE,
+        )
+    found = remembered(module)
+    for name in [*kept, *found]:
+        if kept.get(name) != found.get(name) and not name.endswith(OPACUS_KEEPS):
+            raise PrivacyError(
+                "the net remembers something from batch to batch, by which pictures could meet",
                 where=name,
                 cure=CURE,
             )
@@ -171,7 +226,7 @@ def _alone(
     for index in range(len(x)):
         own = slice(index, index + 1)
         with gradients.unrecorded():
-            losses(x[own], targets[own]).sum().backward()
+            _plain(losses, x[own], targets[own]).sum().backward()
         each = {n: p.grad for n, p in gradients.parameters.items() if p.grad is not None}
         found.append({name: flat_order(grad[None])[0].clone() for name, grad in each.items()})
         gradients.forget()

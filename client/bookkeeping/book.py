@@ -68,11 +68,13 @@ class Book:
     units : of the open batch.
     anchor : a scalar that requires a gradient, so that the first layer's backward is called.
     position : torch functions called since the net was.
-    calls : what each layer so far was asked for.
+    calls : what each layer so far was asked for, and where the net ended.
+    schedule : positions at which a proven net calls its layers; None while it is tried.
     """
 
     def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
         self.names = {id(p): name for name, p in parameters.items()}
+        self.schedule: frozenset[int] | None = None
         self._parameters = parameters
         device = next(iter(parameters.values())).device if parameters else None
         self.anchor = torch.zeros((), requires_grad=True, device=device)
@@ -118,6 +120,14 @@ class Book:
                 found[id(leaf)] = leaf
             waiting += [each for each, _ in node.next_functions]
         return tuple(found.values())
+
+    def is_expected(self) -> bool:
+        """Return whether a layer may be called now: where a proven net met constants, their length says nothing."""
+        return self.schedule is None or self.position in self.schedule
+
+    def end(self) -> None:
+        """Note that the net has given its answer: what it does after its last layer counts as well."""
+        self.calls.append((self.position, "end", ()))
 
     def use(self, layer: str, sources: Sequence[Source | None]) -> None:
         """Note that a layer uses some tensors."""

@@ -58,16 +58,35 @@ class PrivateGradients:
         self.module = module
         self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.slow: dict[str, nn.Module] = {}
-        self.proven: list[Call] | None = None
+        self._proven: list[Call] | None = None
+        self._frozen = [p for p in module.parameters() if not p.requires_grad]
         self._allow_slow, self._hooks = allow_slow, list[GradSampleHooks]()
         self._book = Book(self.parameters)
-        self._handle = module.register_forward_pre_hook(self._begin)
+        self._is_recording = False
+        self._handles = [
+            module.register_forward_pre_hook(self._begin),
+            module.register_forward_hook(self._end),
+        ]
         self._aside = [layer for layer in _without_parameters(module) if "forward" not in vars(layer)]
         for layer in self._aside:
             layer.forward = functools.partial(self._unseen, layer.forward)
 
     def _begin(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG002 - torch's signature
         self._book.position = 0
+
+    def _end(self, module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG002 - torch's signature
+        if self._is_recording:
+            self._book.end()
+
+    @property
+    def proven(self) -> list[Call] | None:
+        """What the net did when it was tried; None before. Layers are looked for at these places only."""
+        return self._proven
+
+    @proven.setter
+    def proven(self, calls: list[Call] | None) -> None:
+        self._proven = calls
+        self._book.schedule = None if calls is None else frozenset(at for at, *_ in calls)
 
     def _unseen(self, forward: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Run a part of a net without looking at its calls, each of which would cost some microseconds.
@@ -89,14 +108,22 @@ class PrivateGradients:
         for parameter in self.parameters.values():
             parameter.grad = None
         self._book.open(units)
-        with BookMode(self._book):
-            yield
+        self._is_recording = True
+        try:
+            with BookMode(self._book):
+                yield
+        finally:
+            self._is_recording = False
 
     def settle(self, total: Tensor, clip: float) -> Settled:
         """Go backward from the sum of losses and return the clipped sum; see :meth:`Book.settle`."""
         if self.proven is not None and self._book.calls != self.proven:
             raise PrivacyError(
                 "the net does not do with this batch what it did when it was tried", where="model", cure=CURE
+            )
+        if any(parameter.requires_grad for parameter in self._frozen):
+            raise PrivacyError(
+                "layers have begun to learn that were fixed when the net was tried", where="model", cure=CURE
             )
         with quiet_hooks():
             total.backward()
@@ -169,7 +196,8 @@ class PrivateGradients:
             for kept in ("activations", "max_batch_len"):
                 layer.__dict__.pop(kept, None)
         self._hooks, self.slow = [], {}
-        self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
         for layer in self._aside:
             vars(layer).pop("forward", None)
         self._aside = []

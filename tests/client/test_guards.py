@@ -293,15 +293,29 @@ def test_parameters_that_meet_constants_before_samples_are_served():
     assert [call[1:] for call in calls] == [
         ("Linear", ("head.weight", "head.bias")),
         ("Repeated", ("scale",)),
+        ("end", ()),
     ]
 
 
-def test_a_batch_that_has_the_length_of_a_table_by_chance_is_refused():
+def test_a_table_that_has_the_length_of_a_batch_by_chance_is_not_taken_for_samples():
     module = Guessing(4)
-    gradients = tried(module)
+    gradients, rows = tried(module), [0, 1, 2, 0]
     with gradients.recording(Units.single(4)):
-        losses = losses_of(module)(X[[0, 1, 2, 0]], Y[[0, 1, 2, 0]])
-    with pytest.raises(PrivacyError, match="does not do with this batch what it did when it was tried"):
+        losses = losses_of(module)(X[rows], Y[rows])
+    found = gradients.settle(losses.sum(), 1e9).sums
+    for name, p in module.named_parameters():
+        losses_of(module)(X[rows], Y[rows]).sum().backward(inputs=[p])
+        torch.testing.assert_close(found[name], p.grad.flatten(), rtol=1e-4, atol=1e-5)
+
+
+def test_layers_that_begin_to_learn_after_the_trial_are_refused():
+    module = net("cnn_tiny", "none")
+    first = next(module.parameters()).requires_grad_(False)
+    gradients = tried(module)
+    first.requires_grad_(True)
+    with gradients.recording(Units.single(3)):
+        losses = losses_of(module)(X, Y)
+    with pytest.raises(PrivacyError, match="begun to learn that were fixed"):
         gradients.settle(losses.sum(), 1.0)
 
 
