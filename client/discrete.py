@@ -24,11 +24,13 @@ from __future__ import annotations
 import functools
 import math
 from decimal import Context, Decimal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from client.randomness import KeyedStream
+if TYPE_CHECKING:  # reading a ledger accounts for discrete noise, and needs no nets
+    from client.randomness import KeyedStream
 
 TOTAL_VARIATION = 2.0**-100
 """How far one draw is from the discrete Gaussian, at most, in total variation."""
