@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from client.bookkeeping.units import Units
+from client.bookkeeping.units import Units, contracted
 
 GRAM_SHARE = 0.46
 """Norms come from Gram matrices where those take less than this share of the products that rows take."""
@@ -87,11 +87,11 @@ def norms(x: Tensor, g: Tensor, shape: Shape, units: Units) -> Tensor:
     places = g.shape[2] * g.shape[3]
     if shape.pointwise or units.size > 1 or shape.stride != (1, 1) or places < 16:
         return units.gram(a, patches(x, shape))
-    return (_patch_gram(x, g.shape, shape) * torch.bmm(a, a.transpose(1, 2)).view(len(x), -1)).sum(1)
+    return contracted(_patch_gram(x, g.shape, shape), torch.bmm(a, a.transpose(1, 2)))
 
 
 def _patch_gram(x: Tensor, out: torch.Size, shape: Shape) -> Tensor:
-    """Return the Gram matrices of the patches (n, places^2), added up from those of the pixels."""
+    """Return the Gram matrices of the patches (n, places, places), added up from those of the pixels."""
     padded = _padded(x, shape)
     n, height, width, _ = padded.shape
     pixels = padded.view(n, height * width, -1)
@@ -104,7 +104,7 @@ def _patch_gram(x: Tensor, out: torch.Size, shape: Shape) -> Tensor:
             part = gram[:, rows, columns, rows, columns]
             total = part.clone() if total is None else total.add_(part)
     assert total is not None
-    return total.view(n, -1)
+    return total.reshape(n, out[2] * out[3], -1)
 
 
 def rows(x: Tensor, g: Tensor, w: Tensor, shape: Shape, units: Units) -> Tensor:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+ROUNDINGS = 32
+"""Units of rounding by which a sum of products may be off, as a share of the sum of their sizes."""
+
 
 @dataclass(frozen=True)
 class Units:
@@ -85,11 +88,12 @@ class Units:
     def gram(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the squared norms (units,) of what :meth:`products` gives, without making it.
 
-        ``||sum_p a_p b_p^T||^2 = sum_pq <a_p, a_q> <b_p, b_q>`` (Goodfellow 2015; Rochette et al. 2019).
+        ``||sum_p a_p b_p^T||^2 = sum_pq <a_p, a_q> <b_p, b_q>`` (Goodfellow 2015; Rochette et al. 2019), plus what
+        rounding can have taken away, see :func:`contracted`.
         """
         if self.size:
             a, b = (each.reshape(len(self), -1, each.shape[2]) for each in (a, b))
-            return torch.bmm(a, a.transpose(1, 2)).mul_(torch.bmm(b, b.transpose(1, 2))).flatten(1).sum(1)
+            return contracted(torch.bmm(a, a.transpose(1, 2)), torch.bmm(b, b.transpose(1, 2)))
         return self.each(lambda own: _gram(a[own].flatten(0, 1), b[own].flatten(0, 1)))
 
     def each(self, work: Callable[[slice], Tensor]) -> Tensor:
@@ -98,7 +102,19 @@ class Units:
 
 
 def _gram(a: Tensor, b: Tensor) -> Tensor:
-    return ((a @ a.t()) * (b @ b.t())).sum()
+    return contracted((a @ a.t())[None], (b @ b.t())[None])[0]
+
+
+def contracted(a: Tensor, b: Tensor) -> Tensor:
+    """Return the sums of the products of Gram matrices (n, places, places), (n,), never too small by rounding.
+
+    The terms can cancel, and then a rounded sum may lie far below the squared norm, even below 0; a unit clipped by it
+    would not be clipped. No term is larger than the product of the norms on its two diagonals, so the sum of all these
+    products, times some units of rounding, bounds what is lost.
+    """
+    lengths = (a.diagonal(dim1=1, dim2=2) * b.diagonal(dim1=1, dim2=2)).clamp(min=0).sqrt().sum(1)
+    lost = ROUNDINGS * torch.finfo(a.dtype).eps * lengths.square()
+    return a.mul_(b).flatten(1).sum(1).clamp(min=0) + lost
 
 
 def parts_of(sizes: Sequence[int], most: int) -> list[slice]:

@@ -96,7 +96,7 @@ def test_pixels_gram_matrices_give_those_of_patches():
     g = torch.randn(2, 8, 6, 6, generator=generator, dtype=torch.float64)
     expected = by_hand(x, g, w, shape, units).square().sum(1)
     near(kernels.norms(x, g, shape, units), expected)
-    assert kernels._patch_gram(x, g.shape, shape).shape == (2, 36 * 36)
+    assert kernels._patch_gram(x, g.shape, shape).shape == (2, 36, 36)
 
 
 def test_a_layer_takes_norms_where_they_are_cheap():
@@ -126,3 +126,19 @@ def test_units_add_up_and_spread(sizes):
     assert torch.equal(units.total(values), expected)
     each = torch.arange(len(units), dtype=torch.float64)
     assert units.spread(each).tolist() == [float(i) for i, size in enumerate(sizes) for _ in range(size)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_norms_from_gram_matrices_are_never_too_small(dtype):
+    """Places that cancel: a gradient of almost nothing made of large terms."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(50, 1, 12, generator=generator, dtype=torch.float64) for _ in range(2))
+    noise = 1e-4 * torch.randn(50, 8, 12, generator=generator, dtype=torch.float64)
+    signs = torch.tensor([1.0, -1.0] * 4, dtype=torch.float64)[None, :, None]
+    rows, others = (300 * a * signs + noise).to(dtype), (b + noise).to(dtype)
+    for units in (Units.single(50), Units((2,) * 25), Units((1, 2, *(1,) * 47))):
+        true = units.products(rows.double(), others.double()).flatten(1).square().sum(1)
+        found = units.gram(rows, others).double()
+        assert bool((found >= true * (1 - 1e-12)).all())
+        if dtype == torch.float64:
+            torch.testing.assert_close(found, true, rtol=1e-4, atol=0)
