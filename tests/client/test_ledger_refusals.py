@@ -65,7 +65,10 @@ DAMAGE = {
     "all deleted": ("DELETE FROM events", "after entry 0"),
     "a row too many": ("INSERT INTO events SELECT 5, time, kind, run, plan, round, key, delta, mechanism, noise, rate,"
                        " count, unit, slack, hash FROM events WHERE number = 4", "entry 5"),
-    "another identity": ("UPDATE head SET identity = substr(identity, 2) || CASE substr(identity, -1) WHEN 'a' THEN 'b' ELSE 'a' END", "entry 1"),
+    "another identity": (
+        "UPDATE head SET identity = substr(identity, 2) || CASE substr(identity, -1) WHEN 'a' THEN 'b' ELSE 'a' END",
+        "entry 1",
+    ),
     "another site": ("UPDATE head SET site = 'else'", "entry 1"),
     "a counter put back": ("UPDATE head SET number = 3", "after entry 4"),
     "no head": ("DELETE FROM head", "its head record"),
