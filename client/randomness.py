@@ -100,10 +100,6 @@ class KeyedStream:
     def normal(self, count: int) -> NDArray[np.float64]:
         """Return ``count`` standard normal numbers by the transform of Box and Muller (1958)."""
         half = (count + 1) // 2
-        # torch's logarithm and sine take half of the time of numpy's.
-        radius = torch.from_numpy(self.uniform(half)).log_().mul_(-2.0).sqrt_()
-        angle = torch.from_numpy(self.uniform(half)).mul_(2.0 * np.pi)
-        found = torch.empty(2 * half, dtype=torch.float64)
-        torch.cos(angle, out=found[:half]).mul_(radius)
-        torch.sin(angle, out=found[half:]).mul_(radius)
-        return found.numpy()[:count]
+        radius = np.sqrt(-2.0 * np.log(self.uniform(half)))
+        angle = 2.0 * np.pi * self.uniform(half)
+        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
