@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,13 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from client.distributed import share_of
+from client.evaluation import EVALUATION_BATCH, count_parts, evaluating, predict, prove_answers
 from client.inputs import Features, Fixed, Inputs
+from client.label_counts import noisy_counts, one_each
 from client.ledger import Event, Head, Ledger, fingerprint
-from client.limits import cost_of_round
+from client.limits import cost_before, cost_of_round
 from client.mechanisms import History, Mechanism
 from client.messages import tensor_of
 from client.plan import Plan
-from client.randomness import BoundEntropy, Entropy, SeededEntropy
+from client.randomness import BoundEntropy, Entropy, KeyedStream, SeededEntropy
 from client.together import train_together
 from client.training import (
     LocalResult,
@@ -27,14 +28,9 @@ from client.training import (
     train_plain,
     train_private,
 )
-from fer_models.consistency import require_sample_independence
 from fer_models.counts import Counts
 from fer_models.errors import DataError, PrivacyError
 from fer_models.samples import Samples
-from fer_models.transforms import mirrored_probabilities
-
-EVALUATION_BATCH = 256
-"""Pictures a forward pass in evaluation."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +54,21 @@ class Update:
     weight: float
     visits: int
     loss: float
+    history: History
+    head: Head | None = None
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """What leaves the site before the first round, where a plan asks for label counts.
+
+    Attributes
+    ----------
+    counts : int64 (C,), training pictures of each class, or persons where they are the unit; with noise under privacy.
+    history, head : as in :class:`Update`.
+    """
+
+    counts: NDArray[np.int64]
     history: History
     head: Head | None = None
 
@@ -147,8 +158,38 @@ class Agent:
                 cure="Read the pictures in the size and channels of the model.",
             )
 
+    def count_labels(self, plan: Plan, seen: Head | None = None) -> LabelCounts:
+        """Count the classes of the training pictures; under privacy with noise, after the ledger is written.
+
+        Raises
+        ------
+        PrivacyError : the plan does not ask for counts, or the ledger has no room for it.
+        """
+        self._require_fit(plan)
+        if not plan.counts_labels:
+            raise PrivacyError(
+                "the plan does not ask for label counts", where=self.name, cure="Ask for none of the sites."
+            )
+        label, classes = self.samples.label[self._train], len(plan.labels)
+        if plan.privacy is None:
+            return LabelCounts(np.bincount(label, minlength=classes).astype(np.int64), ())
+        assert plan.privacy.counts_epsilon is not None
+        if plan.privacy.unit == "subject":
+            drawing = KeyedStream(self._entropy.key(0, "counted pictures"))
+            label = label[one_each(self._rows(plan.local.targets).people, drawing)]
+        key = BoundEntropy(self._entropy, plan.digest.encode()).key(0, "label counts")
+        self._admit(plan, 0, seen)
+        self._release(plan, 0, "label_counts", key, *cost_before(plan))
+        found = noisy_counts(label, classes, plan.privacy.counts_epsilon, KeyedStream(key))
+        return LabelCounts(found, self._ledger.history(), self._ledger.head)
+
     def train(
-        self, plan: Plan, round_number: int, vector: NDArray[np.float32], seen: Head | None = None
+        self,
+        plan: Plan,
+        round_number: int,
+        vector: NDArray[np.float32],
+        seen: Head | None = None,
+        prior: tuple[float, ...] = (),
     ) -> Update:
         """Train from the round's weights and return the update; the ledger is written first.
 
@@ -156,15 +197,18 @@ class Agent:
         ----------
         vector : float32 (P,), the round's weights in the flat order.
         seen : where the site's ledger stood when the coordinator last heard of it, None when it never did.
+        prior : shares of the classes, where the loss needs them and the plan does not name them.
         """
         self._require_fit(plan)
         bench, data = self._benches.of(plan), self._rows(plan.local.targets)
         where = f"{self.name}, round {round_number}"
         bench.load_(tensor_of(vector))
+        bench.expect(prior)
         if not bench.flat.module.training:
             bench.flat.module.train()
         if plan.privacy is not None:
-            return self._train_private(bench, data, plan, round_number, vector, seen)
+            question = vector.tobytes() + (repr(prior).encode() if prior else b"")
+            return self._train_private(bench, data, plan, round_number, vector, question, seen)
         with dropout_seeded(plan, self._entropy.key(round_number, "dropout")):
             done = train_plain(bench, data, plan.local, round_number, self._entropy, where)
         return self._update(plan, _moved(bench, vector), done)
@@ -190,6 +234,7 @@ class Agent:
         plan: Plan,
         round_number: int,
         vector: NDArray[np.float32],
+        question: bytes,
         seen: Head | None,
     ) -> Update:
         assert plan.privacy is not None
@@ -203,7 +248,7 @@ class Agent:
             )
         if plan.privacy.unit == "subject":
             _ = data.people  # refuses pictures of unknown people before the ledger is written
-        entropy = BoundEntropy(self._entropy, plan.digest.encode() + vector.tobytes())
+        entropy = BoundEntropy(self._entropy, plan.digest.encode() + question)
         self._admit(plan, round_number, seen)
         key = entropy.key(round_number, "noise")
         self._release(plan, round_number, "training", key, *cost_of_round(plan))
@@ -249,12 +294,17 @@ def _moved(bench: Workbench, vector: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 def train_sites(
-    agents: Sequence[Agent], plan: Plan, round_number: int, vector: NDArray[np.float32]
+    agents: Sequence[Agent],
+    plan: Plan,
+    round_number: int,
+    vector: NDArray[np.float32],
+    prior: tuple[float, ...] = (),
 ) -> list[Update]:
     """Train several agents of one process in one pass; see :mod:`client.together`."""
     for agent in agents:
         agent._require_fit(plan)
     bench = agents[0]._benches.of(plan)
+    bench.expect(prior)
     if not bench.flat.module.training:
         bench.flat.module.train()
     data = [agent._rows(plan.local.targets) for agent in agents]
@@ -282,104 +332,6 @@ def evaluate_sites(
     else:
         if prove:
             with evaluating(module):
-                _prove(module, samples, everybody, inputs)
+                prove_answers(module, samples, everybody, inputs)
         found = np.concatenate([agent._predict_kept(fixed) for agent in agents])
     return count_parts(samples, rows, found, plan.attributes)
-
-
-def evaluate(
-    module: torch.nn.Module,
-    samples: Samples,
-    rows: NDArray[np.intp],
-    attributes: Mapping[str, tuple[str, ...]],
-    *,
-    device: torch.device,
-    prove: bool,
-) -> Counts:
-    """Count true and predicted classes of some rows by group, with the net in evaluation mode.
-
-    A picture's prediction is the mean of the probabilities of it and its mirror image.
-
-    Raises
-    ------
-    EvaluationError : ``prove`` is set and an answer depends on the other pictures of the batch.
-    """
-    return count(samples, rows, predict(module, samples, rows, device=device, prove=prove), attributes)
-
-
-def count(
-    samples: Samples,
-    rows: NDArray[np.intp],
-    predicted: NDArray[np.int64],
-    attributes: Mapping[str, tuple[str, ...]],
-) -> Counts:
-    """Count rows by group, true and predicted class."""
-    return count_parts(samples, [rows], predicted, attributes)[0]
-
-
-def count_parts(
-    samples: Samples,
-    parts: Sequence[NDArray[np.intp]],
-    predicted: NDArray[np.int64],
-    attributes: Mapping[str, tuple[str, ...]],
-) -> list[Counts]:
-    """Count several lists of rows, each by itself; ``predicted`` holds their predictions one after the other."""
-    unknown = [name for name in attributes if name not in samples.groups]
-    if unknown:
-        raise DataError(
-            f"the plan counts by {unknown[0]}, which no column tells",
-            where=samples.name,
-            cure=f"Count by {', '.join(samples.groups) or 'no attribute'}.",
-        )
-    rows, sizes = np.concatenate(parts), [len(part) for part in parts]
-    groups = {name: samples.groups[name][rows] for name in attributes}
-    return Counts.of_parts(sizes, samples.label[rows], predicted, samples.labels, groups, attributes)
-
-
-def predict(
-    module: torch.nn.Module,
-    samples: Samples,
-    rows: NDArray[np.intp],
-    *,
-    device: torch.device,
-    prove: bool,
-    inputs: Inputs | None = None,
-) -> NDArray[np.int64]:
-    """Return predicted classes int64 (n,) of some rows, with the net in evaluation mode; see :func:`evaluate`.
-
-    ``inputs`` keeps the table's normalised pictures between calls; None makes them anew.
-    """
-    inputs = inputs or Inputs(samples, device, limit=0)
-    with evaluating(module):
-        if prove:
-            _prove(module, samples, rows, inputs)
-        parts = [rows[i : i + EVALUATION_BATCH] for i in range(0, len(rows), EVALUATION_BATCH)]
-        predicted = [_predict(module, inputs(part)) for part in parts]
-    return np.concatenate(predicted) if predicted else np.zeros(0, np.int64)
-
-
-@contextlib.contextmanager
-def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """Put a net into evaluation mode for a while."""
-    training = module.training
-    if training:
-        module.eval()
-    try:
-        yield
-    finally:
-        if training:
-            module.train()
-
-
-@torch.inference_mode()
-def _predict(module: torch.nn.Module, x: torch.Tensor) -> NDArray[np.int64]:
-    return mirrored_probabilities(module, x).argmax(1).cpu().numpy()
-
-
-def _prove(
-    module: torch.nn.Module, samples: Samples, rows: NDArray[np.intp], inputs: Inputs, most: int = 24
-) -> None:
-    if not len(rows):
-        return
-    some = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
-    require_sample_independence(module, inputs(some), samples.label[some], seed=0)

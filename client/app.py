@@ -14,7 +14,7 @@ from client.agent import Agent, Update, evaluate_sites, train_sites
 from client.ledger import Head
 from client.mechanisms import to_plain
 from client.messages import error_to_wire, optional_text, pack, scalar, text, vector_of
-from client.plan import read_plan
+from client.plan import LONGEST, read_plan
 from fer_models.errors import EngineError, FedferError
 
 FindAgent = Callable[[Context], Agent]
@@ -25,26 +25,52 @@ def train(agent: Agent, content: RecordDict) -> RecordDict:
     """Answer a train message: weights, plan and round in; update out."""
     began = time.process_time()
     plan = read_plan(text(content, "plan"))
-    told = optional_text(content, "ledger")
-    seen = None if told is None else Head.of(told)
-    update = agent.train(plan, _round_of(content), vector_of(content, np.float32), seen)
+    vector, prior = vector_of(content, np.float32), _prior_of(content)
+    update = agent.train(plan, _round_of(content), vector, _seen_of(content), prior)
     return _trained(agent, update, time.process_time() - began)
 
 
 def train_many(agents: Sequence[Agent], content: RecordDict, *, one_pass: bool) -> list[RecordDict]:
     """Answer one train message for several agents of this process, one after the other or in one pass."""
     began = time.process_time()
-    plan, number, vector = (
-        read_plan(text(content, "plan")),
-        _round_of(content),
-        vector_of(content, np.float32),
-    )
+    plan, number = read_plan(text(content, "plan")), _round_of(content)
+    vector, prior = vector_of(content, np.float32), _prior_of(content)
     if one_pass:
-        updates = train_sites(agents, plan, number, vector)
+        updates = train_sites(agents, plan, number, vector, prior)
     else:
-        updates = [agent.train(plan, number, vector) for agent in agents]
+        updates = [agent.train(plan, number, vector, _seen_of(content), prior) for agent in agents]
     each = (time.process_time() - began) / len(agents)
     return [_trained(agent, update, each) for agent, update in zip(agents, updates, strict=True)]
+
+
+def count_labels(agent: Agent, content: RecordDict) -> RecordDict:
+    """Answer a query for label counts: plan in, counts out."""
+    found = agent.count_labels(read_plan(text(content, "plan")), _seen_of(content))
+    facts: dict[str, str] = {"site": agent.name}
+    if found.head is not None:
+        facts |= {"history": json.dumps(to_plain(found.history)), "ledger": str(found.head)}
+    return pack(found.counts, facts)
+
+
+def _seen_of(content: RecordDict) -> Head | None:
+    told = optional_text(content, "ledger")
+    return None if told is None else Head.of(told)
+
+
+def _prior_of(content: RecordDict) -> tuple[float, ...]:
+    """Return the shares of the classes that a message tells, none where it tells none."""
+    told = optional_text(content, "prior")
+    if told is None:
+        return ()
+    try:
+        given = json.loads(told) if len(told) <= LONGEST else None
+    except (ValueError, RecursionError):
+        given = None
+    if not isinstance(given, list) or not all(isinstance(each, float) and 0 < each <= 1 for each in given):
+        raise EngineError(
+            "shares of classes that are none", cure="Run the same version of FedFER everywhere."
+        )
+    return tuple(given)
 
 
 def _round_of(content: RecordDict) -> int:
@@ -102,6 +128,10 @@ def make_app(find_agent: FindAgent) -> ClientApp:
     @app.query()
     def _query(message: Message, context: Context) -> Message:
         return relay(name, message, context)
+
+    @app.query("label_counts")
+    def _count(message: Message, context: Context) -> Message:
+        return relay(count_labels, message, context)
 
     @app.train()
     def _train(message: Message, context: Context) -> Message:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from client.ledger import Ledger, close_all
-from client.ledger_view import NOISES, Statement, figure, plain, ranges, sentences, state
+from client.ledger_view import Statement, figure, noise_of, plain, ranges, sentences, state
 from client.strict import nearest
 from fer_models.errors import ConfigError, PrivacyError
 
@@ -135,7 +135,7 @@ def _releases(said: Statement) -> Table:
     names = ("run", "plan", "what", "rounds", "noise", "rate", "steps", "protects", "epsilon", "until (UTC)")
     table = Table(*names)
     for each in said.releases:
-        noise = [f"{NOISES[one.name]} {one.noise:.4g}" for one in each.history]
+        noise = [noise_of(one) for one in each.history]
         rates = ["all" if one.rate == 1 else f"{one.rate:g}" for one in each.history]
         counts = [f"{one.count:,}" for one in each.history]
         table.add_row(

@@ -11,7 +11,7 @@ from typing import Any
 from client.accounting import CrossCheck, Epsilon, cross_check, epsilon_of
 from client.ledger import Event, Head, Ledger
 from client.limits import Limit, rounds_that_fit
-from client.mechanisms import History, merged
+from client.mechanisms import History, Mechanism, merged
 
 MOST_ROUNDS = 10_000
 """Further rounds that are counted; more are "more"."""
@@ -22,7 +22,6 @@ NOISES = {
     "gaussian": "Gaussian",
     "discrete_gaussian": "discrete Gaussian",
     "laplace": "Laplace",
-    "pure": "pure",
 }
 
 
@@ -140,6 +139,13 @@ def ranges(numbers: Iterable[int]) -> str:
         else:
             parts.append([number])
     return ", ".join("-".join(str(end) for end in part) for part in parts)
+
+
+def noise_of(mechanism: Mechanism) -> str:
+    """Return a mechanism's noise as text; of a pure one, its epsilon."""
+    if mechanism.name == "pure":
+        return f"epsilon {1 / mechanism.noise:.4g}"
+    return f"{NOISES[mechanism.name]} {mechanism.noise:.4g}"
 
 
 def figure(epsilon: Epsilon) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from client.accounting import epsilon_of
-from client.mechanisms import History, merged, repeated
+from client.mechanisms import History, Mechanism, merged, repeated
 from client.strict import require
 from fer_models.errors import PrivacyError
 
@@ -39,6 +39,14 @@ def cost_of_round(plan: Plan) -> History:
     from client.grid import mechanism_of  # late: it brings the nets, which reading a ledger needs not
 
     return () if plan.privacy is None else (mechanism_of(plan),)
+
+
+def cost_before(plan: Plan) -> History:
+    """Return what a private plan costs a site before the first round: its label counts, where it is asked for them."""
+    privacy = plan.privacy
+    if privacy is None or privacy.counts_epsilon is None:
+        return ()
+    return (Mechanism("pure", 1 / privacy.counts_epsilon, unit=privacy.unit),)
 
 
 def rounds_that_fit(history: History, a_round: History, limit: Limit, most: int) -> int:

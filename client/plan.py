@@ -16,61 +16,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from client.strict import parse, require
+from client.work import LocalWork, ServerWork
 from fer_models.errors import ConfigError, PrivacyError
-from fer_models.scope import Scope
 from fer_models.zoo import ModelSpec
+
+__all__ = ["Attribute", "LocalWork", "Plan", "Privacy", "ServerWork", "read_plan"]
 
 LONGEST = 1 << 20
 """Characters of a plan's text; a plan has some hundreds."""
 
-
-@dataclass(frozen=True)
-class LocalWork:
-    """What a site does with the model in one round.
-
-    Attributes
-    ----------
-    unit, amount : how much work, in optimizer steps or in epochs over the site's rows.
-    rate : share of the site's rows in one batch, so that batches follow the site's size; 0 uses ``batch``.
-        Under privacy it is the public Poisson sampling rate.
-    batch : rows a batch when ``rate`` is 0.
-    optimizer : "sgd" or "adamw", made fresh in every round.
-    learning_rate, momentum, weight_decay : of that optimizer.
-    gradient_clip : largest 2-norm of a batch gradient, 0 for none; not used under privacy.
-    proximal : FedProx's mu (Li et al. 2020): the penalty mu / 2 ||w - w_round||^2; 0 is FedAvg.
-    augment : small random affine changes and mirror images of the training pictures.
-    scope : which layers learn, "all", "last_quarter" or "head" (:mod:`fer_models.scope`); the others keep the
-        weights that the run starts from, and only what learns is sent.
-    targets : "votes" trains on the annotators' distribution, "label" on the label alone.
-    smoothing : label smoothing, 0 to below 1.
-    """
-
-    unit: Literal["steps", "epochs"] = "steps"
-    amount: int = 4
-    rate: float = 0.0
-    batch: int = 32
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = 0.1
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    gradient_clip: float = 2.0
-    proximal: float = 0.0
-    augment: bool = True
-    scope: Scope = "all"
-    targets: Literal["votes", "label"] = "votes"
-    smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        require(self.amount >= 1, f"{self.amount} {self.unit} is no work", "local.amount", "Give 1 or more.")
-        require(0 <= self.rate <= 1, f"rate {self.rate} is no share", "local.rate", "Give 0 to 1.")
-        require(self.batch >= 1, f"batch {self.batch} is empty", "local.batch", "Give 1 or more.")
-        require(
-            self.learning_rate > 0, "the learning rate is not positive", "local.learning_rate", "Raise it."
-        )
-        require(0 <= self.momentum < 1, "momentum is not in [0, 1)", "local.momentum", "Give 0 to 0.99.")
-        require(0 <= self.smoothing < 1, "smoothing is not in [0, 1)", "local.smoothing", "Give 0 to 0.2.")
-        for name in ("weight_decay", "gradient_clip", "proximal"):
-            require(getattr(self, name) >= 0, f"{name} is negative", f"local.{name}", "Give 0 or more.")
+COUNTS_EPSILON = 1e-3, 100.0
+"""Smallest and largest epsilon of label counts: their noise then has a deviation of 1,400 pictures, and none."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +50,8 @@ class Privacy:
     threshold : number of sites whose shares a round adds up, 1 with noise "site".
     colluders : how many of them may give their noise away without the guarantee failing.
     resolution : with noise "distributed", steps of the grid in one clip (:mod:`client.grid`).
+    counts_epsilon : what the label counts that a site releases before the first round cost, in pure epsilon; None
+        for none.
     parameters : with noise "distributed", how many numbers learn and get noise, for which the guarantee accounts.
     """
 
@@ -110,6 +68,7 @@ class Privacy:
     colluders: int = 0
     resolution: int = 1 << 16
     parameters: int = 1
+    counts_epsilon: float | None = None
 
     def __post_init__(self) -> None:
         self._require_shares()
@@ -120,6 +79,13 @@ class Privacy:
             "the clip is not positive",
             "privacy.clip",
             "Give more than 0, such as 1.0.",
+        )
+        smallest, largest = COUNTS_EPSILON
+        require(
+            self.counts_epsilon is None or smallest <= self.counts_epsilon <= largest,
+            f"label counts at epsilon {self.counts_epsilon} are not in [{smallest}, {largest}]",
+            "privacy.counts_epsilon",
+            "Give 0.5 or so.",
         )
         require(0 < self.delta < 1, "delta is not in (0, 1)", "privacy.delta", "Give 1e-5 or so.")
         many = f"{self.views} views of a picture"
@@ -160,52 +126,6 @@ class Privacy:
 
 
 @dataclass(frozen=True)
-class ServerWork:
-    """What the coordinator does with the sum of updates.
-
-    Attributes
-    ----------
-    rounds : number of rounds.
-    participation : share of the sites in a round, drawn by a sampler seeded with (seed, round).
-    weighting : "size" weighs a site by its rows, "uniform" all alike.
-    optimizer : "average" adds the mean update times ``learning_rate`` (FedAvg, and FedAvgM with
-        ``momentum``); "adam" treats it as a gradient (FedAdam, Reddi et al. 2021) with decoupled decay.
-    learning_rate, momentum, beta2, epsilon, weight_decay : of the server's optimizer.
-    schedule : of the learning rate over the rounds: "constant", "cosine", "onecycle" (Smith 2018).
-    ema : decay of the exponential moving average of the weights that is evaluated and kept; 0 for none.
-    evaluate_every : rounds between two evaluations; the last round is always evaluated.
-    """
-
-    rounds: int = 50
-    participation: float = 1.0
-    weighting: Literal["size", "uniform"] = "size"
-    optimizer: Literal["average", "adam"] = "average"
-    learning_rate: float = 1.0
-    momentum: float = 0.0
-    beta2: float = 0.99
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine", "onecycle"] = "constant"
-    ema: float = 0.0
-    evaluate_every: int = 1
-
-    def __post_init__(self) -> None:
-        require(self.rounds >= 1, "no rounds", "server.rounds", "Give 1 or more.")
-        require(
-            0 < self.participation <= 1, "participation is not in (0, 1]", "server.participation", "Give 1.0."
-        )
-        require(
-            self.learning_rate > 0, "the learning rate is not positive", "server.learning_rate", "Raise it."
-        )
-        require(0 <= self.momentum < 1, "momentum is not in [0, 1)", "server.momentum", "Give 0 to 0.99.")
-        require(0 <= self.beta2 < 1, "beta2 is not in [0, 1)", "server.beta2", "Give 0.9 to 0.999.")
-        require(0 <= self.ema < 1, "ema is not in [0, 1)", "server.ema", "Give 0 to 0.999.")
-        require(
-            self.evaluate_every >= 1, "evaluate_every is below 1", "server.evaluate_every", "Give 1 or more."
-        )
-
-
-@dataclass(frozen=True)
 class Plan:
     """A whole run, as a site sees it.
 
@@ -241,8 +161,40 @@ class Plan:
         )
         named = re.fullmatch(r"[0-9A-Za-z_-]{0,64}", self.run) is not None
         require(named, "the run's name is no word", "run", "Give up to 64 letters and digits.")
+        self._require_prior()
         if self.privacy is not None:
             self._require_private(self.privacy)
+
+    def _require_prior(self) -> None:
+        given, adjusted = self.local.prior, self.local.loss != "cross_entropy"
+        require(
+            len(given) in (0, len(self.labels)),
+            f"{len(given)} shares for {len(self.labels)} classes",
+            "local.prior",
+            f"Give one share for each of {', '.join(self.labels)}.",
+        )
+        require(
+            self.uses_prior or not given,
+            "shares of classes that nothing uses",
+            "local.prior",
+            "Set local.loss=logit_adjusted or server.adjustment=1.0, or leave the prior out.",
+        )
+        require(
+            not (adjusted and self.server.adjustment > 0),
+            f"the loss {self.local.loss} has adjusted the logits already",
+            "server.adjustment",
+            "Use one of local.loss and server.adjustment.",
+        )
+
+    @property
+    def uses_prior(self) -> bool:
+        """Whether the shares of the classes have to be known."""
+        return self.local.loss != "cross_entropy" or self.server.adjustment > 0
+
+    @property
+    def counts_labels(self) -> bool:
+        """Whether the sites are asked for their label counts before the first round."""
+        return self.uses_prior and not self.local.prior
 
     def _require_private(self, privacy: Privacy) -> None:
         if self.local.rate <= 0:
@@ -268,6 +220,18 @@ class Plan:
                 f"{privacy.views} views of a picture are all the same without augmentation",
                 where="privacy.views",
                 cure="Set local.augment=true, or privacy.views=1.",
+            )
+        if self.counts_labels and privacy.counts_epsilon is None:
+            raise PrivacyError(
+                "the shares of the classes from the sites' exact label counts would release those counts",
+                where="local.loss" if self.local.loss != "cross_entropy" else "server.adjustment",
+                cure="Give public shares in local.prior, or let the sites add noise: privacy.counts_epsilon=0.5.",
+            )
+        if privacy.counts_epsilon is not None and not self.counts_labels:
+            raise PrivacyError(
+                "label counts would cost epsilon, and nothing uses them",
+                where="privacy.counts_epsilon",
+                cure="Set local.loss=logit_adjusted or server.adjustment=1.0 without a prior, or null.",
             )
         units = privacy.nominal_units * privacy.threshold
         if privacy.delta * units >= 1:

@@ -28,7 +28,6 @@ from client.training import (
     local_optimizer,
 )
 from fer_models.errors import ModelError, PrivacyError, TrainingError
-from fer_models.losses import soft_cross_entropy
 from fer_models.transforms import augment
 
 
@@ -61,7 +60,7 @@ class Stack:
             in_dims=(0, 0),
             randomness="different",
         )
-        self._work = work
+        self._work, self._loss = work, bench.loss
         self._optimizer = local_optimizer(
             flat.learning.parts(self.values), flat.learning.parts(self.gradient), work
         )
@@ -69,7 +68,7 @@ class Stack:
     def losses(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return losses (sites, B) of pictures (sites, B, C, H, W) and label distributions (sites, B, classes)."""
         logits = self._forward(self._leaves, x)
-        flat = soft_cross_entropy(logits.flatten(0, 1), targets.flatten(0, 1), self._work.smoothing)
+        flat = self._loss(logits.flatten(0, 1), targets.flatten(0, 1))
         return flat.view(targets.shape[:2])
 
     def step(self, weighted: torch.Tensor) -> None:

@@ -18,10 +18,11 @@ from client.guards import prove, require_apart
 from client.inputs import Features, Fixed, Inputs
 from client.plan import LocalWork, Plan, Privacy
 from client.randomness import Entropy, KeyedStream, torch_generator
+from client.strict import require
 from fer_models.errors import PrivacyError, TrainingError
 from fer_models.features import TwoStage
 from fer_models.flat import FlatModel
-from fer_models.losses import soft_cross_entropy
+from fer_models.losses import Loss, build_loss
 from fer_models.memory import keep_freed_memory
 from fer_models.samples import Samples
 from fer_models.scope import restrict
@@ -54,6 +55,9 @@ class Workbench:
         self.flat = FlatModel(module.to(device))
         self.flat.module.train()
         self._fixed = self._fix()
+        # Until sites have counted; uneven, so that the trial sees a prior at work.
+        self._prior = tuple(float(place) for place in range(1, len(plan.labels) + 1))
+        self.loss = loss_of(plan, self._prior)
         self.gradients = None if plan.privacy is None else self._prove(plan.privacy.allow_slow)
 
     def _fix(self) -> Fixed | None:
@@ -90,7 +94,24 @@ class Workbench:
 
     def losses(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the losses (B,) of pictures (B, C, H, W), or of their features, with targets (B, classes)."""
-        return soft_cross_entropy(self.flat.module(x), targets, self.plan.local.smoothing)
+        return self.loss(self.flat.module(x), targets)
+
+    def expect(self, prior: tuple[float, ...]) -> None:
+        """Let the loss go by these shares of the classes, where it needs any and the plan names none.
+
+        Raises
+        ------
+        ConfigError : not one positive share a class.
+        """
+        work = self.plan.local
+        if work.loss != "cross_entropy" and not work.prior and prior != self._prior:
+            require(
+                len(prior) == len(self.plan.labels),
+                f"{len(prior)} shares for {len(self.plan.labels)} classes",
+                "prior",
+                "Run the same version of FedFER everywhere.",
+            )
+            self.loss, self._prior = loss_of(self.plan, prior), prior
 
     def _prove(self, allow_slow: bool) -> PrivateGradients:
         """Try net, loss and augmentation on made-up pictures, before any real one is looked at."""
@@ -106,6 +127,14 @@ class Workbench:
             prove(gradients, self.losses, self.seen(x), targets / targets.sum(1, keepdim=True))
         self.flat.zero_grad()
         return gradients
+
+
+def loss_of(plan: Plan, prior: tuple[float, ...]) -> Loss:
+    """Return the plan's loss, with the plan's own shares of the classes or else with ``prior``."""
+    work = plan.local
+    if work.loss == "cross_entropy":
+        return build_loss(work.loss, smoothing=work.smoothing)
+    return build_loss(work.loss, smoothing=work.smoothing, prior=work.prior or prior, tau=work.tau)
 
 
 @contextlib.contextmanager

@@ -56,7 +56,11 @@ LOSSES = ("cross_entropy", *_WITH_PRIOR)
 
 
 def build_loss(
-    name: str, *, smoothing: float = 0.0, prior: Sequence[float] | Mapping[str, float] | None = None
+    name: str,
+    *,
+    smoothing: float = 0.0,
+    prior: Sequence[float] | Mapping[str, float] | None = None,
+    tau: float = 1.0,
 ) -> Loss:
     """Return the loss of that name, as a function of logits and targets.
 
@@ -65,6 +69,7 @@ def build_loss(
     smoothing : label smoothing, from 0 to below 1.
     prior : public share of every class, in the order of the labels; needed by ``class_balanced`` and
         ``logit_adjusted`` and refused elsewhere. Scaled to sum to 1.
+    tau : strength of ``logit_adjusted``: logits + tau log prior.
 
     Raises
     ------
@@ -82,6 +87,8 @@ def build_loss(
             )
         return lambda logits, targets: soft_cross_entropy(logits, targets, smoothing)
     log_prior, adjusted = _log_prior(name, prior), _WITH_PRIOR[name]
+    if name == "logit_adjusted":
+        log_prior = tau * log_prior
     return lambda logits, targets: adjusted(logits, targets, log_prior.to(logits), smoothing)
 
 

@@ -51,6 +51,24 @@ def layers(module: nn.Module, spec: ModelSpec) -> list[list[str]]:
     return [layer for layer in found if layer]
 
 
+def logit_bias(module: nn.Module, spec: ModelSpec) -> str:
+    """Return the name of the parameter that is added to the logits.
+
+    Raises
+    ------
+    ModelError : the last layer gives no logits, or has no bias.
+    """
+    own = dict(module.named_parameters())
+    found = [name for name in layers(module, spec)[-1] if tuple(own[name].shape) == (spec.classes,)]
+    if len(found) != 1:
+        raise ModelError(
+            f"the last layer of {spec.name} has no bias to adjust",
+            where="server.adjustment",
+            cure="Use local.loss=logit_adjusted, or another net.",
+        )
+    return found[0]
+
+
 def trained_names(module: nn.Module, spec: ModelSpec, scope: Scope) -> list[str]:
     """Return the names of the parameters that learn.
 

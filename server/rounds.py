@@ -28,6 +28,7 @@ from fer_models.metrics import headline
 from fer_models.scope import restrict
 from fer_models.zoo import build
 from server.aggregation import aggregate_of
+from server.class_shares import Adjustment, ask, from_answers, told
 from server.optimizers import ServerOptimizer
 from server.run_folder import RunFolder
 
@@ -102,12 +103,14 @@ class Result:
     vector : float32 (P,), the moving average of the global weights.
     counts : site -> counts of its test pictures.
     epsilon : site -> epsilon; empty without privacy.
+    prior : class -> its share that the run went by; empty where it needed none.
     """
 
     vector: torch.Tensor
     totals: Totals
     counts: dict[str, Counts]
     epsilon: dict[str, float] = field(default_factory=dict)
+    prior: dict[str, float] = field(default_factory=dict)
 
     @property
     def overall(self) -> Counts:
@@ -128,6 +131,10 @@ def sum_counts(counts: Sequence[Counts]) -> Counts:
     if any((other.labels, other.groups) != (first.labels, first.groups) for other in counts):
         return functools.reduce(operator.add, counts)  # which says what differs
     return Counts.from_vector(sum(each.to_vector() for each in counts), first.labels, first.groups)
+
+
+def _scaled(prior: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(share / sum(prior) for share in prior)
 
 
 class Coordinator:
@@ -158,6 +165,9 @@ class Coordinator:
         self._start, self._trained = flat.full_vector.clone(), flat.trained
         first = self._trained.take(self._start)
         self._optimizer = ServerOptimizer(plan.server, first, len(flat.learning))
+        self._prior = _scaled(plan.local.prior)
+        tau = plan.server.adjustment
+        self._adjustment = Adjustment(plan, flat, tau) if tau > 0 else None
         self._totals = Totals()
         self._epsilon: dict[str, float] = {}
         self._counts: dict[str, Counts] = {}
@@ -172,6 +182,8 @@ class Coordinator:
         """Run the rounds that are missing and return the result."""
         self._resume()
         nodes = self._nodes(grid)
+        if self.plan.counts_labels and not self._prior:
+            self._count_labels(grid, nodes)
         for round_number in range(self._round + 1, self.plan.server.rounds + 1):
             loss = self._train(grid, nodes, round_number)
             self._round = round_number
@@ -185,7 +197,23 @@ class Coordinator:
                 self._checkpoint()
         if not self._counts:
             self._evaluate(grid, nodes, prove=True)
-        return Result(self._full(self._optimizer.average).clone(), self._totals, self._counts, self._epsilon)
+        prior = dict(zip(self.plan.labels, self._prior, strict=True)) if self._prior else {}
+        return Result(self._judged().clone(), self._totals, self._counts, self._epsilon, prior)
+
+    def _count_labels(self, grid: Grid, nodes: list[int]) -> None:
+        """Ask every site for its label counts; what they add up to is public from then on."""
+        questions = (ask(self.plan, node, self._ledgers.get(self._names[node])) for node in nodes)
+        contents = []
+        for reply in exchange(grid, questions):
+            contents.append(self._content(reply))
+            self._charge(contents[-1])
+        self._prior = from_answers(contents, len(self.plan.labels))
+        self._checkpoint()
+
+    def _judged(self) -> torch.Tensor:
+        """Return the weights that are evaluated and kept (P + Q,): the average, its logits adjusted where asked for."""
+        average = self._full(self._optimizer.average)
+        return average if self._adjustment is None else self._adjustment.apply(average, self._prior)
 
     def _full(self, trained: torch.Tensor) -> torch.Tensor:
         """Return all weights (P + Q,), given those that learn (T,)."""
@@ -205,7 +233,7 @@ class Coordinator:
         return sorted(names, key=names.__getitem__)
 
     def _messages(
-        self, nodes: list[int], kind: str, vector: torch.Tensor, facts: dict[str, int]
+        self, nodes: list[int], kind: str, vector: torch.Tensor, facts: dict[str, int | str]
     ) -> Iterator[Message]:
         """Yield one message a node; all share one content, which nobody writes to.
 
@@ -220,7 +248,10 @@ class Coordinator:
     def _train(self, grid: Grid, nodes: list[int], round_number: int) -> float:
         chosen = cohort(self.plan.seed, round_number, nodes, self.plan.server.participation)
         vector, size = self._full(self._optimizer.vector), len(self._trained)
-        messages = self._messages(chosen, MessageType.TRAIN, vector, {"round": round_number})
+        facts: dict[str, int | str] = {"round": round_number}
+        if self.plan.local.loss != "cross_entropy" and not self.plan.local.prior:
+            facts["prior"] = told(self._prior)
+        messages = self._messages(chosen, MessageType.TRAIN, vector, facts)
         total, loss, visits = aggregate_of(self.plan, size), 0.0, 0
         for reply in exchange(grid, messages):
             content = self._content(reply)
@@ -236,6 +267,10 @@ class Coordinator:
     def _note(self, content: Any, received: int) -> None:
         self._totals.bytes_up += received
         self._totals.cpu_seconds += scalar(content, "cpu_seconds")
+        self._charge(content)
+
+    def _charge(self, content: Any) -> None:
+        """Take in what a site's ledger says after a release."""
         if self.plan.privacy is not None:
             site = text(content, "site")
             history = from_plain(json.loads(text(content, "history")))
@@ -260,8 +295,7 @@ class Coordinator:
         return reply.content
 
     def _evaluate(self, grid: Grid, nodes: list[int], *, prove: bool) -> None:
-        average = self._full(self._optimizer.average)
-        messages = self._messages(nodes, MessageType.EVALUATE, average, {"prove": int(prove)})
+        messages = self._messages(nodes, MessageType.EVALUATE, self._judged(), {"prove": int(prove)})
         counts: dict[str, Counts] = {}
         for reply in exchange(grid, messages):
             content = self._content(reply)
@@ -295,6 +329,7 @@ class Coordinator:
             "totals": vars(self._totals),
             "epsilon": self._epsilon,
             "ledgers": self._ledgers,
+            "prior": list(self._prior),
             "counts": {site: counts.to_json() for site, counts in self._counts.items()},
             "seconds": self._earlier_seconds + time.monotonic() - self._began,
         }
@@ -315,7 +350,7 @@ class Coordinator:
             )
         self._optimizer.restore(tensors)
         self._totals, self._epsilon = Totals(**facts["totals"]), facts["epsilon"]
-        self._ledgers = facts["ledgers"]
+        self._ledgers, self._prior = facts["ledgers"], tuple(facts["prior"])
         self._counts = {site: Counts.from_json(value) for site, value in facts["counts"].items()}
         self._round, self._earlier_seconds = facts["round"], facts["seconds"]
         self.folder.forget_after(self.system, self._round)

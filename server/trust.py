@@ -29,6 +29,8 @@ def trust_of(privacy: Privacy, *, simulated: bool) -> str:
     else:
         sites = f"if at least {honest} of the {privacy.threshold} sites of a round add their noise and keep it secret"
     said = f"The guarantee holds against whoever sees only the sums over the sites, {sites}."
+    if privacy.counts_epsilon is not None:
+        said += " A site's label counts carry noise of its own, and are private by themselves."
     if simulated:
         said += (
             " A site's share by itself is not private enough, and in this simulation the coordinator's process sees "

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from client.agent import evaluate
+from client.evaluation import evaluate
 from fer_models.checkpoints import load_model
 from fer_models.errors import DataError
 from fer_models.metrics import summarise

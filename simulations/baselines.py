@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.agent import evaluate
+from client.evaluation import evaluate
 from client.plan import LocalWork, Plan
 from client.randomness import SeededEntropy, torch_generator
 from client.strict import require

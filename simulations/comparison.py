@@ -34,6 +34,8 @@ from simulations.settings import Settings
 
 Summary = dict[str, Any]
 
+_GUARANTEE = ("delta", "noise_multiplier", "unit", "noise", "counts_epsilon")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -267,6 +269,8 @@ class Comparison:
             "bytes_down": totals.bytes_down,
             "rounds": plan.server.rounds,
             "start": self._start.told if self._start else None,
+            "class_shares": result.prior or None,
+            "adjustment": plan.server.adjustment,
             "sites": across_sites([result.counts[name] for name in names]),
             "per_site": [
                 {
@@ -296,8 +300,16 @@ class Comparison:
             if plan.privacy
             else "none",
         }
+        training: dict[str, Any] = {}
         if self._start:
-            facts["training"] = {"start": self._start.told, **self._start.facts}
+            training = {"start": self._start.told, **self._start.facts}
+        if plan.server.adjustment > 0:
+            shares = ", ".join(f"{name} {share:.3f}" for name, share in result.prior.items())
+            training["logit adjustment"] = (
+                f"the logits hold - {plan.server.adjustment:g} log share, of the shares {shares}"
+            )
+        if training:
+            facts["training"] = training
         save_model(self.folder.path / "model", flat.module, plan.model, labels=plan.labels, facts=facts)
 
     # The end
@@ -324,8 +336,8 @@ def _guarantee(plan: Plan | None, epsilon: float | None) -> Summary:
     """Return what is said of privacy; every value is None without it."""
     privacy = None if plan is None else plan.privacy
     if privacy is None:
-        return dict.fromkeys(("epsilon", "delta", "noise_multiplier", "unit", "noise", "trust"))
-    kept = {name: getattr(privacy, name) for name in ("delta", "noise_multiplier", "unit", "noise")}
+        return dict.fromkeys(("epsilon", *_GUARANTEE, "trust"))
+    kept = {name: getattr(privacy, name) for name in _GUARANTEE}
     return {"epsilon": epsilon, **kept, "trust": trust_of(privacy, simulated=True)}
 
 

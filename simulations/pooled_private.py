@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from client.accounting import noise_for
+from client.limits import cost_before
 from client.plan import Plan
 from fer_models.samples import Samples
 from simulations.partition import Partition
@@ -37,7 +38,14 @@ def pooled_private(plan: Plan, sites: int) -> Plan:
     sigma, delta = privacy.noise_multiplier, min(privacy.delta, 0.1 / records)
     if privacy.target_epsilon is not None:
         steps = plan.server.rounds * plan.local.amount
-        sigma = noise_for(privacy.target_epsilon, delta, plan.local.rate, steps, unit=privacy.unit)
+        sigma = noise_for(
+            privacy.target_epsilon,
+            delta,
+            plan.local.rate,
+            steps,
+            unit=privacy.unit,
+            beside=cost_before(plan),
+        )
     own = {"noise": "site", "threshold": 1, "colluders": 0}
     private = replace(privacy, noise_multiplier=sigma, delta=delta, nominal_units=records, **own)
     return replace(plan, privacy=private, server=replace(plan.server, participation=1.0))

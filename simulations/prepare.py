@@ -16,8 +16,8 @@ import torch
 from client.accounting import epsilon_of, noise_for
 from client.discrete_accounting import KEPT
 from client.grid import finest, grid_of
-from client.limits import Limit, first_round_over, over_limit
-from client.mechanisms import gaussian
+from client.limits import Limit, cost_before, first_round_over, over_limit
+from client.mechanisms import History, gaussian
 from client.outlook import Outlook, outlook
 from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
 from client.strict import nearest, parse, require
@@ -25,7 +25,7 @@ from client.training import Workbench, batch_size, people_of
 from fer_models.errors import ConfigError, DataError, PrivacyError
 from fer_models.readers import READERS, options_of, read
 from fer_models.samples import Samples
-from fer_models.scope import restrict
+from fer_models.scope import logit_bias, restrict
 from fer_models.splits import copies, hold_out, units
 from fer_models.zoo import ModelSpec, build, parameter_count
 from server.rounds import cohort
@@ -212,12 +212,14 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
     )
     # Builds and tries the net as sites do; here a refusal costs no run folder.
     bench = Workbench(plan, torch.device("cpu"))
+    if server.adjustment > 0:
+        logit_bias(bench.flat.module, plan.model)
     if privacy is not None:
         steps = plan.local.amount * most_rounds(plan.server, division.sites, plan.seed)
         privacy = replace(privacy, noise_multiplier=_noise(settings.privacy, plan, steps))
         if privacy.noise == "distributed":
             privacy = replace(privacy, parameters=len(bench.flat.learning))
-            privacy = _distributed(settings.privacy, privacy, local.rate, steps)
+            privacy = _distributed(settings.privacy, privacy, local.rate, steps, cost_before(plan))
         plan = replace(plan, privacy=privacy)
         _require_below_limit(plan, site_limit(settings, plan), division.sites)
     run = hashlib.sha256(b"fedfer run|" + plan.text.encode()).hexdigest()[:16]
@@ -240,7 +242,9 @@ def _require_below_limit(plan: Plan, limit: Limit | None, sites: int) -> None:
         set(cohort(plan.seed, r, range(sites), server.participation)) for r in range(1, server.rounds + 1)
     ]
     took_part = {tuple(r for r, chosen in enumerate(drawn, 1) if site in chosen) for site in range(sites)}
-    over = [found for rounds in took_part if (found := first_round_over((), plan, limit, rounds))]
+    over = [
+        found for rounds in took_part if (found := first_round_over(cost_before(plan), plan, limit, rounds))
+    ]
     if over:
         raise over_limit(min(over), plan, limit, "privacy.site_epsilon_limit")
 
@@ -280,6 +284,7 @@ def _privacy(wanted: PrivacySettings, samples: Samples, division: Partition, siz
     facts = {"unit": wanted.unit, "views": wanted.views, "allow_slow": wanted.allow_slow}
     facts |= {"noise_multiplier": 1.0, "clip": wanted.clip, "delta": delta, "nominal_units": nominal}
     facts |= {"noise": wanted.noise, "threshold": threshold, "colluders": wanted.colluders}
+    facts |= {"counts_epsilon": wanted.counts_epsilon}
     if wanted.resolution is not None:
         facts["resolution"] = wanted.resolution
     return parse(Privacy, facts | {"target_epsilon": wanted.target_epsilon}, "privacy")
@@ -291,7 +296,9 @@ def _noise(wanted: PrivacySettings, plan: Plan, steps: int) -> float:
     rate, delta, sigma = plan.local.rate, plan.privacy.delta, wanted.noise_multiplier
     if sigma is None:
         assert wanted.target_epsilon is not None
-        return noise_for(wanted.target_epsilon, delta, rate, steps, unit=plan.privacy.unit)
+        beside = cost_before(plan)
+        _require_room(beside, wanted.target_epsilon, delta)
+        return noise_for(wanted.target_epsilon, delta, rate, steps, unit=plan.privacy.unit, beside=beside)
     if not math.isfinite(epsilon_of(gaussian(sigma, rate, steps, plan.privacy.unit), delta).value):
         raise PrivacyError(
             f"noise multiplier {sigma:g} gives no guarantee",
@@ -301,14 +308,27 @@ def _noise(wanted: PrivacySettings, plan: Plan, steps: int) -> float:
     return sigma
 
 
-def _distributed(wanted: PrivacySettings, privacy: Privacy, rate: float, steps: int) -> Privacy:
+def _require_room(beside: History, epsilon: float, delta: float) -> None:
+    """Refuse label counts that cost all that training may cost as well."""
+    if epsilon_of(beside, delta).value >= epsilon:
+        raise PrivacyError(
+            f"the label counts alone would cost the target epsilon of {epsilon:g}",
+            where="privacy.counts_epsilon",
+            cure=f"Give {0.1 * epsilon:.2g} or so.",
+        )
+
+
+def _distributed(
+    wanted: PrivacySettings, privacy: Privacy, rate: float, steps: int, beside: History
+) -> Privacy:
     """Return the privacy of distributed noise on a grid that fits, with the little that the grid costs paid for."""
     if wanted.resolution is None:
         privacy = replace(privacy, resolution=finest(privacy, rate))
     lost = steps * grid_of(privacy, rate).slack
     if wanted.target_epsilon is not None:
         delta = privacy.delta * KEPT * math.exp(-lost)
-        sigma = noise_for(wanted.target_epsilon - lost, delta, rate, steps, unit=privacy.unit)
+        asked = wanted.target_epsilon - lost
+        sigma = noise_for(asked, delta, rate, steps, unit=privacy.unit, beside=beside)
         privacy = replace(privacy, noise_multiplier=sigma)
         grid_of(privacy, rate)
     return privacy

@@ -73,6 +73,9 @@ class LocalSettings:
     scope: str = "all"
     targets: str = "votes"
     smoothing: float = 0.0
+    loss: str = "cross_entropy"
+    tau: float = 1.0
+    prior: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -91,6 +94,7 @@ class ServerSettings:
     schedule: str = "constant"
     ema: float = 0.0
     evaluate_every: int = 1
+    adjustment: float = 0.0
 
 
 @dataclass
@@ -113,6 +117,7 @@ class PrivacySettings:
     noise: str = "site"
     colluders: int = 0
     resolution: int | None = None
+    counts_epsilon: float | None = None
     allow_useless: bool = False
     site_epsilon_limit: float | None = None
 

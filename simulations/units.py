@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, Message, MessageType
 
-from client.agent import EVALUATION_BATCH
+from client.evaluation import EVALUATION_BATCH
 
 MOST_EVALUATED = 64
 """Sites whose test pictures share batches in evaluation, at most."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from client.accounting import Epsilon, epsilon_of
 from client.ledger.events import VERSION, Event, Head, first_hash, next_hash
 from client.ledger.store import COLUMNS, Store, alone
-from client.limits import Limit, first_round_over, over_limit, with_rounds
+from client.limits import Limit, cost_before, first_round_over, over_limit, with_rounds
 from client.mechanisms import History, Mechanism, is_part, merged
 from fer_models.errors import ConfigError, PrivacyError
 
@@ -132,7 +132,8 @@ class Ledger:
     def admit(self, plan: Plan, round_number: int = 1) -> None:
         """Refuse a private plan, before any of it is released, that the ledger has no room for.
 
-        A site that is drawn for some rounds only cannot know for how many, and looks at the round at hand.
+        A site that is drawn for some rounds only cannot know for how many, and looks at the round at hand. Round 0 is
+        what is released before the first.
 
         Raises
         ------
@@ -150,6 +151,9 @@ class Ledger:
         if self.limit is None:
             return
         done = {event.round for event in self._events if event.plan == plan.digest}
+        if round_number == 0:
+            beside = () if 0 in done else cost_before(plan)
+            history, round_number = merged((*history, *beside)), 1
         last = plan.server.rounds if plan.server.participation >= 1 else round_number
         rounds = [number for number in range(round_number, last + 1) if number not in done]
         over = first_round_over(history, plan, self.limit, rounds)

@@ -93,6 +93,8 @@ def privacy(found: Sequence[System]) -> dict[str, Any] | None:
         "distributed": main.facts.text("noise") == "distributed",
         "epsilon": None if budget is None else wording.epsilon(budget),
         "start": main.facts.text("start"),
+        "counts": main.facts.number("counts_epsilon"),
+        "adjustment": main.facts.number("adjustment"),
         "delta": None if delta is None else f"{delta:.1e}".replace("e-0", "e-"),
         "factor": None if factor is None else (wording.count(factor) if factor >= 100 else f"{factor:.1f}"),
     }

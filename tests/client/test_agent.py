@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from client import agent as module
+from client import evaluation
 from client.agent import Agent, Benches, Update, evaluate_sites, train_sites
 from client.ledger import Ledger, fingerprint
 from client.mechanisms import gaussian, merged
@@ -280,7 +281,7 @@ def test_evaluation_leaves_the_net_in_training_mode(plan_of, bench_of, agent_of)
     assert np.array_equal(agent.train(plan, 1, start).delta, first)
     net = agent._benches.of(plan).flat.module
     for training in (True, False):
-        module.predict(net.train(training), agent.samples, agent.test, device=CPU, prove=False)
+        evaluation.predict(net.train(training), agent.samples, agent.test, device=CPU, prove=False)
         assert all(layer.training == training for layer in net.modules())
 
 
@@ -304,8 +305,8 @@ def test_a_net_that_mixes_its_batch_is_not_evaluated(samples):
 
     rows = np.arange(30)
     with pytest.raises(EvaluationError, match="batch size 1"):
-        module.evaluate(Mixed(), samples, rows, {}, device=CPU, prove=True)
-    assert module.evaluate(Mixed(), samples, rows, {}, device=CPU, prove=False).rows == 30
+        evaluation.evaluate(Mixed(), samples, rows, {}, device=CPU, prove=True)
+    assert evaluation.evaluate(Mixed(), samples, rows, {}, device=CPU, prove=False).rows == 30
 
 
 def test_sites_in_one_pass_are_sites_one_by_one(plan_of, bench_of, samples):

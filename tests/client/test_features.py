@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import client.inputs as module
-from client.agent import evaluate, evaluate_sites
+from client.agent import evaluate_sites
+from client.evaluation import evaluate
 from client.inputs import Features
 from client.randomness import SeededEntropy
 from client.training import Workbench, train_plain, train_private

@@ -14,13 +14,13 @@ from fer_models.errors import ConfigError, FedferError, PrivacyError
 
 CANONICAL = (
     '{"groups":[{"name":"age","values":["old","undisclosed"]}],"labels":["neutral","happiness"],'
-    '"local":{"amount":4,"augment":true,"batch":32,"gradient_clip":2.0,"learning_rate":0.1,"momentum":0.0,'
-    '"optimizer":"sgd","proximal":0.0,"rate":0.1,"scope":"all","smoothing":0.0,"targets":"votes","unit":"steps",'
-    '"weight_decay":0.0},"model":{"channels":1,"classes":2,"dropout":0.2,"name":"fer_nano","norm":"gn",'
-    '"size":48},"privacy":{"allow_slow":false,"clip":1.0,"colluders":0,"delta":1e-05,"noise":"site",'
-    '"noise_multiplier":1.1,"nominal_units":400,"parameters":1,"resolution":65536,"target_epsilon":8.0,'
-    '"threshold":1,"unit":"record","views":1},"run":"","seed":3,"server":{"beta2":0.99,"ema":0.0,"epsilon":1e-08,'
-    '"evaluate_every":1,"learning_rate":1.0,"momentum":0.0,"optimizer":"average","participation":1.0,'
+    '"local":{"amount":4,"augment":true,"batch":32,"gradient_clip":2.0,"learning_rate":0.1,"loss":"cross_entropy",'
+    '"momentum":0.0,"optimizer":"sgd","prior":[],"proximal":0.0,"rate":0.1,"scope":"all","smoothing":0.0,'
+    '"targets":"votes","tau":1.0,"unit":"steps","weight_decay":0.0},"model":{"channels":1,"classes":2,"dropout":0.2,"name":"fer_nano","norm":"gn",'
+    '"size":48},"privacy":{"allow_slow":false,"clip":1.0,"colluders":0,"counts_epsilon":null,"delta":1e-05,'
+    '"noise":"site","noise_multiplier":1.1,"nominal_units":400,"parameters":1,"resolution":65536,"target_epsilon":8.0,'
+    '"threshold":1,"unit":"record","views":1},"run":"","seed":3,"server":{"adjustment":0.0,"beta2":0.99,"ema":0.0,'
+    '"epsilon":1e-08,"evaluate_every":1,"learning_rate":1.0,"momentum":0.0,"optimizer":"average","participation":1.0,'
     '"rounds":50,"schedule":"constant","weight_decay":0.0,"weighting":"uniform"},"version":1}'
 )
 
@@ -93,6 +93,7 @@ CHANGES = {
     "local.targets": "label",
     "local.scope": "head",
     "local.smoothing": 0.1,
+    "local.tau": 0.5,
     "server.rounds": 51,
     "server.participation": 0.9,
     "server.optimizer": "adam",
@@ -117,6 +118,7 @@ CHANGES = {
 }
 ONE_VALUE = {"version", "model.classes", "local.unit", "server.weighting"}
 ONE_VALUE |= {"privacy.noise", "privacy.threshold", "privacy.colluders"}
+ONE_VALUE |= {"local.loss", "local.prior", "server.adjustment", "privacy.counts_epsilon"}
 """Fields of a private plan that cannot change by themselves."""
 
 

@@ -130,7 +130,14 @@ def test_kinds_and_units_are_told_apart(ledger, fedfer):
     path = record(ledger, counts, FIRST, replace(FIRST, round=2), replace(FIRST, round=4), persons)
     code, out, err = fedfer("site", "ledger", path, "--check")
     assert (code, err) == (0, "")
-    for words in ("1-2, 4", "label counts", "pure 2", "Gaussian 4", "subject", "The site has set no limit."):
+    for words in (
+        "1-2, 4",
+        "label counts",
+        "epsilon 0.5",
+        "Gaussian 4",
+        "subject",
+        "The site has set no limit.",
+    ):
         assert words in out
     assert "no person is protected as a whole" in out
     parts = [(*gaussian(4.0, 0.2, 9), counts.mechanism), gaussian(8.0, 0.2, 3, "subject")]

@@ -1,0 +1,86 @@
+"""How many of a site's training pictures show each class, with noise: what shares of the classes can be made of.
+
+Discrete Laplace noise (Ghosh et al. 2012): the whole number x has probability proportional to exp(-epsilon |x|). One
+picture more or less changes one count by one, so all counts of a site together are epsilon-differentially private. It
+is drawn exactly, with whole numbers alone (Canonne, Kamath and Steinke 2020, algorithm 2): no floating-point number
+comes near the counts.
+
+Where a person is the unit, one picture of each person is drawn at random and the others do not count; a person more or
+less again changes one count by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.randomness import KeyedStream
+
+FINENESS = 1 << 16
+"""Epsilon is rounded down to a multiple of 1 / this."""
+
+
+def exact(epsilon: float) -> Fraction:
+    """Return the epsilon that noise is drawn for: the given one rounded down, so never more."""
+    return Fraction(int(Fraction(epsilon) * FINENESS), FINENESS)
+
+
+def noisy_counts(
+    label: NDArray[np.integer], classes: int, epsilon: float, stream: KeyedStream
+) -> NDArray[np.int64]:
+    """Return counts int64 (classes,) with discrete Laplace noise; they can be negative.
+
+    Parameters
+    ----------
+    label : (n,), the class of each unit.
+    """
+    true = np.bincount(label, minlength=classes).astype(np.int64)
+    return true + np.array([discrete_laplace(exact(epsilon), stream) for _ in range(classes)], np.int64)
+
+
+def one_each(people: Sequence[NDArray[np.intp]], stream: KeyedStream) -> NDArray[np.intp]:
+    """Return the position of one picture of each person, each as likely as that person's others."""
+    return np.array([own[_below(len(own), stream)] for own in people], np.intp)
+
+
+def shares(counts: NDArray[np.int64]) -> tuple[float, ...]:
+    """Return the shares of the classes, all positive, from the sum of everybody's noisy counts (classes,).
+
+    A count below 1 is taken for 1: a share of 0 has no logarithm.
+    """
+    kept = np.maximum(counts, 1)
+    return tuple((kept / kept.sum()).tolist())
+
+
+def discrete_laplace(epsilon: Fraction, stream: KeyedStream) -> int:
+    """Draw a whole number x with probability proportional to exp(-epsilon |x|)."""
+    scale, steps = epsilon.denominator, epsilon.numerator
+    while True:
+        rest = _below(scale, stream)
+        if not _bernoulli_exp(Fraction(rest, scale), stream):
+            continue
+        whole = 0
+        while _bernoulli_exp(Fraction(1), stream):
+            whole += 1
+        size, negative = (rest + scale * whole) // steps, _below(2, stream) == 1
+        if size or not negative:
+            return -size if negative else size
+
+
+def _bernoulli_exp(x: Fraction, stream: KeyedStream) -> bool:
+    """Return True with probability exp(-x), 0 <= x <= 1 (Canonne et al. 2020, algorithm 1)."""
+    tries = 1
+    while _below(x.denominator * tries, stream) < x.numerator:
+        tries += 1
+    return tries % 2 == 1
+
+
+def _below(limit: int, stream: KeyedStream) -> int:
+    """Return a whole number from 0 to ``limit`` - 1, each as likely."""
+    most = (1 << 64) // limit * limit
+    while (word := int(stream.words(1)[0])) >= most:
+        pass
+    return word % limit

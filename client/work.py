@@ -1,0 +1,123 @@
+"""What a plan asks of a site in a round, and of the coordinator with what the sites send."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from client.strict import require
+from fer_models.scope import Scope
+
+
+@dataclass(frozen=True)
+class LocalWork:
+    """What a site does with the model in one round.
+
+    Attributes
+    ----------
+    unit, amount : how much work, in optimizer steps or in epochs over the site's rows.
+    rate : share of the site's rows in one batch, so that batches follow the site's size; 0 uses ``batch``.
+        Under privacy it is the public Poisson sampling rate.
+    batch : rows a batch when ``rate`` is 0.
+    optimizer : "sgd" or "adamw", made fresh in every round.
+    learning_rate, momentum, weight_decay : of that optimizer.
+    gradient_clip : largest 2-norm of a batch gradient, 0 for none; not used under privacy.
+    proximal : FedProx's mu (Li et al. 2020): the penalty mu / 2 ||w - w_round||^2; 0 is FedAvg.
+    augment : small random affine changes and mirror images of the training pictures.
+    scope : which layers learn, "all", "last_quarter" or "head" (:mod:`fer_models.scope`); the others keep the
+        weights that the run starts from, and only what learns is sent.
+    targets : "votes" trains on the annotators' distribution, "label" on the label alone.
+    smoothing : label smoothing, 0 to below 1.
+    loss : "cross_entropy"; "logit_adjusted" and "class_balanced" need the share of every class, which is ``prior``
+        or comes from label counts (:mod:`client.label_counts`).
+    tau : strength of "logit_adjusted" (Menon et al. 2021).
+    prior : public share of every class in the order of the labels, scaled to a sum of 1; empty for none.
+    """
+
+    unit: Literal["steps", "epochs"] = "steps"
+    amount: int = 4
+    rate: float = 0.0
+    batch: int = 32
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    gradient_clip: float = 2.0
+    proximal: float = 0.0
+    augment: bool = True
+    scope: Scope = "all"
+    targets: Literal["votes", "label"] = "votes"
+    smoothing: float = 0.0
+    loss: Literal["cross_entropy", "logit_adjusted", "class_balanced"] = "cross_entropy"
+    tau: float = 1.0
+    prior: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(self.amount >= 1, f"{self.amount} {self.unit} is no work", "local.amount", "Give 1 or more.")
+        require(0 <= self.rate <= 1, f"rate {self.rate} is no share", "local.rate", "Give 0 to 1.")
+        require(self.batch >= 1, f"batch {self.batch} is empty", "local.batch", "Give 1 or more.")
+        require(
+            self.learning_rate > 0, "the learning rate is not positive", "local.learning_rate", "Raise it."
+        )
+        require(0 <= self.momentum < 1, "momentum is not in [0, 1)", "local.momentum", "Give 0 to 0.99.")
+        require(0 <= self.smoothing < 1, "smoothing is not in [0, 1)", "local.smoothing", "Give 0 to 0.2.")
+        require(0 < self.tau <= 4, "tau is not in (0, 4]", "local.tau", "Give 1.0 or so.")
+        require(
+            all(0 < share < math.inf for share in self.prior),
+            "a class without a share",
+            "local.prior",
+            "Give every class more than 0, such as 0.001.",
+        )
+        for name in ("weight_decay", "gradient_clip", "proximal"):
+            require(getattr(self, name) >= 0, f"{name} is negative", f"local.{name}", "Give 0 or more.")
+
+
+@dataclass(frozen=True)
+class ServerWork:
+    """What the coordinator does with the sum of updates.
+
+    Attributes
+    ----------
+    rounds : number of rounds.
+    participation : share of the sites in a round, drawn by a sampler seeded with (seed, round).
+    weighting : "size" weighs a site by its rows, "uniform" all alike.
+    optimizer : "average" adds the mean update times ``learning_rate`` (FedAvg, and FedAvgM with
+        ``momentum``); "adam" treats it as a gradient (FedAdam, Reddi et al. 2021) with decoupled decay.
+    learning_rate, momentum, beta2, epsilon, weight_decay : of the server's optimizer.
+    schedule : of the learning rate over the rounds: "constant", "cosine", "onecycle" (Smith 2018).
+    ema : decay of the exponential moving average of the weights that is evaluated and kept; 0 for none.
+    evaluate_every : rounds between two evaluations; the last round is always evaluated.
+    adjustment : tau by which the logits that are evaluated and kept are adjusted for the shares of the classes,
+        logits - tau log prior (Menon et al. 2021, eq. 9); 0 leaves them.
+    """
+
+    rounds: int = 50
+    participation: float = 1.0
+    weighting: Literal["size", "uniform"] = "size"
+    optimizer: Literal["average", "adam"] = "average"
+    learning_rate: float = 1.0
+    momentum: float = 0.0
+    beta2: float = 0.99
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine", "onecycle"] = "constant"
+    ema: float = 0.0
+    evaluate_every: int = 1
+    adjustment: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.rounds >= 1, "no rounds", "server.rounds", "Give 1 or more.")
+        require(
+            0 < self.participation <= 1, "participation is not in (0, 1]", "server.participation", "Give 1.0."
+        )
+        require(
+            self.learning_rate > 0, "the learning rate is not positive", "server.learning_rate", "Raise it."
+        )
+        require(0 <= self.momentum < 1, "momentum is not in [0, 1)", "server.momentum", "Give 0 to 0.99.")
+        require(0 <= self.beta2 < 1, "beta2 is not in [0, 1)", "server.beta2", "Give 0.9 to 0.999.")
+        require(0 <= self.ema < 1, "ema is not in [0, 1)", "server.ema", "Give 0 to 0.999.")
+        require(0 <= self.adjustment <= 4, "tau is not in [0, 4]", "server.adjustment", "Give 0 to 1.5.")
+        require(
+            self.evaluate_every >= 1, "evaluate_every is below 1", "server.evaluate_every", "Give 1 or more."
+        )

@@ -1,0 +1,82 @@
+"""Shares of the classes: from the sites' label counts to the loss, or to the bias of the finished model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from client.label_counts import shares
+from client.messages import vector_of
+from client.plan import Plan
+from fer_models.errors import EngineError
+from fer_models.flat import FlatModel
+from fer_models.scope import logit_bias
+
+LABEL_COUNTS = "query.label_counts"
+"""Type of the message that asks for label counts."""
+
+MOST = 1 << 40
+"""Pictures of a class at a site, at most; sums of that many do not overflow."""
+
+
+def ask(plan: Plan, node: int, known: str | None) -> Message:
+    """Return the question for a site's label counts; ``known`` is where its ledger stood when it last answered."""
+    facts: dict[str, str] = {"plan": plan.text}
+    if known is not None:
+        facts["ledger"] = known
+    return Message(RecordDict({"facts": ConfigRecord(dict(facts))}), node, LABEL_COUNTS)
+
+
+def from_answers(contents: Iterable[RecordDict], classes: int) -> tuple[float, ...]:
+    """Return the shares of the classes over all sites, all positive.
+
+    Counts with noise are added up as they are and cut at the end: cutting each would raise the rare classes.
+
+    Raises
+    ------
+    EngineError : an answer that holds no counts.
+    """
+    total = np.zeros(classes, np.int64)
+    for content in contents:
+        counts = vector_of(content, np.int64, classes)
+        if (np.abs(counts) > MOST).any():
+            raise EngineError(
+                "label counts that no site can have", cure="Run the same version of FedFER everywhere."
+            )
+        total += counts
+    return shares(total)
+
+
+def told(prior: tuple[float, ...]) -> str:
+    """Return shares as they travel."""
+    return json.dumps(list(prior))
+
+
+class Adjustment:
+    """Logits - tau log prior, as a change of the last bias (Menon et al. 2021, equation 9).
+
+    Parameters
+    ----------
+    flat : the plan's net.
+    tau : strength, above 0.
+
+    Raises
+    ------
+    ModelError : the last layer has no bias.
+    """
+
+    def __init__(self, plan: Plan, flat: FlatModel, tau: float) -> None:
+        name = logit_bias(flat.module, plan.model)
+        self._slot = next(slot for slot in flat.slots if slot.name == name)
+        self._tau = tau
+
+    def apply(self, vector: torch.Tensor, prior: tuple[float, ...]) -> torch.Tensor:
+        """Return weights (P + Q,) whose logits are adjusted for ``prior``."""
+        found = vector.clone()
+        log_prior = torch.tensor(prior, dtype=torch.float64).log().to(found)
+        self._slot.view(found).sub_(log_prior, alpha=self._tau)
+        return found
