@@ -154,9 +154,10 @@ class PrivateTrainer:
 
     def close(self) -> None:
         """Drop all that a broken step has left behind."""
-        self._gradients.forget()
         if self._owns:
             self._gradients.close()
+        else:
+            self._gradients.forget()
         self._flat.gradient.zero_()
 
 

@@ -46,9 +46,6 @@ READS = frozenset(
 DEEPEST = 6
 """How many objects within objects are looked into for what a net remembers."""
 
-OPACUS_KEEPS = (".activations", ".max_batch_len")
-"""What Opacus's hooks leave on the layers that they serve."""
-
 
 class WithoutChance(TorchFunctionMode):
     """Switches dropout off while it is active, however it is called: its draws differ from batch to batch."""

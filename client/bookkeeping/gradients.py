@@ -18,6 +18,9 @@ from client.bookkeeping.mode import BookMode
 from client.bookkeeping.units import Units
 from fer_models.errors import PrivacyError
 
+OPACUS_KEEPS = ("activations", "max_batch_len")
+"""What Opacus's hooks leave on the layers that they serve."""
+
 
 class ContiguousHooks(GradSampleHooks):
     """Opacus's hooks, which hand its formulas tensors in the one memory layout that they are right for.
@@ -193,7 +196,7 @@ class PrivateGradients:
         for hooks in self._hooks:
             hooks.cleanup()
         for layer in self.slow.values():
-            for kept in ("activations", "max_batch_len"):
+            for kept in OPACUS_KEEPS:
                 layer.__dict__.pop(kept, None)
         self._hooks, self.slow = [], {}
         for handle in self._handles:

@@ -10,7 +10,7 @@ from client.bookkeeping import kernels
 from client.bookkeeping.book import NOTHING, flat_order
 from client.bookkeeping.gradients import PrivateGradients
 from client.bookkeeping.units import Units
-from client.guards import WithoutChance
+from client.trial import WithoutChance
 from fer_models.backbones import WSConv2d
 from fer_models.errors import PrivacyError
 from fer_models.flat import FlatModel

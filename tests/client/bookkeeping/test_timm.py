@@ -7,7 +7,7 @@ from torch.nn import functional
 from client.bookkeeping.book import NOTHING, flat_order
 from client.bookkeeping.gradients import PrivateGradients
 from client.bookkeeping.units import Units
-from client.guards import WithoutChance
+from client.trial import WithoutChance
 from fer_models.flat import FlatModel
 from fer_models.zoo import ModelSpec, build, parameter_count
 
