@@ -73,6 +73,13 @@ def test_uniform_numbers_are_uniform():
     assert abs(np.corrcoef(u[:-1], u[1:])[0, 1]) < 0.01
 
 
+def test_normal_numbers_are_those_of_box_and_muller():
+    stream = KeyedStream(KEY)
+    radius, angle = np.sqrt(-2 * np.log(stream.uniform(5000))), 2 * np.pi * stream.uniform(5000)
+    expected = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+    np.testing.assert_allclose(KeyedStream(KEY).normal(10_000), expected, rtol=0, atol=1e-14)
+
+
 def test_normal_numbers_are_normal():
     z = KeyedStream(KEY).normal(200_001)
     assert len(z) == 200_001
