@@ -139,8 +139,7 @@ class PrivateTrainer:
 
     def _accumulate(self, rows: NDArray[np.intp], losses: LossOf, sizes: Sequence[int] | None) -> float:
         """Leave the clipped sum in the flat gradient; return the sum of the units' losses."""
-        self._flat.gradient.zero_()
-        total = 0.0
+        gradient, waiting, total = self._flat.gradient, dict(self._slots), 0.0
         for part, units in parts(rows, sizes):
             with self._gradients.recording(units):
                 loss = losses(part)
@@ -148,8 +147,13 @@ class PrivateTrainer:
                 loss = loss / torch.tensor(units.sizes, device=loss.device)[units.index.to(loss.device)]
             summed = loss.sum()
             for name, clipped in self._gradients.settle(summed, self._clip).sums.items():
-                self._flat.gradient[self._slots[name]].add_(clipped)
+                if waiting.pop(name, None) is not None:
+                    gradient[self._slots[name]] = clipped
+                else:
+                    gradient[self._slots[name]].add_(clipped)
             total += float(summed.detach())
+        for untouched in waiting.values():
+            gradient[untouched].zero_()
         return total
 
     def close(self) -> None:

@@ -29,6 +29,9 @@ KEPT_ROW = 1 << 17
 CHUNK = 8
 """Units whose long rows are held at a time."""
 
+CACHED = 1 << 19
+"""Numbers of patches that are held at a time, on the CPU, where a batch has four times as many."""
+
 MANY_PLACES = 256
 """Output places from which one pass a unit beats patches, on the CPU."""
 
@@ -117,7 +120,7 @@ def rows(x: Tensor, g: Tensor, w: Tensor, shape: Shape, units: Units) -> Tensor:
         return units.products(_planes(x, shape), _places(g)).transpose(1, 2).flatten(1)
     if g.shape[2] * g.shape[3] >= MANY_PLACES and not x.is_cuda:
         return _pass_a_unit(x, g, w, shape, units)
-    return units.products(_places(g), patches(x, shape)).flatten(1)
+    return _by_patches(x, g, shape, units)
 
 
 def row_norms(x: Tensor, g: Tensor, w: Tensor, shape: Shape, units: Units) -> Tensor:
@@ -179,6 +182,21 @@ def _planes(x: Tensor, shape: Shape) -> Tensor:
         (n, kh, kw, down, right), (by[0], dh * by[2], dw * by[3], sh * by[2], sw * by[3])
     )
     return windows.reshape(n, kh * kw, down * right).transpose(1, 2)
+
+
+def _by_patches(x: Tensor, g: Tensor, shape: Shape, units: Units) -> Tensor:
+    """Rows from products over patches, some units at a time, so that their patches are still in the cache."""
+    numbers = g.shape[2] * g.shape[3] * shape.patch
+    step = max(1, CACHED // (numbers * units.size)) if units.size else len(units)
+    if x.is_cuda or 4 * step > len(units):
+        return units.products(_places(g), patches(x, shape)).flatten(1)
+    a, found = _places(g), g.new_empty(len(units), shape.weight[0], shape.patch)
+    for start in range(0, len(units), step):
+        own, chosen = units.slices[start : start + step], slice(start, start + step)
+        samples = slice(own[0].start, own[-1].stop)
+        part, b = Units(units.sizes[chosen]), patches(x[samples], shape)
+        torch.bmm(part.joined(a[samples]).transpose(1, 2), part.joined(b), out=found[chosen])
+    return found.flatten(1)
 
 
 def _pass_a_unit(x: Tensor, g: Tensor, w: Tensor, shape: Shape, units: Units) -> Tensor:

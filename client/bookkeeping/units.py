@@ -71,6 +71,10 @@ class Units:
         """Give every sample the value of its unit: (units,) to (samples,)."""
         return values if self.size == 1 else values[self.index.to(values.device)]
 
+    def joined(self, a: Tensor) -> Tensor:
+        """Lay the places of equal units' samples one behind the other: (samples, places, A) to (units, ..., A)."""
+        return a if self.size == 1 else a.reshape(len(self), -1, a.shape[2])
+
     def products(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the sum over a unit's samples and places of ``a`` outer ``b``, (units, A, B).
 
@@ -78,11 +82,8 @@ class Units:
         ----------
         a, b : (samples, places, A) and (samples, places, B).
         """
-        if self.size == 1:
-            return torch.bmm(a.transpose(1, 2), b)
         if self.size:
-            a, b = (each.reshape(len(self), -1, each.shape[2]) for each in (a, b))
-            return torch.bmm(a.transpose(1, 2), b)
+            return torch.bmm(self.joined(a).transpose(1, 2), self.joined(b))
         return self.each(lambda own: a[own].flatten(0, 1).t() @ b[own].flatten(0, 1))
 
     def gram(self, a: Tensor, b: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class Units:
         rounding can have taken away, see :func:`contracted`.
         """
         if self.size:
-            a, b = (each.reshape(len(self), -1, each.shape[2]) for each in (a, b))
+            a, b = self.joined(a), self.joined(b)
             return contracted(torch.bmm(a, a.transpose(1, 2)), torch.bmm(b, b.transpose(1, 2)))
         return self.each(lambda own: _gram(a[own].flatten(0, 1), b[own].flatten(0, 1)))
 

@@ -16,6 +16,7 @@ ROUTES = {
     "as the shapes have it": {},
     "a pass a unit": {"MANY_PLACES": 0, "FOLDED": 0},
     "patches and folding": {"MANY_PLACES": 1 << 40, "FOLDED": 1 << 40},
+    "patches of a unit at a time": {"MANY_PLACES": 1 << 40, "CACHED": 1},
 }
 
 
@@ -32,7 +33,7 @@ def convolutions(draw):
     dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
     least = [d * (k - 1) + 1 - 2 * p for d, k, p in zip(dilation, kernel, padding, strict=True)]
     size = [max(1, each) + draw(st.integers(0, 6)) for each in least]
-    sizes = draw(st.sampled_from([(1, 1, 1), (2, 2), (3,), (1, 2, 1), (1,), (3, 1)]))
+    sizes = draw(st.sampled_from([(1, 1, 1), (2, 2), (3,), (1, 2, 1), (1,), (3, 1), (1,) * 5, (2,) * 5]))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
 
     def random(*form):
