@@ -104,8 +104,8 @@ class KeyedStream:
     def normal(self, count: int) -> NDArray[np.float64]:
         """Return ``count`` standard normal numbers by the transform of Box and Muller (1958).
 
-        With t the tangent of half the angle, its cosine is (1 - t^2) / (1 + t^2) and its sine 2 t / (1 + t^2): numpy has
-        a vector instruction for tan, and for neither of the others.
+        With t the tangent of half the angle, its cosine is (1 - t^2) / (1 + t^2) and its sine 2 t / (1 + t^2): numpy
+        works out tangents many at a time, and neither of the others.
         """
         half = (count + 1) // 2
         radius = self.uniform(half)
