@@ -84,7 +84,7 @@ class KeyedStream:
     def words(self, count: int) -> NDArray[np.uint64]:
         """Return ``count`` uniform 64-bit words."""
         words = np.zeros(count, np.dtype("<u8"))
-        memory = words.view(np.uint8)
+        memory = memoryview(words).cast("B")
         self._encryptor.update_into(memory, memory)
         return words
 
