@@ -83,10 +83,9 @@ class KeyedStream:
 
     def words(self, count: int) -> NDArray[np.uint64]:
         """Return ``count`` uniform 64-bit words."""
-        words = np.zeros(count, np.dtype("<u8"))
-        memory = memoryview(words).cast("B")
+        memory = bytearray(8 * count)
         self._encryptor.update_into(memory, memory)
-        return words
+        return np.frombuffer(memory, np.dtype("<u8"))
 
     def uniform(self, count: int) -> NDArray[np.float64]:
         """Return ``count`` numbers in the open interval (0, 1), multiples of 2^-52 shifted by half a step.
