@@ -89,12 +89,12 @@ def _discrete(history: History, delta: float) -> Epsilon:
 
 def _gaussian(history: History, delta: float) -> Epsilon:
     """Return what PRV says, or RDP where PRV has no finite answer or would need too much memory."""
-    from opacus.accountants import PRVAccountant, RDPAccountant
+    from client.gaussian_accounting import KeepingPRV, KeepingRDP
 
-    bound = _opacus(RDPAccountant(), history, delta)
+    bound = _opacus(KeepingRDP(), history, delta)
     tight = math.inf
     if _prv_points(history, delta, bound) <= PRV_POINTS:
-        tight = _opacus(PRVAccountant(), history, delta)
+        tight = _opacus(KeepingPRV(), history, delta)
     return Epsilon(tight, "prv") if math.isfinite(tight) else _loose(bound, history, "PRV")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from client.strict import parse, require
+from fer_models.errors import ConfigError
 
 Unit = Literal["record", "subject"]
 """Whose presence is protected: one picture, or one person with all pictures."""
@@ -56,6 +58,9 @@ class Mechanism:
         # Beyond 700, where e^epsilon leaves the floating-point numbers, sampling is left out.
         return epsilon if epsilon > 700 else math.log1p(self.rate * math.expm1(epsilon))
 
+
+LONGEST = 1 << 20
+"""Characters of a history as JSON; a kind of release takes about a hundred."""
 
 History = tuple[Mechanism, ...]
 """Mechanisms in a canonical order, alike ones merged: :func:`merged` makes it."""
@@ -111,6 +116,26 @@ def of_unit(history: History, unit: Unit) -> History:
 def to_plain(history: History) -> list[dict[str, Any]]:
     """Return a history as plain data, for JSON."""
     return [asdict(each) for each in history]
+
+
+def from_json(given: str, where: str = "history") -> History:
+    """Return the history that a site tells as JSON.
+
+    Raises
+    ------
+    ConfigError : it is none, or longer than :data:`LONGEST`.
+    """
+    cure = "Run the same version of FedFER everywhere."
+    require(len(given) <= LONGEST, f"a history of {len(given)} characters", where, cure)
+    try:
+        plain = json.loads(given)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError("a history that is no JSON", where=where, cure=cure) from error
+    try:
+        return from_plain(plain, where)
+    except ConfigError as error:  # a mechanism's own checks know only the field
+        place = error.where if error.where.startswith(where) else f"{where}, {error.where}"
+        raise ConfigError(error.what, where=place, cure=error.cure) from error
 
 
 def from_plain(given: Any, where: str = "history") -> History:

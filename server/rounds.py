@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 import operator
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -18,7 +17,7 @@ from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from client.accounting import epsilon_of
-from client.mechanisms import from_plain
+from client.mechanisms import History, from_json
 from client.messages import error_from_wire, pack, scalar, text, vector_of, with_fact
 from client.plan import Plan
 from fer_models.counts import Counts
@@ -30,7 +29,7 @@ from fer_models.zoo import build
 from server.aggregation import aggregate_of
 from server.class_shares import Adjustment, ask, from_answers, told
 from server.optimizers import ServerOptimizer
-from server.run_folder import RunFolder
+from server.run_folder import RunFolder, reading
 
 POLL_SECONDS = 0.02
 """Pause between two looks for replies on a grid that works in other processes."""
@@ -170,6 +169,7 @@ class Coordinator:
         self._adjustment = Adjustment(plan, flat, tau) if tau > 0 else None
         self._totals = Totals()
         self._epsilon: dict[str, float] = {}
+        self._histories: dict[str, History] = {}  # of the sites that have answered since the run was taken up
         self._counts: dict[str, Counts] = {}
         self._names: dict[int, str] = {}
         self._ledgers: dict[str, str] = {}  # where each site's ledger stood when it last answered
@@ -273,12 +273,21 @@ class Coordinator:
         """Take in what a site's ledger says after a release."""
         if self.plan.privacy is not None:
             site = text(content, "site")
-            history = from_plain(json.loads(text(content, "history")))
+            self._histories[site] = from_json(text(content, "history"), f"history of {site}")
+            self._ledgers[site] = text(content, "ledger")
+            if (
+                site not in self._epsilon
+            ):  # so that noise which protects nobody ends the run at its first round
+                self._account()
+
+    def _account(self) -> None:
+        """Work out what the sites have spent; a tight accountant takes a while, so only where it is told or kept."""
+        for site, history in self._histories.items():
+            assert self.plan.privacy is not None
             self._epsilon[site] = epsilon_of(history, self.plan.privacy.delta).value
             if not math.isfinite(self._epsilon[site]):
                 raise PrivacyError("no finite epsilon", where=site, cure="Plan more noise.")
-            self._ledgers[site] = text(content, "ledger")
-            self._totals.epsilon = max(self._epsilon.values())
+        self._totals.epsilon = max(self._epsilon.values(), default=None)
 
     def _step(self, mean_delta: torch.Tensor, round_number: int) -> None:
         if not bool(torch.isfinite(mean_delta.sum())):
@@ -311,18 +320,20 @@ class Coordinator:
             "round": self._round,
             "rounds": self.plan.server.rounds,
             "loss": None if self.plan.privacy else loss,  # under privacy no site releases one
-            "epsilon": self._totals.epsilon,
             "visits": self._totals.visits,
             "bytes_up": self._totals.bytes_up,
             "seconds": round(seconds, 3),
         }
 
     def _report(self, loss: float) -> None:
-        record = {**self._record(loss), **headline(sum_counts(list(self._counts.values())))}
+        self._account()
+        judged = headline(sum_counts(list(self._counts.values())))
+        record = {**self._record(loss), "epsilon": self._totals.epsilon, **judged}
         self.folder.append(record)
         self._observer(record)
 
     def _checkpoint(self) -> None:
+        self._account()
         facts = {
             "plan": self.plan.digest,
             "round": self._round,
@@ -342,15 +353,21 @@ class Coordinator:
             self.folder.forget_after(self.system, 0)
             return
         tensors, facts = found
-        if facts["plan"] != self.plan.digest:
+        if facts.get("plan") != self.plan.digest:
             raise ConfigError(
                 "the checkpoint belongs to another plan",
                 where=str(self.folder.path),
                 cure="Give an empty folder with --run-dir.",
             )
-        self._optimizer.restore(tensors)
-        self._totals, self._epsilon = Totals(**facts["totals"]), facts["epsilon"]
-        self._ledgers, self._prior = facts["ledgers"], tuple(facts["prior"])
-        self._counts = {site: Counts.from_json(value) for site, value in facts["counts"].items()}
-        self._round, self._earlier_seconds = facts["round"], facts["seconds"]
+        with reading(self.folder.path / f"checkpoint-{self.system}.safetensors", "Delete it to start again."):
+            self._take_up(tensors, facts)
         self.folder.forget_after(self.system, self._round)
+
+    def _take_up(self, tensors: dict[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
+        self._optimizer.restore(tensors)
+        self._totals = Totals(**facts["totals"])
+        self._epsilon = {str(site): float(value) for site, value in facts["epsilon"].items()}
+        self._ledgers = {str(site): str(value) for site, value in facts["ledgers"].items()}
+        self._prior = tuple(float(share) for share in facts["prior"])
+        self._counts = {site: Counts.from_json(value) for site, value in facts["counts"].items()}
+        self._round, self._earlier_seconds = int(facts["round"]), float(facts["seconds"])

@@ -33,7 +33,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from fer_models.errors import RunFolderError
+from fer_models.errors import FedferError, RunFolderError
 
 
 @contextlib.contextmanager
@@ -50,6 +50,17 @@ def writing(path: Path) -> Iterator[None]:
             if full
             else "Choose a folder you may write to with --run-dir.",
         ) from error
+
+
+@contextlib.contextmanager
+def reading(path: Path, cure: str = "Start again in an empty folder.") -> Iterator[None]:
+    """Turn what goes wrong with the contents of a saved file into a RunFolderError that names the file."""
+    try:
+        yield
+    except RunFolderError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, FedferError) as error:
+        raise RunFolderError("a damaged file", where=str(path), cure=cure) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -119,7 +130,8 @@ class RunFolder:
     @property
     def complete(self) -> bool:
         """Whether the run ended."""
-        return (self.read_json("state.json") or {}).get("status") == "complete"
+        state = self.read_json("state.json")
+        return isinstance(state, dict) and state.get("status") == "complete"
 
     def finish(self) -> None:
         """Mark the run as whole."""
@@ -134,12 +146,8 @@ class RunFolder:
         path = self.path / name
         if not path.exists():
             return None
-        try:
+        with reading(path):
             return json.loads(path.read_text())
-        except ValueError as error:
-            raise RunFolderError(
-                "a damaged file", where=str(path), cure="Start again in an empty folder."
-            ) from error
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
@@ -152,13 +160,10 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        content = path.read_text()
-        try:
-            return [json.loads(line) for line in content[: content.rfind("\n") + 1].splitlines()]
-        except ValueError as error:
-            raise RunFolderError(
-                "a damaged file", where=str(path), cure="Start again in an empty folder."
-            ) from error
+        with reading(path):
+            content = path.read_text()
+            lines = content[: content.rfind("\n") + 1].splitlines()
+            return [_mapping(json.loads(line)) for line in lines]
 
     def _mend(self) -> None:
         """Cut a torn last line off, so that the next one begins on a line of its own."""
@@ -168,8 +173,10 @@ class RunFolder:
 
     def forget_after(self, system: str, round_number: float) -> None:
         """Drop the lines of a system beyond a round, which will be run again."""
-        kept = [r for r in self.metrics() if r["system"] != system or r["round"] <= round_number]
-        write_text(self.path / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
+        path = self.path / "metrics.jsonl"
+        with reading(path):
+            kept = [r for r in self.metrics() if r["system"] != system or r["round"] <= round_number]
+        write_text(path, "".join(json.dumps(r) + "\n" for r in kept))
 
     def save_checkpoint(
         self, name: str, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]
@@ -186,9 +193,9 @@ class RunFolder:
             return None
         try:
             with safe_open(path, "pt") as file:
-                facts = json.loads((file.metadata() or {})["facts"])
+                facts = _mapping(json.loads((file.metadata() or {})["facts"]))
                 return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118
-        except (SafetensorError, KeyError, ValueError, OSError) as error:
+        except (SafetensorError, KeyError, ValueError, RecursionError, OSError) as error:
             raise RunFolderError(
                 "a damaged checkpoint", where=str(path), cure="Delete it to start again."
             ) from error
@@ -196,3 +203,10 @@ class RunFolder:
     def drop_checkpoint(self, name: str) -> None:
         """Remove a checkpoint that is no longer needed."""
         (self.path / f"{name}.safetensors").unlink(missing_ok=True)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """Return a value that has to be a mapping."""
+    if not isinstance(value, dict):
+        raise ValueError("no mapping")
+    return value

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -35,7 +35,7 @@ from fer_models.counts import Counts
 from fer_models.errors import TrainingError
 from fer_models.metrics import headline
 from fer_models.samples import Samples
-from server.run_folder import RunFolder
+from server.run_folder import RunFolder, reading
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -273,9 +273,13 @@ class CentralTrainer:
 
     def _resume(self) -> None:
         found = self.folder.load_checkpoint(f"checkpoint-{self.name}")
-        if found is None or found[1]["digest"] != self._digest:
+        if found is None or found[1].get("digest") != self._digest:
             return
-        tensors, facts = found
+        path = self.folder.path / f"checkpoint-{self.name}.safetensors"
+        with reading(path, "Delete it to start again."):
+            self._take_up(*found)
+
+    def _take_up(self, tensors: dict[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
         self._bench.flat.load_(tensors["vector"])
         self._average.copy_(tensors["average"])
         moments = {k.removeprefix("optimizer."): v for k, v in tensors.items() if k.startswith("optimizer.")}

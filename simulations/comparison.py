@@ -21,7 +21,7 @@ from fer_models.zoo import build
 from server.events import Events
 from server.report import write_report
 from server.rounds import Result, sum_counts
-from server.run_folder import RunFolder
+from server.run_folder import RunFolder, reading
 from server.trust import POOLED, trust_of
 from simulations.baselines import CentralTrainer
 from simulations.federated import Sites, choose_device, require_engine, run_local, run_ray
@@ -154,7 +154,9 @@ class Comparison:
             if self.folder.read_json(f"baselines/{system}.json") is not None:
                 continue
             found = self.folder.load_checkpoint(f"checkpoint-{system}")
-            self.folder.forget_after(system, found[1]["round"] if found else 0)
+            with reading(self.folder.path / f"checkpoint-{system}.safetensors", "Delete it to start again."):
+                last = float(found[1]["round"]) if found else 0
+            self.folder.forget_after(system, last)
 
     def _write_partition(self) -> None:
         samples, division = self.prepared.samples, self.prepared.partition
@@ -185,13 +187,7 @@ class Comparison:
         jobs = [Job(self.prepared, self.folder.path, name, site, self.device) for name, site in names]
         run_jobs(jobs, 1 if self.device == "cuda" else self.workers, self._baseline_progress)
         if "pooled" in self.systems:
-            facts = self.folder.read_json("baselines/pooled.json")
-            counts = Counts.from_json(facts["counts"]["all"])
-            self._summary["pooled"] = {
-                **summarise(counts),
-                **_cost(facts["cpu_seconds"], facts["visits"]),
-                "note": "one model on everybody's training pictures, without privacy",
-            }
+            self._summary["pooled"] = self._pooled()
         if "local_only" in self.systems:
             self._summary["local_only"] = self._local_only()
 
@@ -200,11 +196,27 @@ class Comparison:
             self.folder.append(record)
         self._observe(record)
 
+    def _baseline(self, name: str, *judged: str) -> tuple[dict[str, Any], list[Counts]]:
+        """Return what a baseline came to, and its counts over these pictures."""
+        file = f"baselines/{name}.json"
+        with reading(self.folder.path / file, "Delete it to train that model again."):
+            facts = self.folder.read_json(file)
+            kept = {key: facts[key] for key in ("cpu_seconds", "visits", "train")}
+            return kept, [Counts.from_json(facts["counts"][each]) for each in judged]
+
+    def _pooled(self) -> Summary:
+        facts, (counts,) = self._baseline("pooled", "all")
+        return {
+            **summarise(counts),
+            **_cost(facts["cpu_seconds"], facts["visits"]),
+            "note": "one model on everybody's training pictures, without privacy",
+        }
+
     def _local_only(self) -> Summary:
         names = self._sites(None).names
-        facts = [self.folder.read_json(f"baselines/local_only-{name}.json") for name in names]
-        everybody = [Counts.from_json(each["counts"]["all"]) for each in facts]
-        own = [Counts.from_json(each["counts"]["own"]) for each in facts]
+        found = [self._baseline(f"local_only-{name}", "all", "own") for name in names]
+        facts = [each for each, _ in found]
+        everybody, own = (list(counts) for counts in zip(*(judged for _, judged in found), strict=True))
         best = max(everybody, key=lambda counts: float(np.trace(counts.overall)))
         own_total = summarise(sum_counts(own))
         accuracy = np.trace(best.overall) / max(1, best.overall.sum())

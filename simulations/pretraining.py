@@ -27,7 +27,7 @@ from fer_models.metrics import accuracy
 from fer_models.scope import layers
 from fer_models.weights import load_weights
 from fer_models.zoo import build
-from server.run_folder import RunFolder
+from server.run_folder import RunFolder, reading
 from simulations.baselines import CentralTrainer, CentralWork
 from simulations.faces import FacesConfig, draw
 from simulations.jobs import Progress
@@ -136,13 +136,14 @@ def start_of(
         json.dumps([identity(work), plan.model.to_dict(), plan.labels, plan.seed], sort_keys=True).encode()
     ).hexdigest()
     found = folder.load_checkpoint("pretrained")
-    if found is None or found[1]["digest"] != digest:
+    if found is None or found[1].get("digest") != digest:
         made = _from_file(work, plan) if work.weights else _from_faces(work, plan, folder, progress, device)
         told = {"digest": digest, "told": made.told, "facts": made.facts}
         folder.save_checkpoint("pretrained", {"vector": made.vector}, told)
         folder.drop_checkpoint(f"checkpoint-{SYSTEM}")
         return made
-    return Start(found[0]["vector"], found[1]["told"], found[1]["facts"])
+    with reading(folder.path / "pretrained.safetensors", "Delete it to start again."):
+        return Start(found[0]["vector"], found[1]["told"], found[1]["facts"])
 
 
 def _from_faces(work: Pretraining, plan: Plan, folder: RunFolder, progress: Progress, device: str) -> Start:

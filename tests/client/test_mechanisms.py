@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.mechanisms import (
+    LONGEST,
     Mechanism,
+    from_json,
     from_plain,
     gaussian,
     is_part,
@@ -38,7 +40,7 @@ def test_a_history_has_one_form_in_any_order_and_survives_json(mechanisms, rando
     mixed = list(mechanisms)
     random.shuffle(mixed)
     assert merged(mixed) == history == merged(history)
-    assert from_plain(json.loads(json.dumps(to_plain(history)))) == history
+    assert from_json(json.dumps(to_plain(history))) == history
     assert sum(each.count for each in history) == sum(each.count for each in mechanisms)
     assert merged((*of_unit(history, "record"), *of_unit(history, "subject"))) == history
 
@@ -94,6 +96,29 @@ def test_what_is_no_mechanism_is_refused(changes):
 def test_what_is_no_history_is_refused(given):
     with pytest.raises(ConfigError):
         from_plain(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "{",
+        "null",
+        "7",
+        '"gaussian"',
+        "[" * 100_000,
+        '[{"name": "gaussian", "noise": NaN}]',
+        '[{"name": "gaussian", "noise": 1e999}]',
+        '[{"name": "gaussian", "noise": true}]',
+        " " * (LONGEST + 1),
+    ],
+)
+def test_what_is_no_history_as_json_is_refused_with_its_place(given):
+    with pytest.raises(ConfigError) as error:
+        from_json(given, "history of site-1")
+    assert error.value.where.startswith("history of site-1")
+    assert error.value.cure
+    assert len(str(error.value)) < 300
 
 
 def test_pure_epsilon_is_amplified_by_sampling():

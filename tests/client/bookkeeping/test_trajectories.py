@@ -16,8 +16,8 @@ from client.bookkeeping.book import flat_order, from_flat_order
 from client.bookkeeping.gradients import PrivateGradients, quiet_hooks
 from client.bookkeeping.units import Units
 from client.gradients import PrivateTrainer
-from client.guards import WithoutChance
 from client.plan import LocalWork, Privacy
+from client.trial import WithoutChance
 from fer_models.flat import FlatModel
 from fer_models.zoo import ModelSpec, build, parameter_count
 
