@@ -11,7 +11,8 @@
     ├── TrainingError           7   a loss or an update that is not finite
     ├── EvaluationError         8   a model whose answer depends on its neighbours in the batch
     ├── RunFolderError          9   a run folder that is full, foreign or half written
-    └── EngineError             10  a missing extra, or a worker that died
+    ├── EngineError             10  a missing extra, or a worker that died
+    └── AuditError              11  an audit that found more to leak than is claimed
 
 The command line prints one line, ``error: WHAT (WHERE). CURE``, and ends with the exit code.
 Anything that is not in this tree is a defect of FedFER and shows its traceback.
@@ -101,3 +102,9 @@ class EngineError(FedferError):
     """A missing extra, or a worker that died."""
 
     exit_code = 10
+
+
+class AuditError(FedferError):
+    """An audit that found more to leak than is claimed."""
+
+    exit_code = 11

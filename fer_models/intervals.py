@@ -9,6 +9,10 @@ References
 Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
 Newcombe, "Interval estimation for the difference between independent proportions: comparison of eleven
 methods", Statistics in Medicine 17, 1998.
+Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial",
+Biometrika 26, 1934.
+Newcombe, "Confidence intervals for an effect size measure based on the Mann-Whitney statistic. Part 2:
+asymptotic methods and evaluation", Statistics in Medicine 25, 2006.
 Zou and Donner, "Construction of confidence limits about effect measures: a general approach", Statistics in
 Medicine 27, 2008.
 """
@@ -21,6 +25,7 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaincinv
 
 Interval = tuple[float, float]
 """Lower and upper limit."""
@@ -60,6 +65,45 @@ def wilson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> NDArray[n
     low = np.where(x == 0, 0.0, centre - half)
     high = np.where(x == total, 1.0, centre + half)
     return np.stack([low, high], -1)
+
+
+def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
+    """Return the exact interval of a proportion, which covers it at least with probability ``level``.
+
+    Wider than Wilson's: for claims that must not be made too often. (0, 1) where n is 0.
+    """
+    if not 0 <= successes <= n:
+        raise ValueError("successes lie between 0 and n")
+    tail = (1 - level) / 2
+    low = float(betaincinv(successes, n - successes + 1, tail)) if successes else 0.0
+    high = float(betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0
+    return low, high
+
+
+def auc_interval(auc: float, positives: int, negatives: int, level: float = 0.95) -> Interval:
+    """Return the interval of the area under an ROC curve: Newcombe (2006), method 5.
+
+    The limits are the areas from which ``auc`` lies z deviations away, a deviation being that of Hanley and McNeil
+    (1982) with both sample sizes set to their mean. (0, 1) without positives or negatives.
+    """
+    if not positives or not negatives:
+        return 0.0, 1.0
+    z2, share = critical(level) ** 2, (positives + negatives) / 2 - 1
+
+    def outside(area: float) -> bool:
+        spread = 1 + share * ((1 - area) / (2 - area) + area / (1 + area))
+        return (auc - area) ** 2 > z2 * area * (1 - area) * spread / (positives * negatives)
+
+    def limit(far: float) -> float:
+        near = auc
+        if not outside(far):
+            return far
+        for _ in range(60):
+            middle = (near + far) / 2
+            near, far = (near, middle) if outside(middle) else (middle, far)
+        return near
+
+    return limit(0.0), limit(1.0)
 
 
 def difference_interval(a: float, limits_a: Interval, b: float, limits_b: Interval) -> Interval:

@@ -20,6 +20,7 @@ commands
   baseline       the pooled and the local-only models alone
   data check     what a data set holds: counts, copies, people, parity of the labels
   audit          judge a saved model: audit model=RUN data=NAME data.root=DIR
+  audit-privacy  how much a training leaks, at least: canaries, or model=RUN for a finished run
   curves RUN ... accuracy against rounds, visits and bytes of some runs
   faces          a contact sheet of drawn faces: faces sheet=FILE.png
   models         the nets that can be trained
@@ -86,6 +87,7 @@ def _command(words: list[str]) -> int:
         "baseline": commands.baseline,
         "data": commands.data,
         "audit": commands.audit,
+        "audit-privacy": commands.audit_privacy,
         "curves": commands.curves,
         "faces": commands.faces,
         "models": commands.models,

@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import OmegaConf, open_dict
 
 from fer_models.errors import ConfigError
-from simulations.compose import CONF, composed, configuration, one_line, readable, settings_of
+from simulations.compose import CONF, composed, configuration, json_file, one_line, readable, settings_of
 from simulations.display import Display, new_console
 from simulations.settings import Settings, register
 
@@ -198,3 +198,18 @@ def bench(words: list[str]) -> int:
     from simulations.bench.run import run
 
     return run(words)
+
+
+def audit_privacy(words: list[str]) -> int:
+    """Bound epsilon from below, by canaries in a training run or by membership inference on a finished one.
+
+    Raises
+    ------
+    AuditError : more leaks than is claimed.
+    """
+    from simulations.privacy_audit.run import run
+
+    file, words = json_file(words)
+    if any(word.partition("=")[0] in ("--cfg", "-c") for word in words):
+        return _print_configuration(words)
+    return run(words, file)

@@ -66,6 +66,30 @@ def folder_override(key: str, folder: str) -> str:
     return f"{key}='{_quoted(str(Path(folder)))}'"
 
 
+def json_file(words: list[str]) -> tuple[Path | None, list[str]]:
+    """Return the file that ``--json FILE`` names, None without one, and the other words.
+
+    Raises
+    ------
+    ConfigError : no file, or no folder for it.
+    """
+    found, others, rest = None, [], iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name != "--json":
+            others.append(word)
+            continue
+        value = value if equals else next(rest, "")
+        if not value or value.startswith("-"):
+            raise ConfigError("--json without a file", where="command line", cure="Write --json FILE.")
+        found = Path(value)
+    if found is not None and (found.is_dir() or not found.absolute().parent.is_dir()):
+        raise ConfigError(
+            "no place for a file", where=str(found), cure="Give a file in a folder that exists."
+        )
+    return found, others
+
+
 def composed(words: Sequence[str]) -> tuple[Settings, Path]:
     """Return the settings and the run folder that the words ask for.
 

@@ -48,6 +48,7 @@ class Prepared:
     central : how the baselines train.
     pretraining : what the run starts from.
     warnings : what to tell the user before a private run starts, a sentence each.
+    held_out : the test part was drawn from the training rows, and is not the data set's own.
     """
 
     samples: Samples
@@ -56,6 +57,7 @@ class Prepared:
     central: CentralWork
     pretraining: Pretraining = field(default_factory=Pretraining)
     warnings: tuple[str, ...] = ()
+    held_out: bool = True
 
 
 def load(data: DataSettings, seed: int) -> Samples:
@@ -89,12 +91,7 @@ def split(samples: Samples, data: DataSettings, seed: int) -> Samples:
 
     The official test part stays as it is; training rows that are copies of a test picture are left out.
     """
-    official = data.split == "official" or (data.split == "auto" and len(samples.rows("test")) > 0)
-    if data.split not in ("auto", "official", "holdout"):
-        raise ConfigError(
-            f"unknown split {data.split!r}", where="data.split", cure="Use auto, official or holdout."
-        )
-    if not official:
+    if not takes_official(samples, data):
         share = f"a test share of {data.test}"
         require(0 < data.test < 1, share, "data.test", "Give a number above 0 and below 1.")
         return hold_out(samples, data.test, seed=seed)
@@ -107,6 +104,20 @@ def split(samples: Samples, data: DataSettings, seed: int) -> Samples:
     reason = "copy of a test picture"
     skipped = {**samples.skipped, reason: samples.skipped.get(reason, 0) + int(leaked.sum())}
     return replace(samples.take(np.flatnonzero(~leaked)), skipped=skipped)
+
+
+def takes_official(samples: Samples, data: DataSettings) -> bool:
+    """Whether the data set's own test part is used, and none is drawn from its training rows.
+
+    Raises
+    ------
+    ConfigError : an unknown split.
+    """
+    if data.split not in ("auto", "official", "holdout"):
+        raise ConfigError(
+            f"unknown split {data.split!r}", where="data.split", cure="Use auto, official or holdout."
+        )
+    return data.split == "official" or (data.split == "auto" and len(samples.rows("test")) > 0)
 
 
 def audited(samples: Samples, wanted: list[str]) -> tuple[Attribute, ...]:
@@ -128,7 +139,9 @@ def audited(samples: Samples, wanted: list[str]) -> tuple[Attribute, ...]:
 
 def prepare(settings: Settings) -> Prepared:
     """Read, split, divide into sites, and compile the plan."""
-    samples = split(load(settings.data, settings.seed), settings.data, settings.seed)
+    loaded = load(settings.data, settings.seed)
+    held_out = not takes_official(loaded, settings.data)
+    samples = split(loaded, settings.data, settings.seed)
     _require_classes(samples)
     spec = parse(PartitionSpec, dataclasses.asdict(settings.partition), "partition")
     division = partition(samples, spec, seed=settings.seed, units=units(samples))
@@ -138,7 +151,7 @@ def prepare(settings: Settings) -> Prepared:
         identity(pretraining)  # a file of weights that is missing shows before a run folder is made
     warnings = _warnings(settings, plan, samples, division) if plan.privacy else ()
     central = central_work(settings, samples, division, plan)
-    return Prepared(samples, division, plan, central, pretraining, warnings)
+    return Prepared(samples, division, plan, central, pretraining, warnings, held_out)
 
 
 def outlook_of(plan: Plan, sites: int) -> Outlook:

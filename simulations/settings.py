@@ -172,6 +172,18 @@ class CompareSettings:
 
 
 @dataclass
+class PrivacyAuditSettings:
+    """How ``audit-privacy`` looks for leaks: canaries in training, and ``trials`` of one round; see
+    :mod:`simulations.privacy_audit`."""
+
+    canaries: int = 1000
+    pictures: str = "patches"
+    trials: int = 500
+    confidence: float = 0.95
+    retrain: bool = False
+
+
+@dataclass
 class Settings:
     """A whole run."""
 
@@ -187,6 +199,7 @@ class Settings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     baseline: BaselineSettings = field(default_factory=BaselineSettings)
     compare: CompareSettings = field(default_factory=CompareSettings)
+    privacy_audit: PrivacyAuditSettings = field(default_factory=PrivacyAuditSettings)
 
 
 def register() -> None:

@@ -110,12 +110,14 @@ class Run:
     metrics : the whole lines of ``metrics.jsonl``, in order.
     partition : ``partition.json``, empty when there is none.
     config : the text of ``config.yaml``, or the empty string.
+    audit : ``privacy_audit.json``, empty unless the run's privacy has been audited.
     """
 
     summary: Facts
     metrics: list[Facts]
     partition: Facts
     config: str
+    audit: Facts
 
 
 def read_run(folder: Path) -> Run:
@@ -138,6 +140,7 @@ def read_run(folder: Path) -> Run:
         metrics=[_decode(line, folder / "metrics.jsonl", index) for index, line in enumerate(whole, 1)],
         partition=_decode(_text(folder / "partition.json") or "{}", folder / "partition.json"),
         config=_text(folder / "config.yaml"),
+        audit=_decode(_text(folder / "privacy_audit.json") or "{}", folder / "privacy_audit.json"),
     )
 
 

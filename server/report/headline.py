@@ -11,7 +11,7 @@ from server.report.folder import Facts, Interval
 from server.report.systems import Figure, System, figure_of, judged, main_system
 
 
-def headline(found: Sequence[System]) -> dict[str, Any]:
+def headline(found: Sequence[System], audit: Facts) -> dict[str, Any]:
     """Return what the run shows in plain language, and its key figures."""
     main = main_system(found)
     accuracy = main.facts.number("accuracy") if main else None
@@ -34,7 +34,7 @@ def headline(found: Sequence[System]) -> dict[str, Any]:
         _kept_tile(share),
         _worst_tile(main),
         _gap_tile(main),
-        _privacy_tile(main),
+        _privacy_tile(main, audit),
     ]
     return {
         "lead": _lead(main, share),
@@ -141,7 +141,8 @@ def _gap_tile(main: System) -> dict[str, Any] | None:
     return {"name": "Largest accuracy gap", "figure": Figure(wording.points(value), spread), "note": note}
 
 
-def _privacy_tile(main: System) -> dict[str, Any]:
-    budget = main.facts.number("epsilon")
+def _privacy_tile(main: System, audit: Facts) -> dict[str, Any]:
+    budget, least = main.facts.number("epsilon"), audit.number("audited_epsilon")
+    spread = "" if least is None else f"audited: at least {least:.2f}"
     note = "no differential privacy" if budget is None else "differential privacy, per picture"
-    return {"name": "Epsilon", "figure": Figure(wording.epsilon(budget)), "note": note}
+    return {"name": "Epsilon", "figure": Figure(wording.epsilon(budget), spread), "note": note}

@@ -8,6 +8,7 @@ from typing import Any
 
 from fer_models.parity import WEAK
 from server.report import wording
+from server.report.folder import Facts
 from server.report.systems import System, figure_of, judged, main_system, named_figure
 
 HINTS = {
@@ -80,7 +81,23 @@ def recalls(found: Sequence[System]) -> dict[str, Any] | None:
     return {"rows": rows, "systems": ready, "few": WEAK, "any_few": any(row["few"] for row in rows)}
 
 
-def privacy(found: Sequence[System]) -> dict[str, Any] | None:
+def audited(audit: Facts) -> str:
+    """Say what an audit of the run's privacy found; the empty string where there was none."""
+    least = audit.number("audited_epsilon")
+    if least is None:
+        return ""
+    confidence = audit.number("confidence") or 0.0
+    number = audit.number("canaries")
+    way = f"A second training with {wording.count(number)} canaries" if number else "Membership inference"
+    said = (
+        f"{way} shows that epsilon is at least {least:.2f}, with {wording.percent(confidence, 0)} confidence"
+    )
+    if audit.text("verdict") == "above claimed":
+        return f"{said}. The audit found a claim to be wrong: a bug. Do not rely on it."
+    return f"{said}; that is consistent with the claim, and proves nothing more."
+
+
+def privacy(found: Sequence[System], audit: Facts) -> dict[str, Any] | None:
     """Return the guarantee of the system that the page is about; None without any system."""
     main = main_system(found)
     if main is None:
@@ -95,6 +112,7 @@ def privacy(found: Sequence[System]) -> dict[str, Any] | None:
         "start": main.facts.text("start"),
         "counts": main.facts.number("counts_epsilon"),
         "adjustment": main.facts.number("adjustment"),
+        "audited": audited(audit),
         "delta": None if delta is None else f"{delta:.1e}".replace("e-0", "e-"),
         "factor": None if factor is None else (wording.count(factor) if factor >= 100 else f"{factor:.1f}"),
     }

@@ -4,6 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fer_models.intervals import (
+    auc_interval,
+    clopper_pearson,
     corrected,
     critical,
     difference_interval,
@@ -155,3 +157,39 @@ def test_multinomial_draws_agree_with_wilson_and_repeat():
     assert limits == pytest.approx(wilson(850, 1000).tolist(), abs=0.004)
     nothing = multinomial_interval(counts, lambda drawn: np.full(len(drawn), np.nan))
     assert np.isnan(nothing).all()
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [(81, 263, 0.2527, 0.3676), (15, 148, 0.0578, 0.1617), (0, 20, 0.0, 0.1684), (1, 29, 0.0009, 0.1776)],
+)
+def test_exact_limits_printed_by_newcombe_1998(successes, n, low, high):
+    """Table I of "Two-sided confidence intervals for the single proportion", method 5."""
+    assert np.round(clopper_pearson(successes, n), 4).tolist() == [low, high]
+
+
+def test_exact_limits_turn_with_the_proportion_and_refuse_impossible_counts():
+    low, high = clopper_pearson(3, 10, 0.9)
+    assert clopper_pearson(7, 10, 0.9) == pytest.approx((1 - high, 1 - low))
+    assert clopper_pearson(0, 0) == (0.0, 1.0)
+    assert clopper_pearson(10, 10)[1] == 1.0
+    with pytest.raises(ValueError, match="between 0 and n"):
+        clopper_pearson(4, 3)
+
+
+@given(st.floats(0, 1), st.integers(1, 400), st.integers(1, 400))
+def test_the_interval_of_an_area_holds_it_and_turns_with_it(auc, positives, negatives):
+    low, high = auc_interval(auc, positives, negatives)
+    assert 0 <= low <= auc <= high <= 1
+    assert auc_interval(1 - auc, positives, negatives) == pytest.approx((1 - high, 1 - low), abs=1e-9)
+
+
+def test_the_limits_of_an_area_solve_newcombe_s_equation():
+    """At a limit t, |auc - t| is z times the deviation of Hanley and McNeil with the mean sample size."""
+    auc, m, n = 0.8, 30, 50
+    for t in auc_interval(auc, m, n):
+        star = (m + n) / 2 - 1
+        variance = t * (1 - t) * (1 + star * (1 - t) / (2 - t) + star * t / (1 + t)) / (m * n)
+        assert abs(auc - t) == pytest.approx(critical(0.95) * variance**0.5, rel=1e-6)
+    assert auc_interval(0.5, 0, 9) == (0.0, 1.0)
+    assert np.ptp(auc_interval(0.8, 3000, 5000)) < 0.1 * np.ptp(auc_interval(0.8, 20, 30))
