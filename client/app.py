@@ -25,7 +25,7 @@ def train(agent: Agent, content: RecordDict) -> RecordDict:
     """Answer a train message: weights, plan and round in; update out."""
     began = time.process_time()
     plan = read_plan(text(content, "plan"))
-    vector, prior = vector_of(content, np.float32), _prior_of(content)
+    vector, prior = vector_of(content, np.float32), prior_of(content)
     update = agent.train(plan, _round_of(content), vector, _seen_of(content), prior)
     return _trained(agent, update, time.process_time() - began)
 
@@ -34,7 +34,7 @@ def train_many(agents: Sequence[Agent], content: RecordDict, *, one_pass: bool) 
     """Answer one train message for several agents of this process, one after the other or in one pass."""
     began = time.process_time()
     plan, number = read_plan(text(content, "plan")), _round_of(content)
-    vector, prior = vector_of(content, np.float32), _prior_of(content)
+    vector, prior = vector_of(content, np.float32), prior_of(content)
     if one_pass:
         updates = train_sites(agents, plan, number, vector, prior)
     else:
@@ -57,7 +57,7 @@ def _seen_of(content: RecordDict) -> Head | None:
     return None if told is None else Head.of(told)
 
 
-def _prior_of(content: RecordDict) -> tuple[float, ...]:
+def prior_of(content: RecordDict) -> tuple[float, ...]:
     """Return the shares of the classes that a message tells, none where it tells none."""
     told = optional_text(content, "prior")
     if told is None:

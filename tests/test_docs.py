@@ -19,9 +19,10 @@ from fer_models.readers import options_of
 from fer_models.zoo import ModelSpec
 from simulations import cli
 from simulations.bench.run import NAMES, parsed
-from simulations.compose import CONF, composed, readable
+from simulations.compose import CONF, composed, json_file, readable
 from simulations.faces import FacesConfig
 from simulations.partition import PartitionSpec
+from simulations.privacy_audit.finished import CHANGEABLE, run_among
 from simulations.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -125,12 +126,12 @@ def test_every_choice_is_named_and_no_other():
 
 def test_every_command_is_named():
     listed = re.findall(
-        r"^  (\w+(?: check| ledger)?)(?: [A-Z.]+)* .*", cli.HELP.split("options")[0], re.MULTILINE
+        r"^  ([\w-]+(?: check| ledger)?)(?: [A-Z.]+)* .*", cli.HELP.split("options")[0], re.MULTILINE
     )
     commands = [name for name in dict.fromkeys(listed) if name != "fedfer"]
     assert "compare" in commands
     assert "data check" in commands
-    told = re.findall(r"^\| `([a-z ]+)` \| ", REFERENCE.split("## Options")[0], re.MULTILINE)
+    told = re.findall(r"^\| `([a-z -]+)` \| ", REFERENCE.split("## Options")[0], re.MULTILINE)
     assert told == commands
 
 
@@ -174,7 +175,7 @@ def require_values(settings):
 def test_command_lines_compose(document, words):
     if words[0] == "COMMAND":  # the general form
         return
-    known = re.findall(r"^  (\w+)", cli.HELP, re.MULTILINE)
+    known = re.findall(r"^  ([\w-]+)", cli.HELP, re.MULTILINE)
     assert words[0] in known
     rest = words[1:]
     if words[0] == "data":
@@ -182,6 +183,12 @@ def test_command_lines_compose(document, words):
     elif words[0] == "faces":
         own = ("sheet", "rows_by", "columns")
         rest = ["data=faces", *(word for word in rest if word.split("=")[0] not in own)]
+    elif words[0] == "audit-privacy":
+        _, rest = json_file(rest)
+        folder, rest = run_among(rest)
+        if folder is not None:
+            assert all(word.startswith(CHANGEABLE) for word in rest)
+            return
     elif words[0] == "audit":
         assert any(word.startswith("model=") for word in rest)
         rest = [word for word in rest if not word.startswith("model=")]

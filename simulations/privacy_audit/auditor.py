@@ -60,8 +60,9 @@ class Auditor:
         self._distributed = plan.privacy is not None and plan.privacy.noise == "distributed"
         self._lenses: dict[tuple[int, ...], tuple[Lens, Round]] = {}
 
-    def began(self, round_number: int, vector: NDArray[np.float32]) -> None:
-        """Keep a round's weights."""
+    def began(self, round_number: int, vector: NDArray[np.float32], prior: tuple[float, ...]) -> None:
+        """Keep a round's weights, and let the loss go by its shares of the classes."""
+        self._bench.expect(prior)
         self._round, self._vector, self._answered = round_number, vector, []
         self._odds = np.zeros(len(self._canaries))
         self._sum = aggregate_of(self._plan, len(self._bench.flat.trained))

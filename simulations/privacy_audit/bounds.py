@@ -23,7 +23,7 @@ FEW_GUESSES = 100
 """Guesses that gave the best bound for honest noise at epsilon 3 to 8, whatever the number of canaries."""
 
 SURE = 0.7
-"""Share of the canaries that are expected to be in and to join a batch, of which "in" is said: most, with room for luck."""
+"""Share of the canaries that are expected to be in and to join a batch, of which "in" is said: most, not all."""
 
 WAYS = 4
 """Numbers of guesses that are tried: among them the chance of error is divided (Bonferroni)."""
@@ -77,7 +77,7 @@ def epsilon_lower_bound(canaries: int, guesses: int, correct: int, delta: float,
 
 
 def most_provable(canaries: int, delta: float, error: float) -> float:
-    """Return the largest bound that :func:`guessed` can give for so many canaries: all are guessed, and all are right."""
+    """Return the largest bound that :func:`guessed` can give for so many canaries: all of them guessed right."""
     return epsilon_lower_bound(canaries, canaries, canaries, delta, error / WAYS)
 
 

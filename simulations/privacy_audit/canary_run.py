@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from client.accounting import epsilon_of
-from client.limits import cost_of_round
-from client.mechanisms import repeated
+from client.limits import cost_before, cost_of_round
+from client.mechanisms import merged, repeated
 from client.plan import Plan
 from client.strict import require
 from fer_models.errors import ConfigError
@@ -107,11 +107,11 @@ class CanaryRun:
         assert plan.privacy is not None
         a_round, delta = cost_of_round(plan), plan.privacy.delta
         rounds = most_rounds(plan.server, self.prepared.partition.sites, plan.seed)
-        for key, times, count in (
-            ("canaries", rounds, self._wanted.canaries),
-            ("trials", 1, self._wanted.trials),
+        for key, cost, count in (
+            ("canaries", merged((*cost_before(plan), *repeated(a_round, rounds))), self._wanted.canaries),
+            ("trials", a_round, self._wanted.trials),
         ):
-            claimed = epsilon_of(repeated(a_round, times), delta).value
+            claimed = epsilon_of(cost, delta).value
             require_enough(claimed, delta, self._wanted.confidence, count, f"privacy_audit.{key}")
 
     def run(self) -> Facts:
@@ -202,9 +202,8 @@ class CanaryRun:
         plan, seed, wanted = self.prepared.plan, self.settings.seed, self._wanted
         assert plan.privacy is not None
         vector = result.vector.cpu().numpy().astype(np.float32)
-        laboratory = Laboratory(
-            plan, vector, names, self.prepared.samples, self.prepared.partition, seed, self.device
-        )
+        held = self.prepared.samples, self.prepared.partition
+        laboratory = Laboratory(plan, vector, tuple(result.prior.values()), names, *held, seed, self.device)
         seen = run_trials(laboratory, plan, wanted.trials, seed)
         delta = plan.privacy.delta
         return {

@@ -58,8 +58,8 @@ class Trials:
     beside : among which pictures of the site.
     site : the site's name.
     coins, scores : (t,), whether the picture was there, and how far the update lay along what it does.
-    moved : the largest difference, for any picture, of two sums that differ in it, over what the clip allows; None where
-        a round is not one step of SGD, or draws random numbers for its whole batch (dropout, augmentation).
+    moved : the largest difference, for any picture, of two sums that differ in it, over what the clip allows; None
+        where a round is not one step of SGD, or draws random numbers for its whole batch (dropout, augmentation).
     """
 
     picture: str
@@ -87,6 +87,7 @@ class Laboratory:
     ----------
     plan : what the sites are asked for.
     vector : float32 (P + Q,), the weights of every round.
+    prior : shares of the classes, where the loss needs them.
     names : of the sites.
     samples, division : the real pictures, and who holds which.
     seed : of all randomness.
@@ -97,6 +98,7 @@ class Laboratory:
         self,
         plan: Plan,
         vector: NDArray[np.float32],
+        prior: tuple[float, ...],
         names: list[str],
         samples: Samples,
         division: Partition,
@@ -105,7 +107,8 @@ class Laboratory:
     ) -> None:
         held = [division.rows(site, samples, "train") for site in range(division.sites)]
         self._site = int(np.argmax([len(rows) for rows in held]))
-        self.name, self._plan, self._vector, self._seed = names[self._site], plan, vector, seed
+        self.name, self._plan, self._seed = names[self._site], plan, seed
+        self._vector, self._prior = vector, prior
         self._pictures, shown = extremes(samples)
         classes, kinds = len(samples.labels), len(shown)
         every = Canaries(
@@ -157,7 +160,7 @@ class Laboratory:
         for entropy in self._entropies:
             entropy.batch, entropy.noise = batch, noise
         agents = [self._agents[key], *self._others]
-        updates = [agent.train(self._plan, 1, self._vector).delta for agent in agents]
+        updates = [agent.train(self._plan, 1, self._vector, None, self._prior).delta for agent in agents]
         return np.sum([update.astype(np.float64) for update in updates], axis=0)
 
     def _agent(self, name: str, rows: NDArray[np.intp]) -> Agent:
@@ -222,7 +225,7 @@ def _difference(laboratory: Laboratory, beside: str, picture: int, number: int) 
 
 
 def _worst(laboratory: Laboratory, plan: Plan) -> tuple[str, int, float]:
-    """Return beside what which picture moves rounds furthest in one direction, and the largest move of any by 2-norm."""
+    """Return beside what which picture moves rounds furthest in one direction, and the largest move of any."""
     best, chosen, largest = -1.0, (next(iter(laboratory.beside)), 0), 0.0
     for beside in laboratory.beside:
         # Whether a picture joins a batch follows from the keys, whatever it shows.

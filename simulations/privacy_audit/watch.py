@@ -11,14 +11,15 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from numpy.typing import NDArray
 
+from client.app import prior_of
 from client.messages import scalar, vector_of
 
 
 class Witness(Protocol):
     """Is told of every train message and of its answer."""
 
-    def began(self, round_number: int, vector: NDArray[np.float32]) -> None:
-        """A round begins: all its sites get these weights, float32 (P + Q,)."""
+    def began(self, round_number: int, vector: NDArray[np.float32], prior: tuple[float, ...]) -> None:
+        """A round begins: all its sites get these weights, float32 (P + Q,), and these shares of the classes."""
         ...
 
     def saw(self, content: RecordDict) -> None:
@@ -52,7 +53,8 @@ class WatchedGrid(Grid):
             if message.metadata.message_type == MessageType.TRAIN:
                 if not self._open:
                     content = message.content
-                    self._witness.began(int(scalar(content, "round")), vector_of(content, np.float32))
+                    vector, prior = vector_of(content, np.float32), prior_of(content)
+                    self._witness.began(int(scalar(content, "round")), vector, prior)
                 self._open += 1
             yield message
 

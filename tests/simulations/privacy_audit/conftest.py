@@ -50,8 +50,13 @@ def plant(monkeypatch):
 @pytest.fixture(scope="session")
 def private_words():
     """Two sites that train one linear layer for three rounds at epsilon 1.5, and are audited quickly."""
-    data = ["data.options.count=300", "data.options.pictures_per_person=3", "partition=iid", "partition.sites=2"]
+    data = [
+        "data.options.count=300",
+        "data.options.pictures_per_person=3",
+        "partition=iid",
+        "partition.sites=2",
+    ]
     data.append("data.options.labels=[neutral,happiness,surprise]")
     work = ["experiment=private", "server.rounds=3", "server.evaluate_every=3", "engine.workers=1"]
     privacy = ["privacy.target_epsilon=1.5", "privacy.allow_useless=true"]
-    return [*data, *work, *privacy, "privacy_audit.canaries=200", "privacy_audit.trials=300"]
+    return [*data, *work, *privacy, "privacy_audit.canaries=300", "privacy_audit.trials=500"]

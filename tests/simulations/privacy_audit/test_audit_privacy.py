@@ -13,14 +13,21 @@ from simulations.privacy_audit.page import PAGE
 def honest(private_words, tmp_path_factory):
     """(folder, JSON file, words) of an honest audit."""
     path = tmp_path_factory.mktemp("honest")
-    words = ["audit-privacy", *private_words, "--json", str(path / "facts.json"), "--run-dir", str(path / "run")]
+    words = [
+        "audit-privacy",
+        *private_words,
+        "--json",
+        str(path / "facts.json"),
+        "--run-dir",
+        str(path / "run"),
+    ]
     return path / "run", path / "facts.json", words
 
 
 @pytest.fixture
 def audited(honest, fedfer):
     """(what the command printed, its facts); it runs once, later only reads what it left."""
-    folder, file, words = honest
+    _, file, words = honest
     code, out, err = fedfer(*words)
     assert (code, err) == (0, "")
     return out, json.loads(file.read_text())
@@ -92,7 +99,11 @@ def test_the_guards_alone_refuse_what_they_can_see(fault, plant, private_words, 
         (["privacy=none"], errors.ConfigError, "nothing to audit: a run without privacy claims no epsilon"),
         (["privacy_audit.canaries=20"], errors.ConfigError, "20 canaries cannot refute an epsilon of 1.50"),
         (["privacy_audit.trials=5"], errors.ConfigError, "5 trials cannot refute"),
-        (["privacy.target_epsilon=8"], errors.ConfigError, "no number of canaries can refute an epsilon of 8.0"),
+        (
+            ["privacy.target_epsilon=8"],
+            errors.ConfigError,
+            "no number of canaries can refute an epsilon of 8.0",
+        ),
         (["privacy_audit.confidence=1"], errors.ConfigError, "privacy_audit.confidence"),
         (["privacy_audit.pictures=cats"], errors.ConfigError, "Use patches or faces."),
         (["engine=ray"], errors.ConfigError, "Use engine=local."),

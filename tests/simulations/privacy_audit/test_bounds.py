@@ -23,9 +23,7 @@ from simulations.privacy_audit.bounds import (
 
 def by_hand(canaries, guesses, correct, chance, delta):
     """Theorem 5.2 of Steinke et al. (2023), term by term, in fractions."""
-    mass = [
-        math.comb(guesses, k) * chance**k * (1 - chance) ** (guesses - k) for k in range(guesses + 1)
-    ]
+    mass = [math.comb(guesses, k) * chance**k * (1 - chance) ** (guesses - k) for k in range(guesses + 1)]
     found = sum(mass[correct:])
     beside = [sum(mass[correct - i : correct]) / i for i in range(1, correct + 1)]
     return min(Fraction(1), found + 2 * canaries * delta * max(beside, default=Fraction(0)))

@@ -43,7 +43,9 @@ def test_a_canary_that_is_out_is_nowhere_in_the_table(small, division):
     assert np.array_equal(table.pictures[90:], canaries.pictures[canaries.included])
     assert np.array_equal(longer.site[90:], canaries.site[canaries.included])
     assert set(table.split[90:]) == {"train"}
-    assert sorted(table.subject)[-count:] == sorted(table.subject[90:])  # they come last in any order of people
+    assert sorted(table.subject)[-count:] == sorted(
+        table.subject[90:]
+    )  # they come last in any order of people
     assert np.array_equal(table.pictures[:90], small.pictures)
 
 
@@ -56,7 +58,9 @@ def test_colour_tables_get_colour_canaries(small):
     assert len(np.unique(found, axis=0)) == len(names)
 
 
-@pytest.mark.parametrize(("kind", "count", "said"), [("birds", 9, "patches or faces"), ("faces", 1, "2 or more")])
+@pytest.mark.parametrize(
+    ("kind", "count", "said"), [("birds", 9, "patches or faces"), ("faces", 1, "2 or more")]
+)
 def test_other_canaries_are_refused(small, kind, count, said):
     with pytest.raises(ConfigError, match=said):
         make_canaries(kind, count, small, 2, 0)

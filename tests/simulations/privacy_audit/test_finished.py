@@ -47,20 +47,24 @@ def test_membership_inference_on_a_finished_run(folder, fedfer):
 
 @pytest.mark.slow
 def test_a_second_training_with_canaries_beside_it(folder, fedfer):
-    code, out, _ = fedfer("audit-privacy", f"model={folder}", "privacy_audit.retrain=true", "privacy_audit.trials=60")
+    code, out, _ = fedfer(
+        "audit-privacy", f"model={folder}", "privacy_audit.retrain=true", "privacy_audit.trials=60"
+    )
     assert code == 0
     facts = json.loads((folder / "privacy_audit.json").read_text())
-    assert facts["canaries"] == 200
+    assert facts["canaries"] == 300
     assert facts["one_round"]["trials"] == 60
     assert facts["membership"]["members"] > 0
     assert "one round: one picture, many trials" in out
-    assert "A second training with 200 canaries shows" in (folder / "report.html").read_text()
+    assert "A second training with 300 canaries shows" in (folder / "report.html").read_text()
 
 
 @pytest.mark.slow
 def test_a_fault_in_the_second_training_is_shown_in_the_report(folder, fedfer, refused, plant):
     plant("noise off")
-    found = fedfer("audit-privacy", f"model={folder}", "privacy_audit.retrain=true", "privacy_audit.trials=60")
+    found = fedfer(
+        "audit-privacy", f"model={folder}", "privacy_audit.retrain=true", "privacy_audit.trials=60"
+    )
     assert refused(found, errors.AuditError, "AUDITED ABOVE CLAIMED")
     assert "found a claim to be wrong: a bug" in (folder / "report.html").read_text()
 
@@ -77,7 +81,9 @@ def test_what_cannot_be_audited_is_refused(folder, fedfer, refused, tmp_path):
     found = fedfer("audit-privacy", f"model={folder}", f"model={folder}")
     assert refused(found, errors.ConfigError, "Audit one at a time")
     found = fedfer("audit-privacy", f"model={tmp_path / 'nowhere'}")
-    assert refused(found, errors.RunFolderError, "the folder holds no run", "Give the folder of a finished run")
+    assert refused(
+        found, errors.RunFolderError, "the folder holds no run", "Give the folder of a finished run"
+    )
     plan = json.loads((folder / "plan.json").read_text())
     (folder / "plan.json").write_text(json.dumps(plan | {"hash": "another"}))
     found = fedfer("audit-privacy", f"model={folder}")

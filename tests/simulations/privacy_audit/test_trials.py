@@ -18,7 +18,7 @@ def laboratory_of(small):
 
         division = Partition((np.arange(len(small)) % 3 % 2).astype(np.int32), 2)
         vector = FlatModel(build(plan.model, plan.seed)).full_vector.numpy().copy()
-        return Laboratory(plan, vector, ["a", "b"], small, division, seed=0)
+        return Laboratory(plan, vector, (), ["a", "b"], small, division, seed=0)
 
     return make
 
@@ -56,7 +56,9 @@ def test_one_picture_moves_an_honest_round_by_one_clip_at_most(laboratory_of, pl
     if noise == "distributed":
         shared = {"noise": "distributed", "threshold": 2, "noise_multiplier": 4.0, "delta": 1e-3}
         plan = replace(plan, privacy=replace(plan.privacy, **shared, parameters=10579))
-        parameters = len(laboratory_of(plan_without_noise(plan))._benches.of(plan_without_noise(plan)).flat.learning)
+        parameters = len(
+            laboratory_of(plan_without_noise(plan))._benches.of(plan_without_noise(plan)).flat.learning
+        )
         plan = replace(plan, privacy=replace(plan.privacy, parameters=parameters))
     found = run_trials(laboratory_of(plan), plan, 4, 0)
     assert 0.3 < found.moved < MOVE
