@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 PRV_POINTS = 1e7
 """Points of PRV's mesh above which it is not asked: 1e7 take about 1 GB, and a careless plan asks for 1e9."""
 
+PRV_LARGEST = 600.0
+"""RDP's bound above which PRV is not asked: e^epsilon leaves the floating-point numbers at 709, and Opacus's answer
+stays at 708 from there on, however much larger epsilon is."""
+
 PRV_STEP = 0.01
 """Error of epsilon that PRV allows itself, Opacus's default."""
 
@@ -93,7 +97,7 @@ def _gaussian(history: History, delta: float) -> Epsilon:
 
     bound = _opacus(KeepingRDP(), history, delta)
     tight = math.inf
-    if _prv_points(history, delta, bound) <= PRV_POINTS:
+    if bound <= PRV_LARGEST and _prv_points(history, delta, bound) <= PRV_POINTS:
         tight = _opacus(KeepingPRV(), history, delta)
     return Epsilon(tight, "prv") if math.isfinite(tight) else _loose(bound, history, "PRV")
 

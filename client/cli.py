@@ -125,6 +125,8 @@ def _print(said: list[Statement], *, many: bool) -> None:
                 console.print(sentence, soft_wrap=True)
         return
     console.print(_sites(said))
+    for note in dict.fromkeys(each.total.note for each in said if each.total.note):
+        console.print(note, soft_wrap=True)
     console.print(
         "Sites hold different people, so nobody pays at more than one of them. See one with --site NAME.",
         soft_wrap=True,

@@ -28,7 +28,7 @@ from simulations.federated import Sites, choose_device, require_engine, run_loca
 from simulations.jobs import Progress, run_jobs
 from simulations.partition import Partition
 from simulations.pooled_private import SYSTEM, one_site, pooled_private
-from simulations.prepare import Prepared, prepare, site_limit
+from simulations.prepare import Prepared, accountant_note, prepare, site_limit
 from simulations.pretraining import identity, start_of
 from simulations.settings import Settings
 
@@ -277,6 +277,7 @@ class Comparison:
             **summarise(result.overall),
             **_cost(totals.cpu_seconds, totals.visits),
             **_guarantee(plan, totals.epsilon),
+            "epsilon_note": accountant_note(plan, division.sites) or None,
             "bytes_up": totals.bytes_up,
             "bytes_down": totals.bytes_down,
             "rounds": plan.server.rounds,
@@ -303,10 +304,11 @@ class Comparison:
         flat = FlatModel(build(plan.model, plan.seed))
         flat.load_(result.vector)
         summary = self._summary["federated"]
+        whom = "one person with all pictures" if summary["unit"] == "subject" else "one picture"
         facts = {
             "data": self.prepared.samples.name,
             "figures": {key: summary[key] for key in ("accuracy", "balanced_accuracy", "worst_recall")},
-            "privacy": f"epsilon {summary['epsilon']:.2f}, delta {summary['delta']:g}, for one picture; a simulation, "
+            "privacy": f"epsilon {summary['epsilon']:.2f}, delta {summary['delta']:g}, for {whom}; a simulation, "
             "whose noise follows from its seed: it tells the price of privacy and protects nobody. "
             f"{summary['trust']}"
             if plan.privacy
@@ -348,7 +350,7 @@ def _guarantee(plan: Plan | None, epsilon: float | None) -> Summary:
     """Return what is said of privacy; every value is None without it."""
     privacy = None if plan is None else plan.privacy
     if privacy is None:
-        return dict.fromkeys(("epsilon", *_GUARANTEE, "trust"))
+        return dict.fromkeys(("epsilon", "epsilon_note", *_GUARANTEE, "trust"))
     kept = {name: getattr(privacy, name) for name in _GUARANTEE}
     return {"epsilon": epsilon, **kept, "trust": trust_of(privacy, simulated=True)}
 

@@ -16,7 +16,7 @@ import torch
 from client.accounting import epsilon_of, noise_for
 from client.discrete_accounting import KEPT
 from client.grid import finest, grid_of
-from client.limits import Limit, cost_before, first_round_over, over_limit
+from client.limits import Limit, cost_before, first_round_over, over_limit, with_rounds
 from client.mechanisms import History, gaussian
 from client.outlook import Outlook, outlook
 from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
@@ -166,20 +166,44 @@ def _warnings(settings: Settings, plan: Plan, samples: Samples, division: Partit
 
     Raises
     ------
-    PrivacyError : noise is all there would be.
+    PrivacyError : noise is all there would be, or no site has as many units as a batch is taken to hold.
     """
     found = outlook_of(plan, division.sites)
     if not settings.privacy.allow_useless:
         found.require_useful(settings.privacy.target_epsilon)
-    said = [found.warning]
-    sizes = np.bincount(division.site[samples.rows("train")], minlength=division.sites)
-    small = int((sizes * plan.local.rate < 1).sum())
+    sizes = _units_of(plan, samples, division)
+    if max(sizes) < found.batch:
+        raise PrivacyError(
+            f"no site holds more than {max(sizes)} units, and a batch is taken to hold {found.batch:g}",
+            where="privacy.nominal_units",
+            cure="Give about as many as a site has, or null; the noisy sum is divided by local.rate times that.",
+        )
+    said = [found.warning, accountant_note(plan, division.sites)]
+    small = sum(size * plan.local.rate < 1 for size in sizes)
     if small and found.batch >= 1:
+        units = "people" if plan.privacy is not None and plan.privacy.unit == "subject" else "pictures"
         said.append(
-            f"{small} of {division.sites} sites hold fewer than {1 / plan.local.rate:g} pictures, so that most of "
+            f"{small} of {division.sites} sites hold fewer than {1 / plan.local.rate:g} {units}, so that most of "
             "their batches are empty: raise local.rate or partition.minimum"
         )
     return tuple(each for each in said if each)
+
+
+def _units_of(plan: Plan, samples: Samples, division: Partition) -> list[int]:
+    """Return how many pictures each site trains on, or people where they are the unit of privacy."""
+    rows = [division.rows(site, samples, "train") for site in range(division.sites)]
+    if plan.privacy is None or plan.privacy.unit == "record":
+        return [len(own) for own in rows]
+    return [len(people_of(samples, own)) for own in rows]
+
+
+def accountant_note(plan: Plan, sites: int) -> str:
+    """Return why the epsilon of a whole run is not a tight accountant's, empty where it is or without privacy."""
+    if plan.privacy is None:
+        return ""
+    rounds = most_rounds(plan.server, sites, plan.seed)
+    found = epsilon_of(with_rounds(cost_before(plan), plan, rounds), plan.privacy.delta)
+    return f"epsilon {found.value:.4g} is larger than it would have to be. {found.note}" if found.note else ""
 
 
 def _require_classes(samples: Samples) -> None:

@@ -144,5 +144,6 @@ def _gap_tile(main: System) -> dict[str, Any] | None:
 def _privacy_tile(main: System, audit: Facts) -> dict[str, Any]:
     budget, least = main.facts.number("epsilon"), audit.number("audited_epsilon")
     spread = "" if least is None else f"audited: at least {least:.2f}"
-    note = "no differential privacy" if budget is None else "differential privacy, per picture"
+    whom = "person" if main.facts.text("unit") == "subject" else "picture"
+    note = "no differential privacy" if budget is None else f"differential privacy, per {whom}"
     return {"name": "Epsilon", "figure": Figure(wording.epsilon(budget), spread), "note": note}

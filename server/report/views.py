@@ -106,6 +106,8 @@ def privacy(found: Sequence[System], audit: Facts) -> dict[str, Any] | None:
     factor = None if budget is None else math.exp(min(budget, 700))
     return {
         "system": main,
+        "person": main.facts.text("unit") == "subject",
+        "note": main.facts.text("epsilon_note"),
         "trust": main.facts.text("trust"),
         "distributed": main.facts.text("noise") == "distributed",
         "epsilon": None if budget is None else wording.epsilon(budget),

@@ -297,3 +297,12 @@ def test_the_search_goes_up_to_1000():
     """At noise 512 this costs more than 0.0154, at 1000 less: the last doubling is cut, not left out."""
     sigma = noise_for(0.0154, DELTA, 1.0, 2)
     assert 512 < sigma <= 1000
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.03, 0.02, 0.01])
+def test_no_answer_is_below_the_truth_where_numbers_overflow(noise):
+    """Opacus's PRV says 708 for any epsilon above that."""
+    (check,) = cross_check(gaussian(noise, 0.2, 1), 1e-5)
+    assert check.second.accountant == "pld"
+    assert check.first.value >= check.second.value - check.tolerance
+    assert check.first.accountant == ("prv" if noise == 0.05 else "rdp")
