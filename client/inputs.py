@@ -19,7 +19,7 @@ KEPT_BYTES = 64 << 20
 BLOCK = 512
 """Pictures normalised at a time while a table is filled."""
 
-FEATURE_BYTES = 256 << 20
+FEATURE_BYTES = 512 << 20
 """Bytes that the features of a whole table may take to be kept; those of a larger one are made batch by batch."""
 
 FEATURE_BLOCK = 256
@@ -68,14 +68,16 @@ class Fixed:
     ----------
     net : makes features of pictures; the layers that do are fixed.
     device : where it is.
+    width : features of a picture.
     """
 
     net: TwoStage
     device: torch.device
+    width: int
 
     def fits(self, samples: Samples) -> bool:
         """Whether the features of a whole table are few enough to be kept."""
-        return 4 * len(samples) * self.net.width() <= FEATURE_BYTES
+        return 4 * len(samples) * self.width <= FEATURE_BYTES
 
 
 class Features:
@@ -100,7 +102,7 @@ class Features:
         if fixed is not self._fixed:
             self._fixed, self._tables = fixed, {}
         if mirrored not in self._tables:
-            table = torch.empty((len(self._rows), fixed.net.width()), device=fixed.device)
+            table = torch.empty((len(self._rows), fixed.width), device=fixed.device)
             self._tables[mirrored] = table, np.zeros(-(-len(self._rows) // FEATURE_BLOCK), bool)
         table, made = self._tables[mirrored]
         blocks = np.unique(np.asarray(positions) // FEATURE_BLOCK)

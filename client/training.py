@@ -54,6 +54,7 @@ class Workbench:
         module = restrict(build(plan.model, plan.seed), plan.model, plan.local.scope)
         self.flat = FlatModel(module.to(device))
         self.flat.module.train()
+        self._fixed: Fixed | None = None
         self._fixed = self._fix()
         # Until sites have counted; uneven, so that the trial sees a prior at work.
         self._prior = tuple(float(place) for place in range(1, len(plan.labels) + 1))
@@ -61,9 +62,14 @@ class Workbench:
         self.gradients = None if plan.privacy is None else self._prove(plan.privacy.allow_slow)
 
     def _fix(self) -> Fixed | None:
-        module = self.flat.module
-        keeps = isinstance(module, TwoStage) and module.keeps_features()
-        return Fixed(module, self.device) if keeps else None  # type: ignore[arg-type]
+        module, spec = self.flat.module, self.plan.model
+        if not isinstance(module, TwoStage) or not module.keeps_features():
+            return None
+        if self._fixed is not None:
+            return Fixed(module, self.device, self._fixed.width)
+        with torch.no_grad():
+            made_up = torch.zeros(1, spec.channels, spec.size, spec.size, device=self.device)
+            return Fixed(module, self.device, module.features(made_up).shape[1])
 
     def load_(self, values: torch.Tensor) -> None:
         """Overwrite the weights with ``values`` (P + Q,); kept features are dropped where fixed layers change.

@@ -6,6 +6,7 @@ made for 224 pixels. Every net maps float32 pictures (B, channels, H, W) to logi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -98,21 +99,49 @@ class FerNet(TwoStage):
     ) -> None:
         super().__init__()
         stages, fan_in = [], channels
+        self._widths = [width for width, depth in zip(widths, depths, strict=True) for _ in range(depth)]
         for width, depth in zip(widths, depths, strict=True):
             stages.append(block(fan_in, width, 2, norm))
             stages += [block(width, width, 1, norm) for _ in range(depth - 1)]
             fan_in = width
         self.body = nn.Sequential(*stages)
+        self.cut = len(stages)
+        """Blocks that make the features."""
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(fan_in, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Return features (B, widths[-1]) of pictures, averaged over height and width, before dropout."""
-        return self.body(x).mean((2, 3))
+        """Return features (B, F) of pictures: what the first ``cut`` blocks give.
+
+        Of all blocks, that is ``widths[-1]`` channels averaged over height and width, before dropout; of fewer, the
+        numbers of each place (height, width, channels) one after the other.
+        """
+        for index in range(self.cut):
+            x = self.body[index](x)
+        return x.mean((2, 3)) if self.cut == len(self.body) else x.permute(0, 2, 3, 1).flatten(1)
+
+    def keeps_features(self) -> bool:
+        """End the features before the first block that learns; return whether there is one before it."""
+        learning = [any(p.requires_grad for p in each.parameters()) for each in self.body]
+        first = next((index for index, learns in enumerate(learning) if learns), len(self.body))
+        found = first > 0 and self.learns_only_in(
+            "head", *(f"body.{i}" for i in range(first, len(self.body)))
+        )
+        self.cut = first if found else len(self.body)
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, classes) of pictures (B, channels, H, W), or of their features (B, F)."""
-        return self.head(self.dropout(x if x.ndim == 2 else self.features(x)))
+        if x.ndim > 2:
+            return self.head(self.dropout(self.body(x).mean((2, 3))))
+        if self.cut < len(self.body):
+            channels = self._widths[self.cut - 1]
+            side = math.isqrt(x.shape[1] // channels)
+            x = x.view(len(x), side, side, channels).permute(0, 3, 1, 2)
+            for index in range(self.cut, len(self.body)):
+                x = self.body[index](x)
+            x = x.mean((2, 3))
+        return self.head(self.dropout(x))
 
 
 def cnn_pool(*, classes: int, channels: int) -> nn.Sequential:

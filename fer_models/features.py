@@ -52,36 +52,30 @@ class Hog(nn.Module):
 
 
 class TwoStage(nn.Module, abc.ABC):
-    """A net that makes features of a picture, each picture by itself, and logits of them with one layer.
+    """A net that makes features of a picture, each picture by itself, and logits of them.
 
-    Where that layer alone learns, the features of a picture stay the same and can be kept: called on features (B, F)
-    in place of pictures, the net goes on from there.
-
-    Attributes
-    ----------
-    last : name of the layer that gives the logits.
+    Where all that makes the features is fixed, those of a picture stay the same and can be kept: called on features
+    (B, F) in place of pictures, the net goes on from there.
     """
-
-    last = "head"
 
     @abc.abstractmethod
     def features(self, x: Tensor) -> Tensor:
         """Return features (B, F) of pictures (B, C, H, W)."""
 
-    def width(self) -> int:
-        """Return F."""
-        return int(self.get_submodule(self.last).weight.shape[1])  # type: ignore[union-attr]
-
+    @abc.abstractmethod
     def keeps_features(self) -> bool:
-        """Whether the features of a picture stay the same while the net learns."""
+        """End the features where the net begins to learn, if it can; return whether they stay the same then."""
+
+    def learns_only_in(self, *parts: str) -> bool:
+        """Return whether all that learns belongs to these modules, and nothing else changes either."""
         learning = [name for name, p in self.named_parameters() if p.requires_grad]
-        return all(name.startswith(f"{self.last}.") for name in learning) and not list(self.buffers())
+        return all(name.startswith(tuple(f"{part}." for part in parts)) for name in learning) and not list(
+            self.buffers()
+        )
 
 
 class HogLinear(TwoStage):
     """Histograms of oriented gradients and one linear layer: few parameters, so little noise under privacy."""
-
-    last = "classifier"
 
     def __init__(self, *, classes: int, size: int, dropout: float) -> None:
         super().__init__()
@@ -94,6 +88,10 @@ class HogLinear(TwoStage):
     def features(self, x: Tensor) -> Tensor:
         """Return features (B, F) of pictures (B, C, H, W)."""
         return self.hog(x)
+
+    def keeps_features(self) -> bool:
+        """Return that they do, whatever learns: nothing in them can."""
+        return self.learns_only_in("classifier")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, classes) of pictures (B, C, H, W), or of their features (B, F)."""

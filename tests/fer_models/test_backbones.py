@@ -111,6 +111,23 @@ def test_features_feed_the_head():
     torch.testing.assert_close(module(x), module.head(module.features(x)))
 
 
+@pytest.mark.parametrize("fixed", range(4))
+def test_features_end_where_learning_begins(fixed):
+    module = net().eval()
+    for block in module.body[:fixed]:
+        block.requires_grad_(False)
+    assert module.keeps_features() == (fixed > 0)
+    assert module.cut == (fixed or len(module.body))
+    x = torch.randn(2, 1, 24, 24)
+    torch.testing.assert_close(module(module.features(x)), module(x))
+    module.body[-1].requires_grad_(True)
+    module.head.requires_grad_(False)
+    assert module.keeps_features() == (fixed > 0)
+    module.body[0].requires_grad_(True)
+    assert not module.keeps_features()
+    assert module.features(x).shape == (2, 12)
+
+
 @pytest.mark.parametrize(("make", "count"), [(cnn_pool, 173_063), (cnn_tiny, 10_727)])
 def test_reference_nets_have_the_agreed_sizes(make, count):
     assert sum(p.numel() for p in make(classes=7, channels=1).parameters()) == count
