@@ -25,7 +25,7 @@ commands
   faces          a contact sheet of drawn faces: faces sheet=FILE.png
   models         the nets that can be trained
   site ledger    what a site has released, and what it cost: site ledger FILE|RUN --site NAME --check --json
-  bench NAME     benchmarks: rounds, private-step, faces, fer2013
+  bench NAME     benchmarks: rounds, private-step, private-frontier, faces, fer2013
 
 examples
   fedfer compare experiment=quickstart
