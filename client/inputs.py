@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fer_models.features import TwoStage
 from fer_models.samples import Samples
-from fer_models.transforms import to_input
+from fer_models.transforms import for_forward, to_input
 
 KEPT_BYTES = 64 << 20
 """Bytes of normalised pictures that a process keeps; a larger table is normalised batch by batch."""
@@ -108,7 +108,7 @@ class Features:
         blocks = np.unique(np.asarray(positions) // FEATURE_BLOCK)
         for block in blocks[~made[blocks]]:
             part = slice(block * FEATURE_BLOCK, (block + 1) * FEATURE_BLOCK)
-            x = to_input(self._samples.pictures[self._rows[part]], fixed.device)
+            x = for_forward(to_input(self._samples.pictures[self._rows[part]], fixed.device))
             with torch.no_grad():
                 table[part] = fixed.net.features(x.flip(3) if mirrored else x)
             made[block] = True

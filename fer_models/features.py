@@ -56,7 +56,13 @@ class TwoStage(nn.Module, abc.ABC):
 
     Where all that makes the features is fixed, those of a picture stay the same and can be kept: called on features
     (B, F) in place of pictures, the net goes on from there.
+
+    Attributes
+    ----------
+    last : name of the layer that gives the logits.
     """
+
+    last: str = "head"
 
     @abc.abstractmethod
     def features(self, x: Tensor) -> Tensor:
@@ -77,6 +83,8 @@ class TwoStage(nn.Module, abc.ABC):
 class HogLinear(TwoStage):
     """Histograms of oriented gradients and one linear layer: few parameters, so little noise under privacy."""
 
+    last = "classifier"
+
     def __init__(self, *, classes: int, size: int, dropout: float) -> None:
         super().__init__()
         self.hog = Hog(cell=max(4, size // 8))
@@ -91,7 +99,7 @@ class HogLinear(TwoStage):
 
     def keeps_features(self) -> bool:
         """Return that they do, whatever learns: nothing in them can."""
-        return self.learns_only_in("classifier")
+        return self.learns_only_in(self.last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, classes) of pictures (B, C, H, W), or of their features (B, F)."""
