@@ -5,6 +5,7 @@
     bounds.py       from right guesses, or true and false positives, to epsilon: pure statistics
     canaries.py     made-up pictures, each in a site's data by the toss of a coin
     watch.py        stands where the coordinator stands, and sees every update
+    laboratory.py, trials.py     one round many times, with and without one picture
     gradients.py, lens.py     what the auditor works out of gradients, apart from the code that trains
     evidence.py     how much an update says for a canary: a log likelihood ratio
     auditor.py      scores every canary in every round

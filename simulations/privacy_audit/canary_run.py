@@ -41,7 +41,8 @@ from simulations.privacy_audit.bounds import (
 )
 from simulations.privacy_audit.canaries import insert, make_canaries
 from simulations.privacy_audit.inference import Inference, area, by_person, infer, losses
-from simulations.privacy_audit.trials import Laboratory, run_trials
+from simulations.privacy_audit.laboratory import Laboratory
+from simulations.privacy_audit.trials import run_trials
 from simulations.privacy_audit.verdict import judged
 from simulations.privacy_audit.watch import WatchedGrid
 from simulations.settings import Settings
@@ -139,7 +140,7 @@ class CanaryRun:
             coordinator = Coordinator(prepared.plan, folder, SYSTEM, self._observer, initial)
             result = coordinator.run(WatchedGrid(grid, auditor))
         facts = self._facts(result, auditor.scores(prepared.plan.server.rounds), initial)
-        facts["one_round"] = self._one_round(sites.names, result)
+        facts["one_round"] = self._one_round(sites.names, result, initial)
         facts = judged(facts)
         folder.write_json(RESULT, facts)
         folder.finish()
@@ -197,13 +198,14 @@ class CanaryRun:
             "held_out": self.prepared.held_out,
         }
 
-    def _one_round(self, names: list[str], result: Result) -> Facts:
-        """Try one round many times at the last weights, with and without the picture that moves it most."""
+    def _one_round(self, names: list[str], result: Result, initial: torch.Tensor | None) -> Facts:
+        """Try one round many times, with and without the picture that moves it most."""
         plan, seed, wanted = self.prepared.plan, self.settings.seed, self._wanted
         assert plan.privacy is not None
-        vector = result.vector.cpu().numpy().astype(np.float32)
+        first = FlatModel(build(plan.model, plan.seed)).full_vector if initial is None else initial
+        vectors = (first.cpu().numpy().copy(), result.vector.cpu().numpy())
         held = self.prepared.samples, self.prepared.partition
-        laboratory = Laboratory(plan, vector, tuple(result.prior.values()), names, *held, seed, self.device)
+        laboratory = Laboratory(plan, vectors, tuple(result.prior.values()), names, *held, seed, self.device)
         seen = run_trials(laboratory, plan, wanted.trials, seed)
         delta = plan.privacy.delta
         return {

@@ -14,7 +14,7 @@ from server.report import wording
 from server.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, sample, ticks
 from server.run_folder import write_text
 from simulations.privacy_audit.canary_run import MODELS
-from simulations.privacy_audit.show import ATTACKS, moved, remarks
+from simulations.privacy_audit.show import ATTACKS, remarks
 from simulations.privacy_audit.verdict import ABOVE
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -53,7 +53,6 @@ def render(facts: Facts) -> str:
         charts=[(name, histogram(name, found, key=key)) for key, name, found in attacks],
         sides=[(name, sample(marker, colour)) for name, colour, marker in SIDES],
         remarks=remarks(facts),
-        moved=moved(facts["one_round"]) if attacks else "",
     )
 
 

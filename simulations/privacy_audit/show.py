@@ -47,14 +47,7 @@ def show(facts: Facts, console: Console) -> None:
 def _one_round(table: Table, found: Facts, confidence: str) -> None:
     table.add_row("one round, claimed epsilon", shown(found["claimed_epsilon"], 2))
     table.add_row(f"one round, audited, at least ({confidence})", shown(found["epsilon"], 2))
-    table.add_row("one picture moves a step's sum by", moved(found))
-
-
-def moved(found: Facts) -> str:
-    """Return by how many clips one picture moves a sum, in words."""
-    if found["moved"] is None:
-        return "not measured: a round is more than one step of SGD, or draws random numbers for whole batches"
-    return f"{found['moved']:.2f} clips; 1 is allowed"
+    table.add_row("one picture moves a step's sum by", f"{found['moved']:.2f} clips; 1 is allowed")
 
 
 def _attacks(facts: Facts) -> Table:

@@ -28,7 +28,7 @@ def faults(facts: Facts) -> list[str]:
         found.append(
             f"one round costs epsilon {one['epsilon']:.2f} at least, and {one['claimed_epsilon']:.2f} is claimed"
         )
-    if one is not None and one["moved"] is not None and one["moved"] > MOVE:
+    if one is not None and one["moved"] > MOVE:
         found.append(
             f"one picture moves the sum of a step by {one['moved']:.2f} clips, and 1 is the most that is claimed"
         )

@@ -1,11 +1,14 @@
 """The audit as a command: an honest run stays below its claim, and planted faults are caught."""
 
+import contextlib
 import json
 import re
 
 import pytest
 
 from fer_models import errors
+from simulations.compose import composed
+from simulations.privacy_audit.canary_run import CanaryRun
 from simulations.privacy_audit.page import PAGE
 
 
@@ -54,6 +57,21 @@ def test_an_audit_that_is_done_is_told_again_to_the_bit(audited, honest, fedfer)
     assert code == 0
     assert "consistent" in out
     assert honest[1].read_bytes() == first
+
+
+@pytest.mark.slow
+def test_an_audit_that_was_killed_goes_on_to_the_same_bits(audited, private_words, tmp_path):
+    def killed(record):
+        if record["round"] == 2:
+            raise KeyboardInterrupt
+
+    settings, path = composed([*private_words, f"hydra.run.dir={tmp_path / 'run'}"])
+    for observer in (killed, lambda _: None):
+        run = CanaryRun(settings, path, observer)
+        run.prepare()
+        with contextlib.suppress(KeyboardInterrupt):
+            found = run.run()
+    assert json.loads(json.dumps(found)) == audited[1]
 
 
 @pytest.mark.slow
