@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from client import training
 from client.bookkeeping.gradients import PrivateGradients
 from client.bookkeeping.units import Units
 from client.guards import prove, require_apart, require_separate
@@ -45,7 +46,7 @@ class Coupled(nn.Module):
 
 
 def batch_norms():
-    from timm.layers import BatchNormAct2d
+    from timm.layers import BatchNormAct2d, EvoNorm2dB0
 
     frozen = BatchNormAct2d(4)
     frozen.weight.requires_grad_(False)
@@ -54,6 +55,7 @@ def batch_norms():
         "torch": nn.BatchNorm2d(4),
         "timm": BatchNormAct2d(4),
         "timm, frozen": frozen,
+        "evolved (Liu et al. 2020)": EvoNorm2dB0(4),
         "evaluating": nn.BatchNorm2d(4).eval(),
         "without weights": nn.BatchNorm2d(4, affine=False),
         "without statistics": nn.BatchNorm2d(4, track_running_stats=False),
@@ -135,6 +137,7 @@ REFUSED = [
     (Flattened(before=lambda x: x - x.mean(0)), "the loss of one picture reacts to another"),
     (Flattened(before=lambda x: x - x.mean(0).detach()), "is not what it is when the sample is alone"),
     (Flattened(after=lambda y: y / y.norm(dim=0)), "the loss of one picture reacts to another"),
+    (Flattened(after=lambda y: functional.batch_norm(y, None, None, training=True)), "reacts to another"),
     (Weighing(), r"no per-sample gradients for Weighing|no per-sample gradients for Linear"),
     (Borrowing(), r"is not what it is when the sample is alone \(weight\)"),
     (Windows(), r"is not what it is when the sample is alone \(head\.(weight|bias)\)"),
@@ -205,6 +208,15 @@ def test_mixup_of_people_is_refused_and_augmentation_of_each_is_not():
         require_apart(lambda x: 0.8 * x + 0.2 * x.flip(0), X, "the mixup")
 
 
+def test_a_bench_refuses_an_augmentation_that_mixes_people(plan_of, monkeypatch):
+    """Nothing in a plan asks for one; this is what a site's own code would meet."""
+    plan = plan_of("cnn_tiny", local={"augment": True}, privacy={})
+    Workbench(plan, torch.device("cpu"))
+    monkeypatch.setattr(training, "augment", lambda x, *_: 0.9 * x + 0.1 * x.roll(1, 0))
+    with pytest.raises(PrivacyError, match="the augmentation of one picture reacts to another"):
+        Workbench(plan, torch.device("cpu"))
+
+
 NETS = [
     ("hog_linear", "gn"),
     ("fer_nano", "gn"),
@@ -215,6 +227,7 @@ NETS = [
     ("cnn_pool", "none"),
     ("cnn_tiny", "none"),
     ("timm:mobilenetv3_small_050", "gn"),
+    ("timm:test_nfnet", "gn"),  # whose convolutions standardise their weights by batch_norm
 ]
 
 
@@ -254,6 +267,25 @@ def test_unknown_layers_are_refused_by_name_or_served_by_opacus():
     assert not module.scan._forward_hooks
     assert not hasattr(module.scan, "activations")
     assert all(getattr(p, "grad_sample", None) is None for p in module.parameters())
+
+
+def test_layers_that_only_functorch_can_tell_apart_are_served():
+    """For those Opacus keeps a copy of the layer whose tensors have no numbers, which must not stop the trial."""
+
+    class Centred(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(48))
+
+        def forward(self, x):
+            return torch.einsum("bcij,j->bci", x, self.weight)
+
+    module = nn.Sequential(Centred(), nn.Flatten(), nn.Linear(48, 4))
+    with pytest.raises(PrivacyError, match=r"no per-sample gradients for Centred \(0\.weight\)"):
+        tried(module)
+    gradients = tried(module, allow_slow=True)
+    assert list(gradients.slow) == ["0"]
+    gradients.close()
 
 
 class Changing(Flattened):

@@ -1,8 +1,11 @@
 # pyright: reportArgumentType=false, reportOptionalMemberAccess=false
 """Nets of every kind of layer: norms and clipped sums against one plain backward a sample, in float64."""
 
+import functools
+
 import pytest
 import torch
+from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import nn
 from torch.nn import functional
 
@@ -116,6 +119,10 @@ def frozen(module, *names):
     return module
 
 
+def standardised(kind):
+    return sequence(kind(3, 8, 3, padding=1), nn.SiLU(), kind(8, 6, 3, stride=2, bias=False), nn.SiLU())
+
+
 LAYERS = {
     "3 x 3": lambda: nn.Conv2d(3, 8, 3, padding=1),
     "even and dilated, same padding": lambda: nn.Conv2d(3, 4, (2, 3), padding="same", dilation=2),
@@ -140,6 +147,10 @@ LAYERS = {
     "weight-standardised": lambda: sequence(
         WSConv2d(3, 8, 3, padding=1), nn.SiLU(), WSConv2d(8, 4, 3, stride=2)
     ),
+    **{
+        f"timm's {kind.__name__}": functools.partial(standardised, kind)
+        for kind in (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
+    },
     "tokens": Scaled,
     "used twice": Twice,
     "squeeze-excite": Squeezed,
