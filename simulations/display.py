@@ -16,6 +16,8 @@ TITLES = {
     "federated": "federated",
     "federated_without_privacy": "federated, no privacy",
     "pooled_private": "pooled, private",
+    "worst_picture": "audit: pictures tried",
+    "one_round": "audit: trials of one round",
 }
 
 

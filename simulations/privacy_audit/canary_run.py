@@ -206,7 +206,7 @@ class CanaryRun:
         vectors = (first.cpu().numpy().copy(), result.vector.cpu().numpy())
         held = self.prepared.samples, self.prepared.partition
         laboratory = Laboratory(plan, vectors, tuple(result.prior.values()), names, *held, seed, self.device)
-        seen = run_trials(laboratory, plan, wanted.trials, seed)
+        seen = run_trials(laboratory, plan, wanted.trials, seed, self._observer)
         delta = plan.privacy.delta
         return {
             "claimed_epsilon": epsilon_of(cost_of_round(plan), delta).value,

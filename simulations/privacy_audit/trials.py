@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,10 +68,14 @@ class Trials:
     moved: float
 
 
-def run_trials(laboratory: Laboratory, plan: Plan, count: int, seed: int) -> Trials:
+Told = Callable[[dict[str, Any]], None]
+"""Is told how far the work is: "system", "round" and "rounds", as of the rounds of a run."""
+
+
+def run_trials(laboratory: Laboratory, plan: Plan, count: int, seed: int, told: Told) -> Trials:
     """Look for the picture that moves a step most, and try a round of the plan with it ``count`` times."""
     with _one_thread():
-        scene, picture, moved = _worst(laboratory, plain_step(plan))
+        scene, picture, moved = _worst(laboratory, plain_step(plan), told)
         direction = _direction(laboratory, plan, scene, picture)
         coins = KeyedStream(SeededEntropy(seed, "privacy audit").key(0, "trials")).uniform(count) < 0.5
         scores = np.zeros(count)
@@ -78,6 +83,7 @@ def run_trials(laboratory: Laboratory, plan: Plan, count: int, seed: int) -> Tri
             number = FIRST_TRIAL + trial
             found = laboratory.release(plan, scene, picture if coin else None, number, number)
             scores[trial] = (found - laboratory.release(plan, scene, None, number)) @ direction
+            told({"system": "one_round", "round": trial + 1, "rounds": count})
     return Trials(laboratory.called(picture), scene.told, laboratory.name, coins, scores, moved)
 
 
@@ -125,10 +131,11 @@ def _joined(
             return
 
 
-def _worst(laboratory: Laboratory, plan: Plan) -> tuple[Scene, int, float]:
+def _worst(laboratory: Laboratory, plan: Plan, told: Told) -> tuple[Scene, int, float]:
     """Return scene and picture that move rounds furthest in one direction, and the most clips that any moves them."""
     best, chosen, largest = -1.0, (laboratory.scenes[0], 0), 0.0
-    for scene in laboratory.scenes:
+    tries = len(laboratory.scenes) * laboratory.count
+    for place, scene in enumerate(laboratory.scenes):
         # Whether a picture joins a batch follows from the keys, whatever it shows.
         joined = [number for number, _ in _joined(laboratory, plan, scene, 0, LOOKED_AT)]
         without = [laboratory.release(plan, scene, None, number) for number in joined]
@@ -141,6 +148,8 @@ def _worst(laboratory: Laboratory, plan: Plan) -> tuple[Scene, int, float]:
             signal = float(np.linalg.norm(np.mean(moves, axis=0)))
             if signal > best:
                 best, chosen = signal, (scene, picture)
+            done = place * laboratory.count + picture + 1
+            told({"system": "worst_picture", "round": done, "rounds": tries})
     return *chosen, largest / allowed_move(plan)
 
 

@@ -71,7 +71,11 @@ def test_one_picture_moves_an_honest_step_by_one_clip_at_most(laboratory_of, pla
         shared = {"noise": "distributed", "threshold": 2, "noise_multiplier": 4.0, "delta": 1e-3}
         privacy = replace(plan.privacy, **shared, parameters=len(bench.flat.learning))
         plan = replace(plan, privacy=privacy)
-    found = run_trials(laboratory_of(plan), plan, 4, 0)
+    told = []
+    found = run_trials(laboratory_of(plan), plan, 4, 0, told.append)
+    assert told[-1] == {"system": "one_round", "round": 4, "rounds": 4}
+    tried = [each for each in told if each["system"] == "worst_picture"]
+    assert tried[-1]["round"] == tried[-1]["rounds"] == len(tried)
     assert 0.3 < found.moved < MOVE
     assert len(found.scores) == len(found.coins) == 4
     assert found.scores.any()
@@ -96,5 +100,5 @@ def test_losses_that_only_lengthen_gradients_move_it_further_where_the_clip_does
 ):
     plant("coupled loss")
     monkeypatch.setattr(Workbench, "losses", losses)
-    found = run_trials(laboratory_of(plan), plan, 1, 0)
+    found = run_trials(laboratory_of(plan), plan, 1, 0, lambda _: None)
     assert found.moved > 1.2
