@@ -6,6 +6,9 @@ import shutil
 import pytest
 
 from fer_models import errors
+from server.report.folder import Facts
+from server.report.views import audited
+from simulations.privacy_audit.verdict import ABOVE
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +62,12 @@ def test_a_second_training_with_canaries_beside_it(folder, fedfer):
     assert "A second training with 300 canaries shows" in (folder / "report.html").read_text()
 
 
-@pytest.mark.slow
-def test_a_fault_in_the_second_training_is_shown_in_the_report(folder, fedfer, refused, plant):
-    plant("noise off")
-    found = fedfer(
-        "audit-privacy", f"model={folder}", "privacy_audit.retrain=true", "privacy_audit.trials=60"
-    )
-    assert refused(found, errors.AuditError, "AUDITED ABOVE CLAIMED")
-    assert "found a claim to be wrong: a bug" in (folder / "report.html").read_text()
+def test_a_claim_that_was_found_wrong_is_a_bug_in_the_report():
+    found = {"audited_epsilon": 2.5, "confidence": 0.95, "canaries": 300, "verdict": ABOVE}
+    said = audited(Facts(found, "privacy_audit.json"))
+    assert said.startswith("A second training with 300 canaries shows that epsilon is at least 2.50")
+    assert said.endswith("found a claim to be wrong: a bug. Do not rely on it.")
+    assert audited(Facts({}, "privacy_audit.json")) == ""
 
 
 @pytest.mark.slow
