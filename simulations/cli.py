@@ -25,6 +25,7 @@ commands
   faces          a contact sheet of drawn faces: faces sheet=FILE.png
   models         the nets that can be trained
   site ledger    what a site has released, and what it cost: site ledger FILE|RUN --site NAME --check --json
+  tune-private   levers of private training, chosen on drawn faces: tune-private target_epsilon=8 sites=10 pictures=2000
   bench NAME     benchmarks: rounds, private-step, private-frontier, faces, fer2013
 
 examples
@@ -91,6 +92,7 @@ def _command(words: list[str]) -> int:
         "curves": commands.curves,
         "faces": commands.faces,
         "models": commands.models,
+        "tune-private": commands.tune_private,
         "bench": commands.bench,
     }
     if words[0] not in table:

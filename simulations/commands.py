@@ -193,6 +193,13 @@ def curves(words: list[str]) -> int:
     return 0
 
 
+def tune_private(words: list[str]) -> int:
+    """Choose levers of private training on drawn faces."""
+    from simulations.tuning.command import tune_private as tune
+
+    return tune(words)
+
+
 def bench(words: list[str]) -> int:
     """Run a benchmark."""
     from simulations.bench.run import run

@@ -80,7 +80,7 @@ def json_file(words: list[str]) -> tuple[Path | None, list[str]]:
             others.append(word)
             continue
         value = value if equals else next(rest, "")
-        if not value or value.startswith("-"):
+        if not value or value.startswith(("-", "hydra.")):
             raise ConfigError("--json without a file", where="command line", cure="Write --json FILE.")
         found = Path(value)
     if found is not None and (found.is_dir() or not found.absolute().parent.is_dir()):
