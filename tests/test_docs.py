@@ -24,6 +24,7 @@ from simulations.faces import FacesConfig
 from simulations.partition import PartitionSpec
 from simulations.privacy_audit.finished import CHANGEABLE, run_among
 from simulations.settings import Settings
+from simulations.tuning.facts import Facts, facts_of
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -135,6 +136,20 @@ def test_every_command_is_named():
     assert told == commands
 
 
+def test_every_fact_of_the_search_is_explained():
+    rows = re.findall(
+        r"^\| ([^|]*`[^|]*) \| ([^|]*) \| ", (ROOT / "docs" / "tune-private.md").read_text(), re.MULTILINE
+    )
+    told = {}
+    for names, defaults in rows:
+        shown = [each.strip() for each in re.split(r"(?<=`), ", defaults)]
+        told |= dict(zip(re.findall(r"`(\w+)`", names), shown, strict=False))
+    for field in dataclasses.fields(Facts):
+        value = field.default
+        text = ",".join(f"{each:g}" for each in value) if isinstance(value, tuple) else str(value)
+        assert told[field.name] == (f"`{text}`" if text else "empty"), field.name
+
+
 # Command lines
 
 
@@ -189,6 +204,10 @@ def test_command_lines_compose(document, words):
         if folder is not None:
             assert all(word.startswith(CHANGEABLE) for word in rest)
             return
+    elif words[0] == "tune-private":
+        told = cli.with_run_dir(json_file(rest)[1])
+        assert facts_of([word for word in told if not word.startswith("hydra.")])
+        return
     elif words[0] == "audit":
         assert any(word.startswith("model=") for word in rest)
         rest = [word for word in rest if not word.startswith("model=")]

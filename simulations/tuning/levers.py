@@ -151,6 +151,6 @@ def beside(levers: Levers) -> Iterator[Levers]:
         yield replace(levers, rate=0.5)
 
 
-def adjusted(levers: Levers) -> Levers:
-    """Return the levers with the logits adjusted halfway for the shares of the classes."""
-    return replace(levers, tau=0.5)
+def adjusted(levers: Levers) -> list[Levers]:
+    """Return the levers with the logits adjusted for the shares of the classes, halfway and in full."""
+    return [replace(levers, tau=tau) for tau in (0.5, 1.0)]

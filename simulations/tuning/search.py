@@ -3,8 +3,8 @@
 Three stages: every kind of levers once at the middle epsilon; one lever at a time around the two best kinds; the best
 of every kind at all epsilons, over several seeds, and the best of all once more with adjusted logits where the classes
 are told to be uneven. What is run follows from the facts, from results (which repeat bit for bit) and from what trials
-cost by :mod:`simulations.tuning.levers`, not from the clock; the clock only stops a search that takes longer than its
-budget, and the same command then goes on.
+cost by :mod:`simulations.tuning.levers`, not from the clock; the clock only cuts stages short where trials take
+longer than planned, and the same command then goes on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from simulations.tuning.facts import FIGURES, Facts, Proxy
 from simulations.tuning.levers import Levers, adjusted, beside, first
 
 SHARES = (0.4, 0.65)
-"""Of the budget that may have been planned for after the first two stages."""
+"""Of the budget that may be planned for, and of the time that may have passed, when the first two stages end."""
 
 START = 0.2
 """Of the budget that one start from drawn faces may cost, at most."""
@@ -67,7 +67,7 @@ class Search:
         self.stopped = False
         self._workers = facts.workers or os.cpu_count() or 1
         self._budget, self._planned = 60 * facts.budget_minutes * self._workers, 0.0
-        self._until = time.monotonic() + 60 * facts.budget_minutes
+        self._began = time.monotonic()
         self._started: set[str] = set()
 
     def run(self) -> None:
@@ -76,15 +76,14 @@ class Search:
         ordered = sorted(set(facts.target_epsilon))
         middle = ordered[len(ordered) // 2]
         begin = first(facts.noise, facts.nets, pretraining=facts.faces > 0)
-        self._run(
-            self._that_fit([(levers, middle, 0) for levers in begin], SHARES[0]) or [(begin[0], middle, 0)]
-        )
+        kinds = self._that_fit([(levers, middle, 0) for levers in begin], SHARES[0])
+        self._run(kinds or [(begin[0], middle, 0)], SHARES[0], at_least=1)
         for place in range(2):
             best = self.best_by_kind(middle)
             if place < len(best):
                 around = [(levers, middle, 0) for levers in beside(best[place])]
-                self._run(self._that_fit(around, SHARES[1]))
-        self._run(self._finals(self.best_by_kind(middle), ordered))
+                self._run(self._that_fit(around, SHARES[1]), SHARES[1])
+        self._run(self._finals(self.best_by_kind(middle), ordered), 1.0, at_least=len(ordered))
 
     def best_by_kind(self, epsilon: float) -> list[Levers]:
         """Return the best levers of each kind at an epsilon, by the first seed, the best kind first."""
@@ -114,7 +113,7 @@ class Search:
         The best one is tried at every epsilon whatever the budget says.
         """
         finalists: list[Levers] = []
-        twins = [adjusted(best[0])] if best and self.facts.uneven else []
+        twins = adjusted(best[0]) if best and self.facts.uneven else []
         for levers in [*best[:1], *twins, *best[1:FINALISTS]]:
             cost = len(epsilons) * self._cost(levers)
             if not finalists or self._planned + cost <= self._budget:
@@ -124,7 +123,7 @@ class Search:
         seeds = 1
         while finalists and seeds < SEEDS and self._planned + again <= self._budget:
             self._planned, seeds = self._planned + again, seeds + 1
-        return [(levers, e, seed) for seed in range(seeds) for e in epsilons for levers in finalists]
+        return [(levers, e, seed) for seed in range(seeds) for levers in finalists for e in epsilons]
 
     def _plan(self, levers: Levers, cost: float) -> None:
         self._planned += cost
@@ -137,14 +136,21 @@ class Search:
         own = levers.seconds(facts.size, facts.trained, facts.judged)
         return own + (0.0 if levers.net in self._started else levers.start_seconds(facts.size, facts.faces))
 
-    def _run(self, wanted: Sequence[Wanted]) -> None:
-        """Run trials a few at a time, until all have run or the time is over; one always runs."""
-        size = 2 * self._workers
+    def _run(self, wanted: Sequence[Wanted], share: float, *, at_least: int = 0) -> None:
+        """Run trials a few at a time, until all have run or a share of the time is over.
+
+        Parameters
+        ----------
+        at_least : so many run whatever the clock says, so that every search ends with a frontier.
+        """
+        size = max(2 * self._workers, at_least)
         wanted = [each for each in wanted if self._trial(*each).key not in self.tried]
-        for part in [wanted[i : i + size] for i in range(0, len(wanted), size)]:
+        until = self._began + 60 * share * self.facts.budget_minutes
+        for start in range(0, len(wanted), size):
+            part, must = wanted[start : start + size], at_least > 0 and start == 0
             trials = {(trial := self._trial(*each)).key: (trial, each) for each in part}
             known = all(trial.result is not None for trial, _ in trials.values())
-            if time.monotonic() > self._until and not known and self.tried:
+            if time.monotonic() > until and not known and not must:
                 self.stopped = True
                 return
             run_trials(
