@@ -166,7 +166,8 @@ def _warnings(settings: Settings, plan: Plan, samples: Samples, division: Partit
 
     Raises
     ------
-    PrivacyError : noise is all there would be, or no site has as many units as a batch is taken to hold.
+    PrivacyError : noise is all there would be, no site has as many units as a batch is taken to hold, or delta is too
+        large for the largest site.
     """
     found = outlook_of(plan, division.sites)
     if not settings.privacy.allow_useless:
@@ -178,10 +179,17 @@ def _warnings(settings: Settings, plan: Plan, samples: Samples, division: Partit
             where="privacy.nominal_units",
             cure="Give about as many as a site has, or null; the noisy sum is divided by local.rate times that.",
         )
+    assert plan.privacy is not None
+    if plan.privacy.delta * max(sizes) >= 1:
+        raise PrivacyError(
+            f"delta {plan.privacy.delta:g} is not below 1 / {max(sizes)} units, which the largest site holds",
+            where="privacy.delta",
+            cure=f"Give {0.1 / max(sizes):.0e} or less; such a delta allows publishing a unit at random.",
+        )
     said = [found.warning, accountant_note(plan, division.sites)]
     small = sum(size * plan.local.rate < 1 for size in sizes)
     if small and found.batch >= 1:
-        units = "people" if plan.privacy is not None and plan.privacy.unit == "subject" else "pictures"
+        units = "people" if plan.privacy.unit == "subject" else "pictures"
         said.append(
             f"{small} of {division.sites} sites hold fewer than {1 / plan.local.rate:g} {units}, so that most of "
             "their batches are empty: raise local.rate or partition.minimum"

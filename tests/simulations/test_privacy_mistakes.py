@@ -31,6 +31,7 @@ MISTAKES = [
     (["privacy.delta=0.1"], PrivacyError, "delta 0.1 is not below 1 / 40 units (privacy.delta). Give"),
     (["privacy.delta=0.025"], PrivacyError, "is not below 1 / 40 units"),
     (["privacy.delta=0.01", "privacy.nominal_units=100"], PrivacyError, "is not below 1 / 100 units"),
+    (["privacy.delta=0.05", "privacy.nominal_units=10"], PrivacyError, "units, which the largest site holds"),
     ([NO_TARGET, "privacy.noise_multiplier=0"], ConfigError, "(privacy.noise_multiplier). Give a number"),
     ([NO_TARGET, "privacy.noise_multiplier=-1"], ConfigError, "-1.0 is not positive and finite"),
     ([NO_TARGET, "privacy.noise_multiplier=1e-200"], PrivacyError, "gives no guarantee"),
