@@ -34,6 +34,9 @@ from server.run_folder import RunFolder, reading
 POLL_SECONDS = 0.02
 """Pause between two looks for replies on a grid that works in other processes."""
 
+WAITING_SECONDS = 300.0
+"""How long the sites of a simulation may take to register."""
+
 WINDOW = 64
 """How many replies are asked for at a time, and how many may wait for their turn."""
 
@@ -146,6 +149,7 @@ class Coordinator:
     system : the run's name in metrics.jsonl, and the name of its checkpoint.
     observer : told of every line of metrics and of every round.
     initial : float32 (P + Q,), weights to start from; None takes those that the plan's seed gives.
+    sites : how many to wait for: an engine may start the coordinator before all its sites have registered.
     """
 
     def __init__(
@@ -155,7 +159,9 @@ class Coordinator:
         system: str,
         observer: Observer | None = None,
         initial: torch.Tensor | None = None,
+        sites: int = 0,
     ) -> None:
+        self._sites = sites
         self.plan, self.folder, self.system = plan, folder, system
         self._observer = observer or (lambda _: None)
         flat = FlatModel(restrict(build(plan.model, plan.seed), plan.model, plan.local.scope))
@@ -225,12 +231,29 @@ class Coordinator:
 
     def _nodes(self, grid: Grid) -> list[int]:
         """Return the nodes in the order of their sites' names, which is the same on every engine."""
-        ask = (Message(RecordDict(), node, MessageType.QUERY) for node in grid.get_node_ids())
+        ask = (Message(RecordDict(), node, MessageType.QUERY) for node in self._registered(grid))
         names = {r.metadata.src_node_id: text(self._content(r), "site") for r in exchange(grid, ask)}
         if not names:
             raise ConfigError("no sites", where="partition.sites", cure="Give one site or more.")
         self._names = names
         return sorted(names, key=names.__getitem__)
+
+    def _registered(self, grid: Grid) -> list[int]:
+        """Return the grid's nodes, when there are as many as are waited for.
+
+        Raises
+        ------
+        EngineError : they do not come.
+        """
+        began = time.monotonic()
+        while len(nodes := list(grid.get_node_ids())) < self._sites:
+            if time.monotonic() - began > WAITING_SECONDS:
+                raise EngineError(
+                    f"only {len(nodes)} of {self._sites} sites have registered",
+                    cure="Try again on a less busy machine, or use engine=local.",
+                )
+            time.sleep(POLL_SECONDS)
+        return nodes
 
     def _messages(
         self, nodes: list[int], kind: str, vector: torch.Tensor, facts: dict[str, int | str]

@@ -233,7 +233,7 @@ def run_ray(
     from flwr.simulation import run_simulation
 
     box: list[Result | BaseException] = []
-    coordinator = Coordinator(plan, folder, system, observer, initial)
+    coordinator = Coordinator(plan, folder, system, observer, initial, sites.partition.sites)
     logging.getLogger("flwr").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns at every start
     with tempfile.TemporaryDirectory(prefix="fedfer-") as temporary:

@@ -166,6 +166,31 @@ def test_the_order_of_nodes_does_not_matter(plan_of, sites_of, tmp_path):
     assert list(results[0].counts) == list(results[1].counts) == sites.names
 
 
+class Registering(LocalGrid):
+    """A grid whose nodes register one by one, one each time it is asked, up to some number."""
+
+    shown, most = 0, 100
+
+    def get_node_ids(self):
+        self.shown = min(self.shown + 1, self.most)
+        return super().get_node_ids()[: self.shown]
+
+
+def test_sites_that_register_late_are_waited_for(plan_of, sites_of, tmp_path, monkeypatch):
+    """Otherwise a run on a busy machine would go on without them, and say nothing."""
+    plan, sites = plan_of(rounds=1), sites_of((18,) * 3)
+    nodes = {i + 1: {"partition-id": i} for i in range(3)}
+    found = Coordinator(plan, RunFolder(tmp_path), "federated", sites=3).run(
+        Registering(make_app(sites), nodes)
+    )
+    assert list(found.counts) == sites.names
+    grid = Registering(make_app(sites), nodes)
+    grid.most = 2
+    monkeypatch.setattr(rounds, "WAITING_SECONDS", 0.0)
+    with pytest.raises(EngineError, match="only 1 of 3 sites"):
+        Coordinator(plan, RunFolder(tmp_path / "never"), "federated", sites=3).run(grid)
+
+
 def test_the_loss_of_a_round_is_the_mean_over_visits(plan_of, sites_of, tmp_path):
     plan, sites = plan_of(rounds=1, local={"unit": "epochs", "amount": 1}), sites_of((15, 15, 60))
     _, found = updates(plan, sites)
