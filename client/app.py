@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.agent import Agent, Update, evaluate_sites, train_sites
 from client.ledger import Head
 from client.mechanisms import to_plain
-from client.messages import error_to_wire, optional_text, pack, scalar, text, vector_of
+from client.messages import error_to_wire, optional_text, pack, scalar, tell, text, vector_of
 from client.plan import LONGEST, read_plan
 from fer_models.errors import EngineError, FedferError
 
@@ -92,7 +92,7 @@ def _trained(agent: Agent, update: Update, cpu_seconds: float) -> RecordDict:
 
 def name(agent: Agent, content: RecordDict) -> RecordDict:  # noqa: ARG001 - an answer like the others
     """Answer a query: the site's name out."""
-    return RecordDict({"facts": ConfigRecord({"site": agent.name})})
+    return tell({"site": agent.name})
 
 
 def evaluate(agent: Agent, content: RecordDict) -> RecordDict:

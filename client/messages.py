@@ -25,6 +25,9 @@ from fer_models.errors import EngineError, FedferError
 NPY = "numpy.ndarray"
 """Flower's name for an array whose bytes are those of an .npy file."""
 
+FACTS = "json"
+"""Where a message's numbers and texts stand in their record."""
+
 ERROR_CODES = 1000
 """A site's error travels as Flower error code 1000 + exit code, with its parts as JSON in the reason."""
 
@@ -35,7 +38,17 @@ def pack(vector: NDArray[Any], facts: Mapping[str, int | float | str]) -> Record
     data = b"".join((_head_of(kind, len(vector)), np.ascontiguousarray(vector).data))
     record = ArrayRecord()
     record["vector"] = Array(_name_of(kind), vector.shape, NPY, data)  # set, not given: that costs a third
-    return RecordDict({"vector": record, "facts": ConfigRecord(dict(facts))})
+    return RecordDict({"vector": record, "facts": _recorded(facts)})
+
+
+def tell(facts: Mapping[str, int | float | str]) -> RecordDict:
+    """Return the content of a message without an array."""
+    return RecordDict({"facts": _recorded(facts)})
+
+
+def _recorded(facts: Mapping[str, int | float | str]) -> ConfigRecord:
+    """Return facts as one text: Flower looks at every entry of a record, which takes longer than writing all."""
+    return ConfigRecord({FACTS: json.dumps(dict(facts))})
 
 
 @functools.lru_cache(maxsize=16)
@@ -119,14 +132,26 @@ def _header(head: bytes) -> tuple[Any, ...]:
     return found
 
 
-def _facts(content: RecordDict) -> Mapping[str, Any]:
+def facts_of(content: RecordDict) -> Mapping[str, Any]:
+    """Return the numbers and texts of a message, none where there are none or they are damaged."""
     record = content.get("facts")
-    return record if isinstance(record, ConfigRecord) else {}
+    told = record.get(FACTS) if isinstance(record, ConfigRecord) else None
+    return _read(told) if isinstance(told, str) else {}
+
+
+@functools.lru_cache(maxsize=4)
+def _read(told: str) -> Mapping[str, Any]:
+    """Return the facts of a text, none where it is damaged; kept, because one is asked for after the other."""
+    try:
+        found = json.loads(told)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def scalar(content: RecordDict, name: str) -> float:
     """Return one finite number of a message."""
-    value = _facts(content).get(name)
+    value = facts_of(content).get(name)
     if not isinstance(value, (int, float)) or not math.isfinite(value):
         raise EngineError(f"a message without {name}", cure="Run the same version of FedFER everywhere.")
     return value
@@ -134,7 +159,7 @@ def scalar(content: RecordDict, name: str) -> float:
 
 def text(content: RecordDict, name: str) -> str:
     """Return one text of a message."""
-    value = _facts(content).get(name)
+    value = facts_of(content).get(name)
     if not isinstance(value, str):
         raise EngineError(f"a message without {name}", cure="Run the same version of FedFER everywhere.")
     return value
@@ -142,12 +167,12 @@ def text(content: RecordDict, name: str) -> str:
 
 def optional_text(content: RecordDict, name: str) -> str | None:
     """Return one text of a message, None when it is not there."""
-    return text(content, name) if name in _facts(content) else None
+    return text(content, name) if name in facts_of(content) else None
 
 
 def with_fact(content: RecordDict, name: str, value: str) -> RecordDict:
     """Return the same message with one more text; both share the vector."""
-    return RecordDict({**content, "facts": ConfigRecord({**_facts(content), name: value})})
+    return RecordDict({**content, "facts": _recorded({**facts_of(content), name: value})})
 
 
 def error_to_wire(error: FedferError) -> Error:

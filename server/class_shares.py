@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import Message, RecordDict
 
 from client.label_counts import shares
-from client.messages import vector_of
+from client.messages import tell, vector_of
 from client.plan import Plan
 from fer_models.errors import EngineError
 from fer_models.flat import FlatModel
@@ -28,7 +28,7 @@ def ask(plan: Plan, node: int, known: str | None) -> Message:
     facts: dict[str, str] = {"plan": plan.text}
     if known is not None:
         facts["ledger"] = known
-    return Message(RecordDict({"facts": ConfigRecord(dict(facts))}), node, LABEL_COUNTS)
+    return Message(tell(facts), node, LABEL_COUNTS)
 
 
 def from_answers(contents: Iterable[RecordDict], classes: int) -> tuple[float, ...]:

@@ -145,7 +145,7 @@ def bench(options: Options) -> Figures:  # noqa: ARG001 - every benchmark takes 
         "ratio_20x200": Case("cnn_pool", 20, 200),
         "ratio_200x20": Case("cnn_pool", 200, 20),
         "ratio_200x20_tiny": Case("cnn_tiny", 200, 20),
-        "ratio_200x20_tiny_together": Case("cnn_tiny", 200, 20, together=25),
+        "ratio_200x20_tiny_together": Case("cnn_tiny", 200, 20, together=40),
     }
     for key, case in cases.items():
         ours, theirs, difference = interleaved(case)

@@ -9,7 +9,7 @@ from flwr.app import Context, Message, MessageType, RecordDict
 from client.app import evaluate_many, make_app, train_many
 from client.ledger import Head
 from client.mechanisms import from_plain, gaussian
-from client.messages import ERROR_CODES, error_from_wire, pack, scalar, text, vector_of
+from client.messages import ERROR_CODES, error_from_wire, facts_of, pack, scalar, text, vector_of
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError, DataError, EngineError, ModelError, PrivacyError
 from simulations.grid import take_identity
@@ -66,7 +66,7 @@ def test_train(ask, plan_of, bench_of):
     assert (scalar(content, "weight"), scalar(content, "visits")) == (20, 32)
     assert scalar(content, "loss") == alone.loss
     assert 0 <= scalar(content, "cpu_seconds") < 60
-    assert set(content["facts"]) == {"site", "weight", "visits", "loss", "cpu_seconds"}
+    assert set(facts_of(content)) == {"site", "weight", "visits", "loss", "cpu_seconds"}
     assert set(content) == {"vector", "facts"}
 
 
@@ -74,7 +74,7 @@ def test_train_with_privacy_sends_the_history_and_no_more_about_the_data(ask, pl
     plan = plan_of(privacy={})
     content = ask(MessageType.TRAIN, pack(weights(bench_of, plan), {"plan": plan.text, "round": 1})).content
     assert from_plain(json.loads(text(content, "history"))) == gaussian(1.0, 0.2, 4)
-    assert set(content["facts"]) == {"site", "weight", "visits", "loss", "cpu_seconds", "history", "ledger"}
+    assert set(facts_of(content)) == {"site", "weight", "visits", "loss", "cpu_seconds", "history", "ledger"}
     assert Head.of(text(content, "ledger")) == ask.agents[0]._ledger.head
     assert [scalar(content, name) for name in ("weight", "visits", "loss")] == [1, 40, 0]
 
@@ -86,7 +86,7 @@ def test_evaluate(ask, plan_of, bench_of, samples):
     counts = Counts.from_vector(vector_of(content, np.int64), plan.labels, plan.attributes)
     assert counts.rows == 50
     assert counts.overall.sum(1).tolist() == np.bincount(samples.label[100:150], minlength=3).tolist()
-    assert set(content["facts"]) == {"site", "cpu_seconds"}
+    assert set(facts_of(content)) == {"site", "cpu_seconds"}
 
 
 def test_several_sites_at_once(ask, plan_of, bench_of):
@@ -109,7 +109,7 @@ def test_several_sites_in_a_row_give_the_bits_of_each_alone(ask, plan_of, bench_
     for site, found in enumerate(train_many(ask.agents, message, one_pass=False)):
         alone = ask(MessageType.TRAIN, message, site).content
         assert vector_of(found, np.float32).tobytes() == vector_of(alone, np.float32).tobytes()
-        assert dict(found["facts"]) | {"cpu_seconds": 0} == dict(alone["facts"]) | {"cpu_seconds": 0}
+        assert dict(facts_of(found)) | {"cpu_seconds": 0} == dict(facts_of(alone)) | {"cpu_seconds": 0}
 
 
 def bad(asked, start, **changes):

@@ -14,8 +14,10 @@ from hypothesis.extra import numpy as arrays
 import fer_models.errors as errors
 from client.messages import (
     ERROR_CODES,
+    FACTS,
     error_from_wire,
     error_to_wire,
+    facts_of,
     pack,
     scalar,
     tensor_of,
@@ -77,22 +79,35 @@ def test_numbers_and_texts():
     assert text(content, "site") == "a"
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "3", b"3", [3], None])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "3", {"b": 3}, [3], None])
 def test_what_is_no_finite_number_is_refused(value):
     content = pack(VECTOR, {} if value is None else {"round": value})
     with pytest.raises(EngineError, match="a message without round"):
         scalar(content, "round")
 
 
-@pytest.mark.parametrize("value", [3, b"a", ["a"], None])
+@pytest.mark.parametrize("value", [3, True, ["a"], {"b": "c"}, None])
 def test_what_is_no_text_is_refused(value):
     content = pack(VECTOR, {} if value is None else {"site": value})
     with pytest.raises(EngineError, match="a message without site"):
         text(content, "site")
 
 
-def test_facts_of_another_kind_are_none():
-    content = RecordDict({"facts": MetricRecord({"round": 3})})
+@pytest.mark.parametrize(
+    "record",
+    [
+        MetricRecord({"round": 3}),
+        ConfigRecord({"round": 3}),
+        *(
+            ConfigRecord({FACTS: told})
+            for told in ("", "{", '["round"]', "[" * 100_000, "3", 3, b'{"round": 3}')
+        ),
+    ],
+    ids=range(9),
+)
+def test_facts_of_another_kind_are_none(record):
+    content = RecordDict({"facts": record})
+    assert facts_of(content) == {}
     with pytest.raises(EngineError, match="without round"):
         scalar(content, "round")
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import server.rounds as rounds
-from client.messages import with_fact
+from client.messages import facts_of, with_fact
 from fer_models.errors import ConfigError, RunFolderError
 from server.rounds import Coordinator
 from server.run_folder import RunFolder
@@ -93,7 +93,7 @@ def test_a_history_that_is_none_is_refused_with_its_site(plan_of, sites_of, tmp_
         "_content",
         lambda self, reply: (
             with_fact(found, "history", given)
-            if "history" in (found := taken(self, reply))["facts"]
+            if "history" in facts_of(found := taken(self, reply))
             else found
         ),
     )

@@ -8,6 +8,7 @@ import torch
 import server.rounds as rounds
 from client.app import make_app
 from client.ledger import Head, Ledger, close_all
+from client.messages import facts_of
 from fer_models.errors import PrivacyError
 from server.rounds import Coordinator
 from server.run_folder import RunFolder
@@ -103,10 +104,10 @@ def test_only_private_training_is_told_where_the_ledgers_stood(plan_of, sites_of
         )
         trained = [content for kind, content in told if kind == "train"]
         assert len(trained) == 9
-        assert ["ledger" in content["facts"] for content in trained] == [False] * 3 + [private] * 6
-        assert not any("ledger" in content["facts"] for kind, content in told if kind == "evaluate")
+        assert ["ledger" in facts_of(content) for content in trained] == [False] * 3 + [private] * 6
+        assert not any("ledger" in facts_of(content) for kind, content in told if kind == "evaluate")
         assert len({id(content["vector"]) for content in trained}) == 3, "one vector a round, not one a site"
-        numbers = [Head.of(content["facts"]["ledger"]).number for content in trained[3:] if private]
+        numbers = [Head.of(facts_of(content)["ledger"]).number for content in trained[3:] if private]
         assert numbers == [1, 1, 1, 2, 2, 2][: len(numbers)]
 
 

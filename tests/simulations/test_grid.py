@@ -11,7 +11,7 @@ from flwr.clientapp import ClientApp
 from flwr.supercore.run import Run
 
 from client.app import make_app
-from client.messages import pack, text, vector_of
+from client.messages import facts_of, pack, text, vector_of
 from fer_models.errors import EngineError, TrainingError
 from fer_models.flat import FlatModel
 from fer_models.zoo import build
@@ -53,9 +53,9 @@ def content(word="hello"):
     return pack(np.zeros(1, np.float32), {"word": word})
 
 
-def facts_of(reply):
+def told(reply):
     assert not reply.has_error()
-    return dict(reply.content["facts"])
+    return dict(facts_of(reply.content))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -68,7 +68,7 @@ def test_a_message_reaches_its_node_and_the_answer_its_message(grid_of, workers)
     replies = {}
     while len(replies) < 2:
         replies |= {r.metadata.reply_to_message_id: r for r in grid.pull_messages(identities)}
-    facts = [facts_of(replies[identity]) for identity in identities]
+    facts = [told(replies[identity]) for identity in identities]
     assert facts == [{"place": place, "asked": "hello", "group": "g5"} for place in (3, 0)]
     assert [replies[each].metadata.src_node_id for each in identities] == [13, 10]
     assert list(grid.pull_messages(identities)) == []
@@ -81,7 +81,7 @@ def test_an_exception_of_a_site_is_a_reply_and_others_go_on(grid_of, workers):
     by_node = {reply.metadata.src_node_id: reply for reply in replies}
     assert by_node[12].has_error()
     assert "ValueError: no such picture" in by_node[12].error.reason
-    assert [facts_of(by_node[node])["place"] for node in (10, 11, 13)] == [0, 1, 3]
+    assert [told(by_node[node])["place"] for node in (10, 11, 13)] == [0, 1, 3]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -119,16 +119,16 @@ def asked_together(grid, words):
 def test_units_are_answered_in_one_go(grid_of, workers):
     grid = grid_of(echo(), 8, workers=workers, together=Units(), units=lambda _: 3)
     replies = asked_together(grid, ["a"] * 8)
-    assert [facts_of(reply)["size"] for reply in replies] == [3, 3, 3, 3, 3, 3, 2, 2]
-    assert [facts_of(reply)["place"] for reply in replies] == list(range(8))
+    assert [told(reply)["size"] for reply in replies] == [3, 3, 3, 3, 3, 3, 2, 2]
+    assert [told(reply)["place"] for reply in replies] == list(range(8))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_messages_of_different_contents_never_share_a_unit(grid_of, workers):
     grid = grid_of(echo(), 8, workers=workers, together=Units(), units=lambda _: 4)
     replies = asked_together(grid, ["a", "a", "a", "b", "b", "c", "c", "c"])
-    assert [facts_of(reply)["size"] for reply in replies] == [3, 3, 3, 2, 2, 3, 3, 3]
-    assert [facts_of(reply)["word"] for reply in replies] == ["a", "a", "a", "b", "b", "c", "c", "c"]
+    assert [told(reply)["size"] for reply in replies] == [3, 3, 3, 2, 2, 3, 3, 3]
+    assert [told(reply)["word"] for reply in replies] == ["a", "a", "a", "b", "b", "c", "c", "c"]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.messages import pack
+from client.messages import facts_of, pack
 from simulations.grid import take_identity
 from simulations.wire import Receiver, Sender, reply_of
 
@@ -140,7 +140,7 @@ def test_a_reply_answers_the_message_that_was_sent(ends):
     reply = reply_of(head, asked)
     assert reply.metadata.reply_to_message_id == "42"
     assert reply.metadata.src_node_id == 7
-    assert reply.content["facts"]["loss"] == 0.5
+    assert facts_of(reply.content)["loss"] == 0.5
 
 
 def test_an_error_is_a_reply_too(ends):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from client.messages import pack
+from client.messages import facts_of, pack
 from fer_models.errors import EngineError
 from simulations.grid import take_identity
 from simulations.workers import MOST_UNITS, WorkerPool
@@ -88,7 +88,7 @@ def test_every_message_is_answered_once(pool_of, workers, units, size):
         assert all(r.metadata.src_node_id == int(r.metadata.reply_to_message_id) for r in replies)
         assert pool.collect() == []
     if units > workers > 1:
-        assert 1 < len({reply.content["facts"]["pid"] for reply in replies}) <= workers
+        assert 1 < len({facts_of(reply.content)["pid"] for reply in replies}) <= workers
 
 
 def test_replies_do_not_run_ahead_of_a_slow_site(pool_of):
