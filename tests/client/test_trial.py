@@ -23,7 +23,9 @@ class Net(nn.Module):
 
     def __init__(self, before=lambda self, x: x, after=lambda self, y: y):
         super().__init__()
-        self.body, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4, 4)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # a threshold or a faint loss shows at most weights, not at all
+            self.body, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4, 4)
         self.kept, self.count = None, 0
         self.steps = before, after
 
@@ -180,7 +182,7 @@ def test_targets_of_others_are_strangers_too():
 
     def losses(x, y):
         smooth = functional.one_hot(y, 4).float()
-        return -((smooth + FAINT * 10 * smooth.mean(0)) * module(x).log_softmax(1)).sum(1)
+        return -((smooth + FAINT * 100 * smooth.mean(0)) * module(x).log_softmax(1)).sum(1)
 
     with pytest.raises(PrivacyError, match=REACHES):
         prove(PrivateGradients(module), losses, X, Y)
