@@ -18,6 +18,7 @@ from fer_models import errors
 from fer_models.readers import options_of
 from fer_models.zoo import ModelSpec
 from simulations import cli
+from simulations.bench.private_frontier import chosen
 from simulations.bench.run import NAMES, parsed
 from simulations.compose import CONF, composed, json_file, readable
 from simulations.faces import FacesConfig
@@ -213,7 +214,9 @@ def test_command_lines_compose(document, words):
         rest = [word for word in rest if not word.startswith("model=")]
     elif words[0] == "bench":
         assert rest[0] in NAMES
-        rest = parsed(rest[1:]).overrides
+        name, rest = rest[0], parsed(rest[1:]).overrides
+        if name == "private-frontier":
+            _, rest = chosen(rest)
     elif words[0] not in RUNS:
         assert not any("=" in word for word in rest)
         return
