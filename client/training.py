@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -54,7 +54,6 @@ class Workbench:
         module = restrict(build(plan.model, plan.seed), plan.model, plan.local.scope)
         self.flat = FlatModel(module.to(device))
         self.flat.module.train()
-        self._fixed: Fixed | None = None
         self._fixed = self._fix()
         # Until sites have counted; uneven, so that the trial sees a prior at work.
         self._prior = tuple(float(place) for place in range(1, len(plan.labels) + 1))
@@ -65,8 +64,6 @@ class Workbench:
         module, spec = self.flat.module, self.plan.model
         if not isinstance(module, TwoStage) or not module.keeps_features():
             return None
-        if self._fixed is not None:
-            return Fixed(module, self.device, self._fixed.width)
         with torch.no_grad():
             made_up = torch.zeros(1, spec.channels, spec.size, spec.size, device=self.device)
             return Fixed(module, self.device, module.features(made_up).shape[1])
@@ -85,7 +82,7 @@ class Workbench:
         self.flat.load_(values)
         after = [p for p in self.flat.module.parameters() if not p.requires_grad]
         if not all(torch.equal(one, other) for one, other in zip(before, after, strict=True)):
-            self._fixed = self._fix()
+            self._fixed = replace(self._fixed)
 
     def fixed(self, samples: Samples) -> Fixed | None:
         """Return the net where its features of a table's pictures stay the same and may be kept, else None."""

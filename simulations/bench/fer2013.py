@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fer_models.errors import ConfigError
 from server.run_folder import RunFolder
@@ -20,17 +22,9 @@ def bench(options: Options) -> Figures:
     ------
     ConfigError : no folder is given.
     """
-    if options.data is None:
-        raise ConfigError("the folder of FER2013 is missing", where="command line", cure="Give --data DIR.")
-    words = ["experiment=fer2013", f"data.root='{options.data}'", *options.overrides]
-    settings, _ = composed(words)
+    words = ["experiment=fer2013", f"data.root='{data_of(options)}'", *options.overrides]
     with tempfile.TemporaryDirectory(prefix="fedfer-") as temporary:
-        folder = options.run_dir or Path(temporary) / "run"
-        with Display(new_console()) as display:
-            comparison = Comparison(settings, folder, ["pooled", "federated"], display)
-            comparison.prepare()
-            comparison.run()
-        systems = RunFolder(folder).read_json("summary.json")["systems"]
+        systems = systems_of(options.run_dir or Path(temporary) / "run", words, ["pooled", "federated"])
     pooled, federated = systems["pooled"], systems["federated"]
     figures = {
         "pooled_accuracy": pooled["accuracy"],
@@ -46,3 +40,25 @@ def bench(options: Options) -> Figures:
         figures[f"{name}_worst_recall"] = system["worst_recall"]
         figures[f"{name}_accuracy_low"], figures[f"{name}_accuracy_high"] = system["accuracy_interval"]
     return figures
+
+
+def data_of(options: Options) -> Path:
+    """Return the folder of FER2013.
+
+    Raises
+    ------
+    ConfigError : none is given.
+    """
+    if options.data is None:
+        raise ConfigError("the folder of FER2013 is missing", where="command line", cure="Give --data DIR.")
+    return options.data
+
+
+def systems_of(folder: Path, words: Sequence[str], systems: list[str]) -> dict[str, Any]:
+    """Run systems, or what is missing of them in a run folder, and return what its summary says of each."""
+    settings, _ = composed(list(words))
+    with Display(new_console()) as display:
+        comparison = Comparison(settings, folder, systems, display)
+        comparison.prepare()
+        comparison.run()
+    return RunFolder(folder).read_json("summary.json")["systems"]

@@ -23,8 +23,8 @@ from fer_models.errors import ConfigError
 from fer_models.flat import FlatModel
 from fer_models.zoo import build
 from server.run_folder import RunFolder
+from simulations.bench.fer2013 import data_of, systems_of
 from simulations.bench.run import Figures, Options
-from simulations.comparison import Comparison
 from simulations.compose import composed
 from simulations.display import Display, new_console
 from simulations.prepare import prepare
@@ -50,10 +50,8 @@ RECIPES = {
 """Settings of a model. The learning rate of ``fer_small`` is the better of two that were tried here, with seed 0 and
 epsilon 8, so its row is a little too good."""
 
-MODES = {
-    "site": ["privacy=dp", "server=fedadam_private"],
-    "distributed": ["privacy=distributed", "server=fedadam_distributed"],
-}
+MODES = {"site": ("dp", "fedadam_private"), "distributed": ("distributed", "fedadam_distributed")}
+"""Choices of ``privacy`` and ``server`` for a noise mode; without noise the server's recipe stays."""
 
 LAST_ONLY = ["server.evaluate_every=1000"]
 """No evaluation before the end."""
@@ -79,11 +77,12 @@ class Cell:
 
     def words(self, data: Path, seed: str) -> list[str]:
         """Return the settings of a run."""
-        found = ["experiment=fer2013_private", f"data.root='{data}'", f"seed={seed}"]
-        found += [*MODES[self.mode], *RECIPES[self.model], *LAST_ONLY]
+        privacy, server = MODES[self.mode]
+        found = ["experiment=fer2013_private", f"data.root='{data}'", f"seed={seed}", f"server={server}"]
+        found += [*RECIPES[self.model], *LAST_ONLY]
         if self.epsilon == "inf":
-            return [word for word in found if not word.startswith("privacy=")] + ["privacy=none"]
-        return [*found, f"privacy.target_epsilon={self.epsilon}"]
+            return [*found, "privacy=none"]
+        return [*found, f"privacy={privacy}", f"privacy.target_epsilon={self.epsilon}"]
 
 
 def bench(options: Options) -> Figures:
@@ -93,8 +92,7 @@ def bench(options: Options) -> Figures:
     ------
     ConfigError : no folder is given, or a setting is unknown.
     """
-    if options.data is None:
-        raise ConfigError("the folder of FER2013 is missing", where="command line", cure="Give --data DIR.")
+    data = data_of(options)
     sets, rest = chosen(options.overrides)
     learning = [word for word in rest if word.startswith("pretrain.")]
     overrides = [word for word in rest if word not in learning]
@@ -103,11 +101,12 @@ def bench(options: Options) -> Figures:
         cells = [Cell(*each) for each in itertools.product(sets["models"], sets["modes"], sets["epsilons"])]
         found: dict[Cell, list[dict[str, Any]]] = {cell: [] for cell in cells}
         for seed, cell in itertools.product(sets["seeds"], cells):
-            words = [*cell.words(options.data, seed), *overrides]
+            words = [*cell.words(data, seed), *overrides]
             if cell.model != "hog_linear":
                 start = folder / f"pretrained_{cell.model}_{seed}"
                 words.append(f"pretrain.weights='{pretrained(start, [*words, *PRETRAIN, *learning])}'")
-            found[cell].append(run(folder / f"{cell.key}_{seed}", words))
+            systems = systems_of(folder / f"{cell.key}_{seed}", words, ["federated"])
+            found[cell].append(systems["federated"])
     new_console().print(table(found))
     return {key: value for cell, runs in found.items() for key, value in figures_of(cell, runs).items()}
 
@@ -140,16 +139,6 @@ def pretrained(path: Path, words: Sequence[str]) -> Path:
         flat.load_(start.vector)
         save_model(path, flat.module, prepared.plan.model, labels=prepared.plan.labels, facts=start.facts)
     return path / "model.safetensors"
-
-
-def run(path: Path, words: Sequence[str]) -> dict[str, Any]:
-    """Run one federation, or what is missing of it, and return its part of the summary."""
-    settings, _ = composed(list(words))
-    with Display(new_console()) as display:
-        comparison = Comparison(settings, path, ["federated"], display)
-        comparison.prepare()
-        comparison.run()
-    return RunFolder(path).read_json("summary.json")["systems"]["federated"]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
