@@ -12,7 +12,8 @@
     ├── EvaluationError         8   a model whose answer depends on its neighbours in the batch
     ├── RunFolderError          9   a run folder that is full, foreign or half written
     ├── EngineError             10  a missing extra, or a worker that died
-    └── AuditError              11  an audit that found more to leak than is claimed
+    ├── AuditError              11  an audit that found more to leak than is claimed
+    └── SecureAggregationError  12  a message of secure aggregation that was refused, or a session that ended
 
 The command line prints one line, ``error: WHAT (WHERE). CURE``, and ends with the exit code.
 Anything that is not in this tree is a defect of FedFER and shows its traceback.
@@ -108,3 +109,30 @@ class AuditError(FedferError):
     """An audit that found more to leak than is claimed."""
 
     exit_code = 11
+
+
+class SecureAggregationError(FedferError):
+    """A message of secure aggregation that was refused, or a session that ended without a sum.
+
+    Parameters
+    ----------
+    code : the kind of fault, such as ``bad_signature``; :mod:`client.secagg.refusals` lists them.
+    culprit : the id of the site at fault, None where no site is or it is not known.
+    """
+
+    exit_code = 12
+
+    def __init__(
+        self, what: str, *, code: str = "refused", culprit: int | None = None, where: str = "", cure: str = ""
+    ) -> None:
+        self.code, self.culprit = code, culprit
+        super().__init__(what, where=where, cure=cure)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_refusal, (self.what, self.code, self.culprit, self.where, self.cure)
+
+
+def _rebuild_refusal(
+    what: str, code: str, culprit: int | None, where: str, cure: str
+) -> SecureAggregationError:
+    return SecureAggregationError(what, code=code, culprit=culprit, where=where, cure=cure)
