@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from client.discrete import discrete_gaussian
-from client.grid import encode, grid_of
+from client.grid import encode, plan_grid
 from client.plan import Plan
 from client.randomness import Entropy, KeyedStream, torch_generator
 from client.training import LocalRows, Workbench, losses_of, poisson_batch, private_trainer
@@ -42,7 +42,7 @@ def share_of(
             where=where,
             cure="Run the same version of FedFER everywhere.",
         )
-    grid = grid_of(privacy, work.rate)
+    grid = plan_grid(plan)
     sampling = KeyedStream(entropy.key(round_number, "poisson"))
     augmenting = torch_generator(entropy.key(round_number, "augment"))
     rows, sizes = poisson_batch(data, privacy, work.rate, sampling)

@@ -15,8 +15,19 @@ r is taken 2^-10 larger, some hundred times what is measured (tests/client/test_
     D = r (1 + 2^-10) + sqrt(P).
 
 *Overflow.* Sums of all sites are to fit in 32 bits, as in secure aggregation. A share is no longer than bound plus the
-reach of the noise, and ``bound`` fills what that leaves of (2^31 - 1) / threshold. A plan that leaves less than
-rate * nominal_units * r, which an average site reaches when all its records pull one coordinate alone, is refused.
+reach of the noise, and ``bound`` fills what that leaves of (2^31 - 1) / n, n the most sites that a sum can be over. A
+plan that leaves less than rate * nominal_units * r, which an average site reaches when all its records pull one
+coordinate alone, is refused.
+
+*Survivors.* The noise is divided among m = threshold - colluders sites, threshold the fewest that a sum can be over:
+secure aggregation loses a round of fewer (:class:`client.secagg.terms.Secure`). Of s >= threshold survivors
+s - colluders or more keep their noise secret. Take m of them; by the theorem of :mod:`client.discrete_accounting` the
+sum of all survivors' rounded sums and of these m shares has the guarantee, for adding a record moves the sum of the
+survivors by D at most, or not at all when its site did not survive. The shares of the others are independent of the
+records and are added afterwards, which costs nothing: more survivors only add noise, s / m times the variance. Nothing
+of this asks who survived or why, as long as the choice does not look at the noise: the coordinator sees masked vectors
+alone until the survivors are fixed, and a site answers a round once. The mean divides by the survivors, whom everybody
+may count: a public number again.
 """
 
 from __future__ import annotations
@@ -71,8 +82,12 @@ class Grid:
 
 
 @functools.lru_cache(maxsize=8)
-def grid_of(privacy: Privacy, rate: float) -> Grid:
+def grid_of(privacy: Privacy, rate: float, most: int = 0) -> Grid:
     """Return the grid of a round with distributed noise and Poisson sampling at ``rate``.
+
+    Parameters
+    ----------
+    most : sites that a sum can be over, as many as the noise is divided among when 0.
 
     Raises
     ------
@@ -85,9 +100,10 @@ def grid_of(privacy: Privacy, rate: float) -> Grid:
     )
     sensitivity = privacy.resolution * (1 + MARGIN) + math.sqrt(parameters)
     share = privacy.noise_multiplier * sensitivity / math.sqrt(shares)
-    if parameters * privacy.threshold > MOST_DRAWS:
+    most = most or privacy.threshold
+    if parameters * most > MOST_DRAWS:
         raise PrivacyError(
-            f"{parameters} parameters at {privacy.threshold} sites take more noise than is accounted for",
+            f"{parameters} parameters at {most} sites take more noise than is accounted for",
             where="partition.sites",
             cure="Train fewer parameters, or fewer sites a round (server.participation).",
         )
@@ -100,24 +116,27 @@ def grid_of(privacy: Privacy, rate: float) -> Grid:
         )
     wanted = math.ceil(rate * privacy.nominal_units * privacy.resolution)
     reach = discrete_gaussian(share).largest if share <= MOST else LARGEST
-    bound = LARGEST // privacy.threshold - reach
+    bound = LARGEST // most - reach
     if bound < wanted:
         raise PrivacyError(
-            f"sums of {privacy.threshold} sites at {privacy.resolution} steps a clip may leave 32 bits",
+            f"sums of {most} sites at {privacy.resolution} steps a clip may leave 32 bits",
             where=where,
             cure="Give a coarser grid, or null, which takes the finest that fits.",
         )
     return Grid(parameters, privacy.clip / privacy.resolution, sensitivity, share, bound, lost)
 
 
-def finest(privacy: Privacy, rate: float) -> int:
-    """Return the finest resolution, a power of two up to :data:`FINEST`, at which sums fit in 32 bits; at least 1."""
+def finest(privacy: Privacy, rate: float, most: int = 0) -> int:
+    """Return the finest resolution, a power of two up to :data:`FINEST`, at which sums fit in 32 bits; at least 1.
+
+    ``most`` as in :func:`grid_of`.
+    """
     shares = privacy.threshold - privacy.colluders
     resolution = FINEST
     while resolution > 1:
         deviation = privacy.noise_multiplier * (resolution * (1 + MARGIN) + math.sqrt(privacy.parameters))
         # 14 deviations are more than the reach of the noise.
-        room = LARGEST / privacy.threshold - 14 * deviation / math.sqrt(shares)
+        room = LARGEST / (most or privacy.threshold) - 14 * deviation / math.sqrt(shares)
         if room >= rate * privacy.nominal_units * resolution + 2:
             break
         resolution //= 2
@@ -130,12 +149,18 @@ def encode(sums: NDArray[np.floating], grid: Grid, dither: KeyedStream) -> NDArr
     return np.clip(steps, -grid.bound, grid.bound).astype(np.int64)
 
 
-def decode(total: NDArray[np.int64], plan: Plan) -> NDArray[np.float64]:
-    """Return the mean gradient (P,) of a sum of all sites' shares, divided by public constants alone."""
+def decode(total: NDArray[np.int64], plan: Plan, sites: int) -> NDArray[np.float64]:
+    """Return the mean gradient (P,) of a sum of the shares of ``sites`` sites, divided by public numbers alone."""
     privacy = plan.privacy
     assert privacy is not None
-    divisor = plan.local.rate * privacy.nominal_units * privacy.threshold
+    divisor = plan.local.rate * privacy.nominal_units * sites
     return total.astype(np.float64) * (privacy.clip / privacy.resolution / divisor)
+
+
+def plan_grid(plan: Plan) -> Grid:
+    """Return the grid of a plan with distributed noise; raises as :func:`grid_of`."""
+    assert plan.privacy is not None
+    return grid_of(plan.privacy, plan.local.rate, plan.most_sites)
 
 
 def mechanism_of(plan: Plan) -> Mechanism:
@@ -150,5 +175,5 @@ def mechanism_of(plan: Plan) -> Mechanism:
     sigma, unit = privacy.noise_multiplier, privacy.unit
     if privacy.noise == "site":
         return Mechanism("gaussian", sigma, work.rate, work.amount, unit)
-    lost = grid_of(privacy, work.rate).slack
+    lost = plan_grid(plan).slack
     return Mechanism("discrete_gaussian", sigma, work.rate, work.amount, unit, lost)

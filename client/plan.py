@@ -15,12 +15,13 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from client.secagg.terms import Secure
 from client.strict import parse, require
 from client.work import LocalWork, ServerWork
 from fer_models.errors import ConfigError, PrivacyError
 from fer_models.zoo import ModelSpec
 
-__all__ = ["Attribute", "LocalWork", "Plan", "Privacy", "ServerWork", "read_plan"]
+__all__ = ["Attribute", "LocalWork", "Plan", "Privacy", "Secure", "ServerWork", "read_plan"]
 
 LONGEST = 1 << 20
 """Characters of a plan's text; a plan has some hundreds."""
@@ -135,6 +136,8 @@ class Plan:
     groups : attribute -> its values, in the order of the counts that an evaluation returns.
     model, local, server : what is trained, what a site does, what the coordinator does.
     privacy : None trains without differential privacy.
+    aggregation : "secure" lets the coordinator learn sums over sites alone, "plain" what each site sends.
+    secure : the terms of secure aggregation, None with "plain".
     seed : seed of the initial weights and of the sampling of sites.
     run : which run this is, so that two runs of one plan are two in a ledger; random in deployment. In a simulation
         it follows from the rest of the plan, so that the bits repeat.
@@ -146,6 +149,8 @@ class Plan:
     server: ServerWork
     privacy: Privacy | None = None
     groups: tuple[Attribute, ...] = ()
+    aggregation: Literal["secure", "plain"] = "plain"
+    secure: Secure | None = None
     seed: int = 0
     run: str = ""
     version: int = 1
@@ -162,6 +167,7 @@ class Plan:
         named = re.fullmatch(r"[0-9A-Za-z_-]{0,64}", self.run) is not None
         require(named, "the run's name is no word", "run", "Give up to 64 letters and digits.")
         self._require_prior()
+        self._require_secure()
         if self.privacy is not None:
             self._require_private(self.privacy)
 
@@ -185,6 +191,40 @@ class Plan:
             "server.adjustment",
             "Use one of local.loss and server.adjustment.",
         )
+
+    def _require_secure(self) -> None:
+        secure, privacy = self.secure, self.privacy
+        require(
+            (self.aggregation == "secure") == (secure is not None),
+            "secure aggregation without terms"
+            if secure is None
+            else "terms that plain aggregation has no use for",
+            "secure",
+            "Give the terms with aggregation secure, and null with plain.",
+        )
+        if secure is None:
+            return
+        require(
+            self.server.weighting == "size" or secure.largest_weight == 1,
+            f"weights of up to {secure.largest_weight} where all sites weigh alike",
+            "aggregation.largest_weight",
+            "Give 1, or use server.weighting=size.",
+        )
+        if privacy is not None and privacy.noise == "distributed":
+            require(
+                (privacy.threshold, privacy.colluders) == (secure.fewest, secure.colluders),
+                f"noise for {privacy.threshold} sites with {privacy.colluders} colluders, where sums are over "
+                f"{secure.fewest} or more with {secure.colluders}",
+                "privacy.threshold",
+                "Divide the noise among the fewest sites of a sum, less the colluders.",
+            )
+
+    @property
+    def most_sites(self) -> int:
+        """The most sites that one sum of distributed noise can be over."""
+        if self.secure is not None:
+            return self.secure.sites
+        return 1 if self.privacy is None else self.privacy.threshold
 
     @property
     def uses_prior(self) -> bool:
@@ -233,7 +273,8 @@ class Plan:
                 where="privacy.counts_epsilon",
                 cure="Set local.loss=logit_adjusted or server.adjustment=1.0 without a prior, or null.",
             )
-        units = privacy.nominal_units * privacy.threshold
+        together = self.most_sites if privacy.noise == "distributed" else 1
+        units = privacy.nominal_units * together
         if privacy.delta * units >= 1:
             raise PrivacyError(
                 f"delta {privacy.delta:g} is not below 1 / {units} units",

@@ -88,11 +88,28 @@ class SumOfShares:
                 "the sum of the sites' shares leaves 32 bits",
                 cure="Run the same version of FedFER everywhere.",
             )
-        return torch.from_numpy(decode(self._total, self._plan)).mul_(-self._plan.local.learning_rate)
+        return torch.from_numpy(decode(self._total, self._plan, self._shares)).mul_(
+            -self._plan.local.learning_rate
+        )
 
 
 def aggregate_of(plan: Plan, size: int) -> Aggregate:
-    """Return the empty aggregate of a round of ``plan``; ``size`` is the length of what the sites send."""
+    """Return the empty aggregate of a round of a plan with plain aggregation.
+
+    Parameters
+    ----------
+    size : length of what the sites send.
+
+    Raises
+    ------
+    PrivacyError : the plan asks for secure aggregation, where no site sends anything that this could take.
+    """
+    if plan.aggregation == "secure":
+        raise PrivacyError(
+            "single updates of a plan that promises secure aggregation",
+            where="aggregation",
+            cure="Run the same version of FedFER everywhere, or plan aggregation=plain.",
+        )
     if plan.privacy is not None and plan.privacy.noise == "distributed":
         return SumOfShares(plan, size)
     return MeanOfUpdates(size)

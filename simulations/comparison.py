@@ -30,6 +30,7 @@ from simulations.partition import Partition
 from simulations.pooled_private import SYSTEM, one_site, pooled_private
 from simulations.prepare import Prepared, accountant_note, prepare, site_limit
 from simulations.pretraining import identity, start_of
+from simulations.secure import largest_weight, without_privacy
 from simulations.settings import Settings
 
 Summary = dict[str, Any]
@@ -240,8 +241,8 @@ class Comparison:
     def _run_federations(self) -> None:
         plan = self.prepared.plan
         if "federated_without_privacy" in self.systems and plan.privacy is not None:
-            server = replace(plan.server, weighting="size")
-            self._federate("federated_without_privacy", replace(plan, privacy=None, server=server))
+            heaviest = largest_weight(self.prepared.samples, self.prepared.partition)
+            self._federate("federated_without_privacy", without_privacy(plan, heaviest))
         if SYSTEM in self.systems and plan.privacy is not None:
             everybody = one_site(self.prepared.samples)
             self._federate(SYSTEM, pooled_private(plan, self.prepared.partition.sites), everybody)

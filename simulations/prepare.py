@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,13 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from client.accounting import epsilon_of, noise_for
-from client.discrete_accounting import KEPT
-from client.grid import finest, grid_of
+from client.accounting import epsilon_of
 from client.limits import Limit, cost_before, first_round_over, over_limit, with_rounds
-from client.mechanisms import History, gaussian
 from client.outlook import Outlook, outlook
-from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
+from client.plan import Attribute, LocalWork, Plan, ServerWork
 from client.strict import nearest, parse, require
 from client.training import Workbench, batch_size, people_of
 from fer_models.errors import ConfigError, DataError, PrivacyError
@@ -33,7 +29,9 @@ from simulations.baselines import CentralWork
 from simulations.faces import FacesConfig, draw
 from simulations.partition import Partition, PartitionSpec, partition
 from simulations.pretraining import Pretraining, identity
-from simulations.settings import DataSettings, PrivacySettings, Settings
+from simulations.private_terms import privacy_of, with_noise
+from simulations.secure import largest_weight, terms_of
+from simulations.settings import DataSettings, Settings
 
 
 @dataclass(frozen=True)
@@ -239,7 +237,9 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
         server_facts["weighting"] = "uniform" if settings.privacy.enabled else "size"
     server = parse(ServerWork, server_facts, "server")
     size = len(cohort(settings.seed, 1, range(division.sites), server.participation))
-    privacy = _privacy(settings.privacy, samples, division, size)
+    secure = terms_of(settings, size, largest_weight(samples, division), server.weighting)
+    fewest = size if secure is None else secure.fewest
+    privacy = privacy_of(settings.privacy, samples, division, size, fewest)
     model = {
         **dataclasses.asdict(settings.model),
         "classes": len(samples.labels),
@@ -253,6 +253,8 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
         server=server,
         privacy=privacy,
         groups=audited(samples, list(settings.data.groups)),
+        aggregation="plain" if secure is None else "secure",
+        secure=secure,
         seed=settings.seed,
     )
     # Builds and tries the net as sites do; here a refusal costs no run folder.
@@ -261,11 +263,7 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
         logit_bias(bench.flat.module, plan.model)
     if privacy is not None:
         steps = plan.local.amount * most_rounds(plan.server, division.sites, plan.seed)
-        privacy = replace(privacy, noise_multiplier=_noise(settings.privacy, plan, steps))
-        if privacy.noise == "distributed":
-            privacy = replace(privacy, parameters=len(bench.flat.learning))
-            privacy = _distributed(settings.privacy, privacy, local.rate, steps, cost_before(plan))
-        plan = replace(plan, privacy=privacy)
+        plan = replace(plan, privacy=with_noise(settings.privacy, plan, len(bench.flat.learning), steps))
         _require_below_limit(plan, site_limit(settings, plan), division.sites)
     run = hashlib.sha256(b"fedfer run|" + plan.text.encode()).hexdigest()[:16]
     return replace(plan, run=run)
@@ -300,83 +298,6 @@ def most_rounds(server: ServerWork, sites: int, seed: int) -> int:
         return server.rounds
     drawn = [cohort(seed, r, range(sites), server.participation) for r in range(1, server.rounds + 1)]
     return int(np.bincount(np.concatenate(drawn), minlength=sites).max())
-
-
-def _privacy(wanted: PrivacySettings, samples: Samples, division: Partition, size: int) -> Privacy | None:
-    """Return what is asked for, with a noise multiplier of 1 until :func:`_noise` knows it.
-
-    ``size`` is the number of sites of a round.
-    """
-    if not wanted.enabled:
-        return None
-    if (wanted.target_epsilon is None) == (wanted.noise_multiplier is None):
-        raise ConfigError(
-            "give either a target epsilon or a noise multiplier",
-            where="privacy",
-            cure="Set one of privacy.target_epsilon and privacy.noise_multiplier to null.",
-        )
-    for name in ("target_epsilon", "noise_multiplier"):
-        value = getattr(wanted, name)
-        good = value is None or 0 < value < math.inf
-        what = f"{value} is not positive and finite"
-        require(good, what, f"privacy.{name}", "Give a number such as 3.0.")
-    rows = samples.rows("train")
-    whole = len(people_of(samples, rows)) if wanted.unit == "subject" else len(rows)
-    mean = max(1, round(whole / division.sites))
-    nominal = mean if wanted.nominal_units is None else wanted.nominal_units
-    threshold = size if wanted.noise == "distributed" else 1
-    delta = min(1e-5, 0.1 / max(1, nominal * threshold)) if wanted.delta is None else wanted.delta
-    facts = {"unit": wanted.unit, "views": wanted.views, "allow_slow": wanted.allow_slow}
-    facts |= {"noise_multiplier": 1.0, "clip": wanted.clip, "delta": delta, "nominal_units": nominal}
-    facts |= {"noise": wanted.noise, "threshold": threshold, "colluders": wanted.colluders}
-    facts |= {"counts_epsilon": wanted.counts_epsilon}
-    if wanted.resolution is not None:
-        facts["resolution"] = wanted.resolution
-    return parse(Privacy, facts | {"target_epsilon": wanted.target_epsilon}, "privacy")
-
-
-def _noise(wanted: PrivacySettings, plan: Plan, steps: int) -> float:
-    """Return the noise multiplier that is asked for, or the least that keeps the target over all steps."""
-    assert plan.privacy is not None
-    rate, delta, sigma = plan.local.rate, plan.privacy.delta, wanted.noise_multiplier
-    if sigma is None:
-        assert wanted.target_epsilon is not None
-        beside = cost_before(plan)
-        _require_room(beside, wanted.target_epsilon, delta)
-        return noise_for(wanted.target_epsilon, delta, rate, steps, unit=plan.privacy.unit, beside=beside)
-    if not math.isfinite(epsilon_of(gaussian(sigma, rate, steps, plan.privacy.unit), delta).value):
-        raise PrivacyError(
-            f"noise multiplier {sigma:g} gives no guarantee",
-            where="privacy.noise_multiplier",
-            cure="Give more noise, such as 1.0.",
-        )
-    return sigma
-
-
-def _require_room(beside: History, epsilon: float, delta: float) -> None:
-    """Refuse label counts that cost all that training may cost as well."""
-    if epsilon_of(beside, delta).value >= epsilon:
-        raise PrivacyError(
-            f"the label counts alone would cost the target epsilon of {epsilon:g}",
-            where="privacy.counts_epsilon",
-            cure=f"Give {0.1 * epsilon:.2g} or so.",
-        )
-
-
-def _distributed(
-    wanted: PrivacySettings, privacy: Privacy, rate: float, steps: int, beside: History
-) -> Privacy:
-    """Return the privacy of distributed noise on a grid that fits, with the little that the grid costs paid for."""
-    if wanted.resolution is None:
-        privacy = replace(privacy, resolution=finest(privacy, rate))
-    lost = steps * grid_of(privacy, rate).slack
-    if wanted.target_epsilon is not None:
-        delta = privacy.delta * KEPT * math.exp(-lost)
-        asked = wanted.target_epsilon - lost
-        sigma = noise_for(asked, delta, rate, steps, unit=privacy.unit, beside=beside)
-        privacy = replace(privacy, noise_multiplier=sigma)
-        grid_of(privacy, rate)
-    return privacy
 
 
 def expected_epochs(plan: Plan, samples: Samples, division: Partition) -> float:

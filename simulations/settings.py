@@ -1,8 +1,8 @@
 """What a user can set: the structured configuration that Hydra composes, and its way to a plan.
 
-Each group (``data``, ``partition``, ``model``, ``local``, ``server``, ``privacy``, ``pretrain``, ``engine``,
-``baseline``) is a dataclass here and a choice of YAML files in ``conf/``. Hydra refuses unknown keys and wrong types;
-what is left is checked where it is used.
+Each group (``data``, ``partition``, ``model``, ``local``, ``server``, ``privacy``, ``aggregation``, ``pretrain``,
+``engine``, ``baseline``) is a dataclass here and a choice of YAML files in ``conf/``. Hydra refuses unknown keys and
+wrong types; what is left is checked where it is used.
 """
 
 from __future__ import annotations
@@ -123,6 +123,25 @@ class PrivacySettings:
 
 
 @dataclass
+class AggregationSettings:
+    """What the coordinator learns of a round; see :class:`client.secagg.terms.Secure`.
+
+    ``kind`` is secure, plain, or auto. Null takes for ``threshold`` the least that the profile allows, for ``minimum``
+    three sites besides the colluders, for ``colluders`` those of distributed noise, and for ``largest_weight`` the
+    pictures of the largest site.
+    """
+
+    kind: str = "auto"
+    profile: str = "malicious"
+    colluders: int | None = None
+    threshold: int | None = None
+    minimum: int | None = None
+    clip: float = 16.0
+    largest_weight: int | None = None
+    degree: int = 0
+
+
+@dataclass
 class PretrainSettings:
     """Weights to start from, see :class:`simulations.pretraining.Pretraining`: drawn faces, or a local file."""
 
@@ -195,6 +214,7 @@ class Settings:
     local: LocalSettings = field(default_factory=LocalSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    aggregation: AggregationSettings = field(default_factory=AggregationSettings)
     pretrain: PretrainSettings = field(default_factory=PretrainSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     baseline: BaselineSettings = field(default_factory=BaselineSettings)
@@ -213,6 +233,7 @@ def register() -> None:
         "local": LocalSettings,
         "server": ServerSettings,
         "privacy": PrivacySettings,
+        "aggregation": AggregationSettings,
         "pretrain": PretrainSettings,
         "engine": EngineSettings,
         "baseline": BaselineSettings,

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.grid import grid_of
+from client.grid import plan_grid
 from client.plan import Plan
 from client.randomness import KeyedStream, SeededEntropy
 from simulations.privacy_audit.laboratory import Laboratory, Scene, Vector
@@ -108,7 +108,7 @@ def allowed_move(plan: Plan) -> float:
     privacy, work = plan.privacy, plan.local
     assert privacy is not None
     if privacy.noise == "distributed":
-        return grid_of(privacy, work.rate).sensitivity
+        return plan_grid(plan).sensitivity
     return work.learning_rate * privacy.clip / (work.rate * privacy.nominal_units)
 
 

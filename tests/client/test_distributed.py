@@ -79,7 +79,7 @@ def test_rounding_keeps_what_a_gradient_is_worth(shared_plan):
     plan = shared_plan(clip=0.5)
     grid = grid_of(plan.privacy, 0.2)
     gradient = np.random.default_rng(0).normal(0, 1, 1000)
-    found = decode(encode(gradient, grid, stream()), plan)
+    found = decode(encode(gradient, grid, stream()), plan, 4)
     assert np.allclose(found * 0.2 * 50 * 4, gradient, atol=grid.width)
 
 

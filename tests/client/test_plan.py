@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.plan import LONGEST, LocalWork, ServerWork, read_plan
+from client.plan import LONGEST, LocalWork, Secure, ServerWork, read_plan
 from fer_models.errors import ConfigError, FedferError, PrivacyError
 
 CANONICAL = (
-    '{"groups":[{"name":"age","values":["old","undisclosed"]}],"labels":["neutral","happiness"],'
+    '{"aggregation":"plain","groups":[{"name":"age","values":["old","undisclosed"]}],"labels":["neutral","happiness"],'
     '"local":{"amount":4,"augment":true,"batch":32,"gradient_clip":2.0,"learning_rate":0.1,"loss":"cross_entropy",'
     '"momentum":0.0,"optimizer":"sgd","prior":[],"proximal":0.0,"rate":0.1,"scope":"all","smoothing":0.0,'
     '"targets":"votes","tau":1.0,"unit":"steps","weight_decay":0.0},"model":{"channels":1,"classes":2,"dropout":0.2,"name":"fer_nano","norm":"gn",'
     '"size":48},"privacy":{"allow_slow":false,"clip":1.0,"colluders":0,"counts_epsilon":null,"delta":1e-05,'
     '"noise":"site","noise_multiplier":1.1,"nominal_units":400,"parameters":1,"resolution":65536,"target_epsilon":8.0,'
-    '"threshold":1,"unit":"record","views":1},"run":"","seed":3,"server":{"adjustment":0.0,"beta2":0.99,"ema":0.0,'
+    '"threshold":1,"unit":"record","views":1},"run":"","secure":null,"seed":3,"server":{"adjustment":0.0,"beta2":0.99,"ema":0.0,'
     '"epsilon":1e-08,"evaluate_every":1,"learning_rate":1.0,"momentum":0.0,"optimizer":"average","participation":1.0,'
     '"rounds":50,"schedule":"constant","weight_decay":0.0,"weighting":"uniform"},"version":1}'
 )
@@ -116,7 +116,7 @@ CHANGES = {
     "privacy.resolution": 1024,
     "privacy.parameters": 14_120,
 }
-ONE_VALUE = {"version", "model.classes", "local.unit", "server.weighting"}
+ONE_VALUE = {"version", "model.classes", "aggregation", "secure", "local.unit", "server.weighting"}
 ONE_VALUE |= {"privacy.noise", "privacy.threshold", "privacy.colluders"}
 ONE_VALUE |= {"local.loss", "local.prior", "server.adjustment", "privacy.counts_epsilon"}
 """Fields of a private plan that cannot change by themselves."""
@@ -191,6 +191,10 @@ REFUSED = [
     ("run", "a run", ConfigError, "run"),
     ("run", "r" * 65, ConfigError, "run"),
     ("secret", 1, ConfigError, "plan"),
+    ("aggregation", "secure", ConfigError, "secure"),
+    ("aggregation", "masked", ConfigError, "plan.aggregation"),
+    ("secure", {"sites": 5, "threshold": 4, "minimum": 3, "clip": 8.0}, ConfigError, "secure"),
+    ("secure", {"sites": 5, "threshold": 4, "minimum": 3}, ConfigError, "plan.secure.clip"),
     # What would void the guarantee.
     ("local.rate", 0, PrivacyError, "local.rate"),
     ("local.unit", "epochs", PrivacyError, "local.unit"),
@@ -226,9 +230,29 @@ REFUSED_SHARED = [
 ]
 
 
+SECURE = dataclasses.replace(
+    SHARED,
+    aggregation="secure",
+    secure=Secure(sites=7, threshold=5, minimum=5, clip=8.0, colluders=2),
+)
+REFUSED_SECURE = [
+    ("aggregation", "plain", ConfigError, "secure"),
+    ("secure", None, ConfigError, "secure"),
+    ("secure.largest_weight", 2, ConfigError, "aggregation.largest_weight"),
+    ("secure.degree", 1.0, ConfigError, "plan.secure.degree"),
+    ("secure.profile", "honest", ConfigError, "plan.secure.profile"),
+    ("privacy.threshold", 4, ConfigError, "privacy.threshold"),
+    ("privacy.threshold", 7, ConfigError, "privacy.threshold"),
+    ("privacy.colluders", 1, ConfigError, "privacy.threshold"),
+    ("privacy.delta", 1 / (7 * 400), PrivacyError, "privacy.delta"),
+]
+
+
 @pytest.mark.parametrize(
     ("base", "path", "value", "kind", "where"),
-    [(PRIVATE, *each) for each in REFUSED] + [(SHARED, *each) for each in REFUSED_SHARED],
+    [(PRIVATE, *each) for each in REFUSED]
+    + [(SHARED, *each) for each in REFUSED_SHARED]
+    + [(SECURE, *each) for each in REFUSED_SECURE],
 )
 def test_refusals_name_the_place_and_the_cure_in_one_line(base, path, value, kind, where):
     with pytest.raises(kind) as error:
@@ -236,6 +260,19 @@ def test_refusals_name_the_place_and_the_cure_in_one_line(base, path, value, kin
     assert error.value.where == where
     assert error.value.cure.endswith((".", "?"))
     assert "\n" not in str(error.value)
+
+
+def test_terms_of_secure_aggregation_are_part_of_the_plan_and_its_digest():
+    plain = dataclasses.replace(SECURE, aggregation="plain", secure=None)
+    digests = {SECURE.digest, plain.digest}
+    for change in ({"sites": 8, "threshold": 6}, {"clip": 4.0}, {"minimum": 6}):
+        secure = dataclasses.replace(SECURE.secure, **change)
+        privacy = dataclasses.replace(SECURE.privacy, threshold=secure.fewest)
+        plan = dataclasses.replace(SECURE, secure=secure, privacy=privacy)
+        assert read_plan(plan.text) == plan
+        digests.add(plan.digest)
+    assert len(digests) == 5
+    assert (SECURE.most_sites, plain.most_sites, PRIVATE.most_sites, PLAIN.most_sites) == (7, 5, 1, 1)
 
 
 def test_delta_just_below_one_over_the_records_is_allowed():

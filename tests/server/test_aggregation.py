@@ -10,7 +10,7 @@ import server.rounds as rounds
 from client.app import make_app
 from client.grid import LARGEST
 from client.messages import pack
-from client.plan import Privacy
+from client.plan import Privacy, Secure
 from client.randomness import SeededEntropy
 from fer_models.errors import EngineError, PrivacyError
 from fer_models.flat import FlatModel
@@ -53,6 +53,12 @@ def test_the_plan_decides(plan_of, shared_plan):
     assert isinstance(aggregate_of(plan_of(), 5), MeanOfUpdates)
     assert isinstance(aggregate_of(plan_of(private=True), 5), MeanOfUpdates)
     assert isinstance(aggregate_of(shared_plan(), 5), SumOfShares)
+
+
+def test_single_updates_of_a_secure_plan_are_refused(plan_of):
+    secure = Secure(sites=3, threshold=3, minimum=3, clip=8.0, largest_weight=64)
+    with pytest.raises(PrivacyError, match="promises secure aggregation"):
+        aggregate_of(replace(plan_of(), aggregation="secure", secure=secure), 5)
 
 
 def test_shares_add_up_exactly_in_any_order(shared_plan):

@@ -100,7 +100,8 @@ def test_a_planted_fault_is_caught(fault, plant, private_words, fedfer, refused,
         assert one["moved"] == pytest.approx(1.0, abs=0.01)
     else:  # what one picture adds is no longer bounded
         assert one["moved"] > 2
-    assert one["epsilon"] > one["claimed_epsilon"]
+    if fault != "coupled loss":  # whose bound passes the claim at some weights only; the clips tell it at all
+        assert one["epsilon"] > one["claimed_epsilon"]
 
 
 @pytest.mark.parametrize("fault", ["clip off", "coupled loss"])

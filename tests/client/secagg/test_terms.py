@@ -1,0 +1,70 @@
+"""The terms of secure aggregation: floors by hand, and refusals with the cure."""
+
+import pytest
+
+from client.secagg.terms import Secure, least_threshold
+from fer_models.errors import ConfigError
+
+
+def terms(**changed):
+    return Secure(**{"sites": 10, "threshold": 7, "minimum": 3, "clip": 8.0, **changed})
+
+
+@pytest.mark.parametrize(
+    ("holders", "malicious", "semi_honest"),
+    [(3, 3, 2), (4, 3, 3), (5, 4, 3), (6, 5, 4), (10, 7, 6), (50, 34, 26), (49, 33, 25)],
+)
+def test_thresholds_by_hand(holders, malicious, semi_honest):
+    assert least_threshold(holders, "malicious") == malicious
+    assert least_threshold(holders, "semi-honest") == semi_honest
+
+
+@pytest.mark.parametrize("holders", range(3, 200))
+def test_two_sets_of_survivors_share_an_honest_site(holders):
+    """Up to a third of the sites may help a coordinator that shows one half this set and the other half that one."""
+    t = least_threshold(holders, "malicious")
+    assert 2 * t - holders > holders / 3
+    assert t <= holders
+
+
+@pytest.mark.parametrize(
+    ("changed", "where"),
+    [
+        ({"sites": 2, "threshold": 2, "minimum": 2}, "aggregation"),
+        ({"sites": 4, "threshold": 3, "minimum": 4, "colluders": 2}, "aggregation"),
+        ({"sites": (1 << 16) + 1, "threshold": 50_000}, "aggregation"),
+        ({"threshold": 6}, "aggregation.threshold"),
+        ({"threshold": 11}, "aggregation.threshold"),
+        ({"threshold": 5, "profile": "semi-honest"}, "aggregation.threshold"),
+        ({"minimum": 2}, "aggregation.minimum"),
+        ({"minimum": 4, "colluders": 2}, "aggregation.minimum"),
+        ({"minimum": 11}, "aggregation.minimum"),
+        ({"colluders": -1}, "aggregation.colluders"),
+        ({"degree": 4, "threshold": 4}, "aggregation.degree"),
+        ({"degree": 1, "threshold": 2, "profile": "semi-honest"}, "aggregation.degree"),
+        ({"degree": 10, "profile": "semi-honest"}, "aggregation.degree"),
+        ({"degree": 4, "threshold": 7, "profile": "semi-honest"}, "aggregation.threshold"),
+        (
+            {"degree": 4, "threshold": 4, "minimum": 10, "colluders": 4, "profile": "semi-honest"},
+            "aggregation.colluders",
+        ),
+        ({"clip": 0.0}, "aggregation.clip"),
+        ({"clip": float("inf")}, "aggregation.clip"),
+        ({"largest_weight": 0}, "aggregation.largest_weight"),
+        ({"largest_weight": 1 << 31}, "aggregation.largest_weight"),
+    ],
+)
+def test_terms_that_do_not_hold_are_refused(changed, where):
+    with pytest.raises(ConfigError) as error:
+        terms(**changed)
+    assert error.value.where == where
+    assert error.value.cure.endswith(".")
+    assert "\n" not in str(error.value)
+
+
+def test_the_fewest_sites_of_a_sum():
+    assert terms().fewest == 7
+    assert terms(minimum=9).fewest == 9
+    assert terms(sites=4, threshold=3, minimum=4, colluders=1).fewest == 4
+    sparse = terms(sites=100, degree=8, threshold=5, minimum=60, profile="semi-honest")
+    assert (sparse.fewest, sparse.holders) == (60, 9), "shares come from the peers, survivors from everywhere"

@@ -1,0 +1,105 @@
+"""From settings to the terms of secure aggregation, and whom the noise is divided among."""
+
+import pytest
+
+import simulations.secure as secure_settings
+from client.accounting import epsilon_of
+from client.grid import LARGEST, plan_grid
+from client.limits import with_rounds
+from fer_models.errors import ConfigError
+from server.rounds import cohort
+from simulations.compose import composed
+from simulations.pooled_private import pooled_private
+from simulations.prepare import prepare
+from simulations.secure import largest_weight, without_privacy
+
+TINY = ["data=faces", "data.options.count=240", "partition.sites=6", "model=cnn_tiny", "server.rounds=3"]
+SHARED = ["privacy=distributed", "local=private", "local.amount=1", "server=fedadam_distributed"]
+SHARED += ["server.rounds=40", "privacy.allow_useless=true"]
+
+
+def prepared(*words):
+    return prepare(composed([*TINY, *words])[0])
+
+
+@pytest.fixture
+def by_default(monkeypatch):
+    monkeypatch.setattr(secure_settings, "SECURE_BY_DEFAULT", True)
+
+
+def test_secure_terms_follow_from_the_sites():
+    ready = prepared("aggregation=secure")
+    secure = ready.plan.secure
+    assert ready.plan.aggregation == "secure"
+    assert (secure.sites, secure.threshold, secure.minimum, secure.fewest) == (6, 5, 3, 5)
+    assert (secure.profile, secure.degree, secure.colluders, secure.clip) == ("malicious", 0, 0, 16.0)
+    sizes = [len(ready.partition.rows(site, ready.samples, "train")) for site in range(6)]
+    assert secure.largest_weight / 2 < max(sizes) <= secure.largest_weight
+    assert secure.largest_weight == largest_weight(ready.samples, ready.partition)
+
+
+def test_a_part_of_the_sites_is_what_a_round_invites():
+    secure = prepared("aggregation=secure", "server.participation=0.7").plan.secure
+    assert secure.sites == len(cohort(0, 1, range(6), 0.7)) == 4
+    assert secure.threshold == 3
+
+
+def test_plain_terms_are_none():
+    for words in (["aggregation=plain"], []):
+        plan = prepared(*words).plan
+        assert (plan.aggregation, plan.secure) == ("plain", None)
+
+
+def test_three_sites_are_enough_by_default(by_default):
+    assert prepared("partition.sites=3").plan.aggregation == "secure"
+    assert prepared("partition.sites=2").plan.aggregation == "plain"
+    assert prepared("server.participation=0.3").plan.aggregation == "plain", "two of six a round"
+    assert prepared("aggregation.colluders=4").plan.aggregation == "plain"
+    assert prepared("aggregation.colluders=3").plan.secure.minimum == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "where", "cure"),
+    [
+        (["aggregation=secure", "partition.sites=2"], "aggregation", "Run 3 or more sites"),
+        (["aggregation=secure", "server.participation=0.3"], "aggregation", "server.participation"),
+        (["aggregation=secure", "aggregation.colluders=4"], "aggregation", "Run 7 or more sites"),
+        (["aggregation.kind=masked"], "aggregation", "Use auto, secure or plain."),
+        (["aggregation=secure", "aggregation.profile=honest"], "aggregation.profile", ""),
+        (["aggregation=secure", "aggregation.threshold=3"], "aggregation.threshold", "Give 5 to 6"),
+        (["aggregation=secure", "aggregation.degree=3"], "aggregation.degree", "semi-honest"),
+    ],
+)
+def test_terms_that_do_not_hold_are_refused_before_a_run(words, where, cure):
+    with pytest.raises(ConfigError) as error:
+        prepared(*words)
+    assert error.value.where == where
+    assert cure in error.value.cure
+
+
+def test_shared_noise_is_divided_among_the_fewest_of_a_sum():
+    plan = prepared(*SHARED, "aggregation=secure", "privacy.colluders=1").plan
+    assert (plan.secure.colluders, plan.privacy.colluders) == (1, 1)
+    assert plan.privacy.threshold == plan.secure.fewest == 5
+    assert plan.most_sites == 6
+    grid = plan_grid(plan)
+    assert grid.share == pytest.approx(plan.privacy.noise_multiplier * grid.sensitivity / 4**0.5)
+    assert 6 * grid.bound < LARGEST
+    assert epsilon_of(with_rounds((), plan, 40), plan.privacy.delta).value <= 8.0
+    plain = prepared(*SHARED, "aggregation=plain", "privacy.colluders=1").plan
+    assert plain.privacy.threshold == 6
+    assert plain.privacy.noise_multiplier == pytest.approx(plan.privacy.noise_multiplier, rel=1e-4)
+    assert plain.privacy.delta == plan.privacy.delta, (
+        "below one over the records of all sites, not of the fewest"
+    )
+
+
+def test_the_systems_beside_keep_to_what_they_can():
+    ready = prepared(*SHARED, "aggregation=secure")
+    plan, heaviest = ready.plan, largest_weight(ready.samples, ready.partition)
+    open_one = without_privacy(plan, heaviest)
+    assert (open_one.privacy, open_one.aggregation) == (None, "secure")
+    assert open_one.secure.largest_weight == heaviest
+    assert plan.secure.largest_weight == 1
+    alone = pooled_private(plan, 6)
+    assert (alone.aggregation, alone.secure) == ("plain", None), "one site has nobody to hide among"
