@@ -205,6 +205,12 @@ class Plan:
         if secure is None:
             return
         require(
+            self.server.rule == "mean",
+            f"{self.server.rule} compares single updates, and under secure aggregation the coordinator sees none",
+            "server.rule",
+            "Use server.rule=mean; or aggregation=plain, where the coordinator sees what each site sends.",
+        )
+        require(
             self.server.weighting == "size" or secure.largest_weight == 1,
             f"weights of up to {secure.largest_weight} where all sites weigh alike",
             "aggregation.largest_weight",
@@ -285,7 +291,13 @@ class Plan:
             self._require_one_step()
 
     def _require_one_step(self) -> None:
-        """Refuse local work that a sum of gradients cannot do."""
+        """Refuse work that a sum of gradients cannot do."""
+        if self.server.rule != "mean":
+            raise PrivacyError(
+                f"only the sum of all shares is private, and {self.server.rule} is made of single ones",
+                where="server.rule",
+                cure="Use server.rule=mean, or privacy.noise=site, whose updates are private by themselves.",
+            )
         if self.local.amount != 1:
             raise PrivacyError(
                 f"distributed noise protects one step a round, not {self.local.amount}",

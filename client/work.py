@@ -88,6 +88,9 @@ class ServerWork:
     schedule : of the learning rate over the rounds: "constant", "cosine", "onecycle" (Smith 2018).
     ema : decay of the exponential moving average of the weights that is evaluated and kept; 0 for none.
     evaluate_every : rounds between two evaluations; the last round is always evaluated.
+    rule : what is made of the updates: their "mean", or what bears ``malicious`` sites (:mod:`server.robust`), which
+        needs every update by itself: "median", "trimmed_mean", "krum", "multi_krum", "bulyan".
+    malicious : sites of a round that the rule has to bear.
     adjustment : tau by which the logits that are evaluated and kept are adjusted for the shares of the classes,
         logits - tau log prior (Menon et al. 2021, eq. 9); 0 leaves them.
     """
@@ -105,6 +108,8 @@ class ServerWork:
     ema: float = 0.0
     evaluate_every: int = 1
     adjustment: float = 0.0
+    rule: Literal["mean", "median", "trimmed_mean", "krum", "multi_krum", "bulyan"] = "mean"
+    malicious: int = 0
 
     def __post_init__(self) -> None:
         require(self.rounds >= 1, "no rounds", "server.rounds", "Give 1 or more.")
@@ -120,4 +125,19 @@ class ServerWork:
         require(0 <= self.adjustment <= 4, "tau is not in [0, 4]", "server.adjustment", "Give 0 to 1.5.")
         require(
             self.evaluate_every >= 1, "evaluate_every is below 1", "server.evaluate_every", "Give 1 or more."
+        )
+        require(
+            self.malicious >= 0, f"{self.malicious} malicious sites", "server.malicious", "Give 0 or more."
+        )
+        require(
+            self.rule != "mean" or self.malicious == 0,
+            f"a mean bears no malicious site, let alone {self.malicious}",
+            "server.rule",
+            "Use median, trimmed_mean, krum, multi_krum or bulyan; or server.malicious=0.",
+        )
+        require(
+            self.rule == "mean" or self.weighting == "uniform",
+            f"a malicious site would claim the largest weight, so {self.rule} gives all the same",
+            "server.weighting",
+            "Use server.weighting=uniform.",
         )

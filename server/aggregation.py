@@ -1,4 +1,4 @@
-"""How the answers of a round become one mean update, one answer at a time and in memory that does not grow."""
+"""How the answers of a round become one update, one answer at a time; memory grows only with rules that compare."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from client.grid import LARGEST, decode
 from client.messages import scalar, tensor_of, vector_of
 from client.plan import Plan
 from fer_models.errors import EngineError, PrivacyError
+from server.robust import RobustMean
 
 
 class Aggregate(Protocol):
@@ -112,4 +113,6 @@ def aggregate_of(plan: Plan, size: int) -> Aggregate:
         )
     if plan.privacy is not None and plan.privacy.noise == "distributed":
         return SumOfShares(plan, size)
+    if plan.server.rule != "mean":
+        return RobustMean(plan.server, size)
     return MeanOfUpdates(size)

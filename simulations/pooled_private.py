@@ -49,4 +49,5 @@ def pooled_private(plan: Plan, sites: int) -> Plan:
     own = {"noise": "site", "threshold": 1, "colluders": 0}
     private = replace(privacy, noise_multiplier=sigma, delta=delta, nominal_units=records, **own)
     alone = replace(plan, aggregation="plain", secure=None)
-    return replace(alone, privacy=private, server=replace(plan.server, participation=1.0))
+    server = replace(plan.server, participation=1.0, rule="mean", malicious=0)
+    return replace(alone, privacy=private, server=server)

@@ -24,6 +24,7 @@ from fer_models.samples import Samples
 from fer_models.scope import logit_bias, restrict
 from fer_models.splits import copies, hold_out, units
 from fer_models.zoo import ModelSpec, build, parameter_count
+from server.robust import require_enough
 from server.rounds import cohort
 from simulations.baselines import CentralWork
 from simulations.faces import FacesConfig, draw
@@ -234,9 +235,11 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
     local = parse(LocalWork, dataclasses.asdict(settings.local), "local")
     server_facts = dataclasses.asdict(settings.server)
     if server_facts["weighting"] == "auto":
-        server_facts["weighting"] = "uniform" if settings.privacy.enabled else "size"
+        alike = settings.privacy.enabled or settings.server.rule != "mean"
+        server_facts["weighting"] = "uniform" if alike else "size"
     server = parse(ServerWork, server_facts, "server")
     size = len(cohort(settings.seed, 1, range(division.sites), server.participation))
+    require_enough(server, size)
     secure = terms_of(settings, size, largest_weight(samples, division), server.weighting)
     fewest = size if secure is None else secure.fewest
     privacy = privacy_of(settings.privacy, samples, division, size, fewest)

@@ -65,7 +65,11 @@ def largest_weight(samples: Samples, division: Partition) -> int:
 
 
 def without_privacy(plan: Plan, heaviest: int) -> Plan:
-    """Return a private plan without its privacy, sites weighted by size; ``heaviest`` is the largest weight."""
-    server = replace(plan.server, weighting="size")
+    """Return a private plan without its privacy, sites weighted by size where its rule allows weights.
+
+    ``heaviest`` is the largest weight.
+    """
+    weighting = "size" if plan.server.rule == "mean" else "uniform"
+    server = replace(plan.server, weighting=weighting)
     secure = plan.secure and replace(plan.secure, largest_weight=heaviest)
     return replace(plan, privacy=None, server=server, secure=secure)

@@ -80,7 +80,8 @@ class LocalSettings:
 
 @dataclass
 class ServerSettings:
-    """What the coordinator does; see :class:`client.plan.ServerWork`. ``weighting`` auto is size without privacy."""
+    """What the coordinator does; see :class:`client.plan.ServerWork`. ``weighting`` auto is size without privacy, and
+    uniform with it or with a ``rule`` other than mean."""
 
     rounds: int = 50
     participation: float = 1.0
@@ -95,6 +96,8 @@ class ServerSettings:
     ema: float = 0.0
     evaluate_every: int = 1
     adjustment: float = 0.0
+    rule: str = "mean"
+    malicious: int = 0
 
 
 @dataclass

@@ -175,7 +175,7 @@ def require_values(settings):
     """Refuse what composes and is refused when it is used."""
     parse(LocalWork, dataclasses.asdict(settings.local), "local")
     server = dataclasses.asdict(settings.server)
-    parse(ServerWork, server | {"weighting": server["weighting"].replace("auto", "size")}, "server")
+    parse(ServerWork, server | {"weighting": server["weighting"].replace("auto", "uniform")}, "server")
     parse(PartitionSpec, dataclasses.asdict(settings.partition), "partition")
     parse(ModelSpec, dataclasses.asdict(settings.model), "model")
     options = dict(settings.data.options)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from client.secagg.codec import MOST_SITES
 from client.strict import require
 
 Profile = Literal["malicious", "semi-honest"]
@@ -13,9 +14,6 @@ Profile = Literal["malicious", "semi-honest"]
 
 FEWEST = 3
 """Honest sites in a sum, at least: of two, each could subtract its own part and see the other's."""
-
-MOST_SITES = 1 << 16
-"""Sites of a round, at most: each is a point of the field in which secrets are shared."""
 
 LARGEST_WEIGHT = 1 << 30
 """Largest weight that terms may name; updates times weights have to fit in 32 bits on a useful grid."""
@@ -100,10 +98,10 @@ class Secure:
 
     def _require_threshold(self) -> None:
         require(
-            self.degree == 0 or 2 <= self.degree < self.sites,
+            self.degree % 2 == 0 and 0 <= self.degree < self.sites,
             f"{self.degree} peers a site among {self.sites} sites",
             "aggregation.degree",
-            f"Give 2 to {self.sites - 1}, or 0 for all.",
+            f"Give an even number from 2 to {self.sites - 1}, or 0 for all.",
         )
         require(
             self.degree == 0 or self.profile == "semi-honest",

@@ -20,8 +20,9 @@ CANONICAL = (
     '"size":48},"privacy":{"allow_slow":false,"clip":1.0,"colluders":0,"counts_epsilon":null,"delta":1e-05,'
     '"noise":"site","noise_multiplier":1.1,"nominal_units":400,"parameters":1,"resolution":65536,"target_epsilon":8.0,'
     '"threshold":1,"unit":"record","views":1},"run":"","secure":null,"seed":3,"server":{"adjustment":0.0,"beta2":0.99,"ema":0.0,'
-    '"epsilon":1e-08,"evaluate_every":1,"learning_rate":1.0,"momentum":0.0,"optimizer":"average","participation":1.0,'
-    '"rounds":50,"schedule":"constant","weight_decay":0.0,"weighting":"uniform"},"version":1}'
+    '"epsilon":1e-08,"evaluate_every":1,"learning_rate":1.0,"malicious":0,"momentum":0.0,"optimizer":"average",'
+    '"participation":1.0,"rounds":50,"rule":"mean","schedule":"constant","weight_decay":0.0,'
+    '"weighting":"uniform"},"version":1}'
 )
 
 PRIVATE = read_plan(CANONICAL)
@@ -105,6 +106,7 @@ CHANGES = {
     "server.schedule": "cosine",
     "server.ema": 0.1,
     "server.evaluate_every": 2,
+    "server.rule": "median",
     "privacy.noise_multiplier": 1.2,
     "privacy.clip": 2.0,
     "privacy.delta": 1e-6,
@@ -116,7 +118,15 @@ CHANGES = {
     "privacy.resolution": 1024,
     "privacy.parameters": 14_120,
 }
-ONE_VALUE = {"version", "model.classes", "aggregation", "secure", "local.unit", "server.weighting"}
+ONE_VALUE = {
+    "server.malicious",
+    "version",
+    "model.classes",
+    "aggregation",
+    "secure",
+    "local.unit",
+    "server.weighting",
+}
 ONE_VALUE |= {"privacy.noise", "privacy.threshold", "privacy.colluders"}
 ONE_VALUE |= {"local.loss", "local.prior", "server.adjustment", "privacy.counts_epsilon"}
 """Fields of a private plan that cannot change by themselves."""
@@ -176,6 +186,9 @@ REFUSED = [
     ("server.ema", 1, ConfigError, "server.ema"),
     ("server.evaluate_every", 0, ConfigError, "server.evaluate_every"),
     ("server.schedule", "step", ConfigError, "plan.server.schedule"),
+    ("server.rule", "geomed", ConfigError, "plan.server.rule"),
+    ("server.malicious", 1, ConfigError, "server.rule"),
+    ("server.malicious", -1, ConfigError, "server.malicious"),
     ("groups", [{"name": "age"}], ConfigError, "plan.groups[0].values"),
     ("privacy.noise_multiplier", 0, ConfigError, "privacy.noise_multiplier"),
     ("privacy.noise_multiplier", float("nan"), ConfigError, "plan.privacy.noise_multiplier"),
@@ -224,6 +237,7 @@ REFUSED_SHARED = [
     ("privacy.threshold", 0, ConfigError, "privacy.threshold"),
     ("privacy.threshold", 2, ConfigError, "privacy.colluders"),
     ("privacy.colluders", 5, ConfigError, "privacy.colluders"),
+    ("server.rule", "median", PrivacyError, "server.rule"),
     ("privacy.colluders", -1, ConfigError, "privacy.colluders"),
     ("privacy.resolution", 2**31, ConfigError, "privacy.resolution"),
     ("privacy.delta", 0.0006, PrivacyError, "privacy.delta"),
@@ -239,6 +253,7 @@ REFUSED_SECURE = [
     ("aggregation", "plain", ConfigError, "secure"),
     ("secure", None, ConfigError, "secure"),
     ("secure.largest_weight", 2, ConfigError, "aggregation.largest_weight"),
+    ("server.rule", "krum", ConfigError, "server.rule"),
     ("secure.degree", 1.0, ConfigError, "plan.secure.degree"),
     ("secure.profile", "honest", ConfigError, "plan.secure.profile"),
     ("privacy.threshold", 4, ConfigError, "privacy.threshold"),

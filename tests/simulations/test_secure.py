@@ -67,7 +67,7 @@ def test_three_sites_are_enough_by_default(by_default):
         (["aggregation.kind=masked"], "aggregation", "Use auto, secure or plain."),
         (["aggregation=secure", "aggregation.profile=honest"], "aggregation.profile", ""),
         (["aggregation=secure", "aggregation.threshold=3"], "aggregation.threshold", "Give 5 to 6"),
-        (["aggregation=secure", "aggregation.degree=3"], "aggregation.degree", "semi-honest"),
+        (["aggregation=secure", "aggregation.degree=4"], "aggregation.degree", "semi-honest"),
     ],
 )
 def test_terms_that_do_not_hold_are_refused_before_a_run(words, where, cure):
@@ -75,6 +75,30 @@ def test_terms_that_do_not_hold_are_refused_before_a_run(words, where, cure):
         prepared(*words)
     assert error.value.where == where
     assert cure in error.value.cure
+
+
+@pytest.mark.parametrize("rule", ["median", "trimmed_mean", "krum", "multi_krum", "bulyan"])
+def test_robust_rules_and_secure_aggregation_exclude_each_other(rule):
+    words = [f"server.rule={rule}", "server.malicious=1", "partition.sites=7"]
+    with pytest.raises(ConfigError, match="the coordinator sees none") as error:
+        prepared(*words, "aggregation=secure")
+    assert (error.value.where, "aggregation=plain" in error.value.cure) == ("server.rule", True)
+    assert prepared(*words, "aggregation=plain").plan.server.weighting == "uniform"
+
+
+def test_the_default_gives_no_robust_rule_the_updates(by_default):
+    with pytest.raises(ConfigError, match="compares single updates"):
+        prepared("server.rule=median")
+
+
+@pytest.mark.parametrize(
+    ("rule", "malicious", "needed"),
+    [("median", 3, 7), ("trimmed_mean", 3, 7), ("krum", 2, 7), ("bulyan", 1, 7)],
+)
+def test_more_malicious_sites_than_a_rule_bears_are_refused(rule, malicious, needed):
+    with pytest.raises(ConfigError, match=f"of {needed} sites or more, and a round has 6") as error:
+        prepared(f"server.rule={rule}", f"server.malicious={malicious}", "aggregation=plain")
+    assert error.value.where == "server.malicious"
 
 
 def test_shared_noise_is_divided_among_the_fewest_of_a_sum():
