@@ -11,83 +11,65 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.agent import Agent, Update, evaluate_sites, train_sites
-from client.ledger import Head
 from client.mechanisms import to_plain
-from client.messages import error_to_wire, optional_text, pack, scalar, tell, text, vector_of
-from client.plan import LONGEST, read_plan
-from fer_models.errors import EngineError, FedferError
+from client.messages import error_to_wire, pack, pack_parts, scalar, tell, text, vector_of
+from client.plan import read_plan
+from client.question import read_question, seen_of
+from fer_models.counts import Counts
+from fer_models.errors import FedferError
 
 FindAgent = Callable[[Context], Agent]
 """Returns the agent that answers for a node."""
 
 
 def train(agent: Agent, content: RecordDict) -> RecordDict:
-    """Answer a train message: weights, plan and round in; update out."""
-    began = time.process_time()
-    plan = read_plan(text(content, "plan"))
-    vector, prior = vector_of(content, np.float32), prior_of(content)
-    update = agent.train(plan, _round_of(content), vector, _seen_of(content), prior)
-    return _trained(agent, update, time.process_time() - began)
+    """Answer a train message: weights, plan and round in; update out, and counts where it asks for an evaluation."""
+    return train_many([agent], [content], one_pass=False)[0]
 
 
-def train_many(agents: Sequence[Agent], content: RecordDict, *, one_pass: bool) -> list[RecordDict]:
-    """Answer one train message for several agents of this process, one after the other or in one pass."""
+def train_many(
+    agents: Sequence[Agent], contents: Sequence[RecordDict], *, one_pass: bool
+) -> list[RecordDict]:
+    """Answer a train message for several agents of this process, one after the other or in one pass.
+
+    The messages ask the same of all; only what each is told of its own ledger may differ.
+    """
     began = time.process_time()
-    plan, number = read_plan(text(content, "plan")), _round_of(content)
-    vector, prior = vector_of(content, np.float32), prior_of(content)
+    question = read_question(contents[0])
+    plan, number, vector, prior = question.plan, question.round_number, question.vector, question.prior
+    counts: Sequence[Counts | None] = [None] * len(agents)
+    if question.judged is not None:
+        counts = evaluate_sites(agents, plan, question.judged, prove=question.prove)
     if one_pass:
         updates = train_sites(agents, plan, number, vector, prior)
     else:
-        updates = [agent.train(plan, number, vector, _seen_of(content), prior) for agent in agents]
+        seen = [seen_of(content) for content in contents]
+        updates = [a.train(plan, number, vector, head, prior) for a, head in zip(agents, seen, strict=True)]
     each = (time.process_time() - began) / len(agents)
-    return [_trained(agent, update, each) for agent, update in zip(agents, updates, strict=True)]
+    done = zip(agents, updates, counts, strict=True)
+    return [_trained(agent, update, counted, each) for agent, update, counted in done]
 
 
 def count_labels(agent: Agent, content: RecordDict) -> RecordDict:
     """Answer a query for label counts: plan in, counts out."""
-    found = agent.count_labels(read_plan(text(content, "plan")), _seen_of(content))
+    found = agent.count_labels(read_plan(text(content, "plan")), seen_of(content))
     facts: dict[str, str] = {"site": agent.name}
     if found.head is not None:
         facts |= {"history": json.dumps(to_plain(found.history)), "ledger": str(found.head)}
     return pack(found.counts, facts)
 
 
-def _seen_of(content: RecordDict) -> Head | None:
-    told = optional_text(content, "ledger")
-    return None if told is None else Head.of(told)
-
-
-def prior_of(content: RecordDict) -> tuple[float, ...]:
-    """Return the shares of the classes that a message tells, none where it tells none."""
-    told = optional_text(content, "prior")
-    if told is None:
-        return ()
-    try:
-        given = json.loads(told) if len(told) <= LONGEST else None
-    except (ValueError, RecursionError):
-        given = None
-    if not isinstance(given, list) or not all(isinstance(each, float) and 0 < each <= 1 for each in given):
-        raise EngineError(
-            "shares of classes that are none", cure="Run the same version of FedFER everywhere."
-        )
-    return tuple(given)
-
-
-def _round_of(content: RecordDict) -> int:
-    number = scalar(content, "round")
-    if not isinstance(number, int) or number < 1:
-        raise EngineError(f"round {number} is none", cure="Count rounds from 1.")
-    return number
-
-
-def _trained(agent: Agent, update: Update, cpu_seconds: float) -> RecordDict:
+def _trained(agent: Agent, update: Update, counts: Counts | None, cpu_seconds: float) -> RecordDict:
     facts = {"site": agent.name, "weight": update.weight, "visits": update.visits, "loss": update.loss}
     if update.history:
         facts["history"] = json.dumps(to_plain(update.history))
     if update.head is not None:
         facts["ledger"] = str(update.head)
     # Time follows the size of the batches, which a real site keeps to itself.
-    return pack(update.delta, {**facts, "cpu_seconds": cpu_seconds if agent.simulated else 0.0})
+    facts["cpu_seconds"] = cpu_seconds if agent.simulated else 0.0
+    return (
+        pack(update.delta, facts) if counts is None else pack_parts([update.delta, counts.to_vector()], facts)
+    )
 
 
 def name(agent: Agent, content: RecordDict) -> RecordDict:  # noqa: ARG001 - an answer like the others

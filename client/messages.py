@@ -11,7 +11,7 @@ import json
 import math
 import tokenize
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,15 @@ def pack(vector: NDArray[Any], facts: Mapping[str, int | float | str]) -> Record
     data = b"".join((_head_of(kind, len(vector)), np.ascontiguousarray(vector).data))
     record = ArrayRecord()
     record["vector"] = Array(_name_of(kind), vector.shape, NPY, data)  # set, not given: that costs a third
+    return RecordDict({"vector": record, "facts": _recorded(facts)})
+
+
+def pack_parts(parts: Sequence[NDArray[Any]], facts: Mapping[str, int | float | str]) -> RecordDict:
+    """Return the content of a message that holds several flat arrays as one, byte after byte."""
+    data = [np.ascontiguousarray(part).data.cast("B") for part in parts]
+    size = sum(len(each) for each in data)
+    record = ArrayRecord()
+    record["vector"] = Array("uint8", (size,), NPY, b"".join((_head_of("|u1", size), *data)))
     return RecordDict({"vector": record, "facts": _recorded(facts)})
 
 
@@ -85,6 +94,20 @@ def vector_of(content: RecordDict, dtype: type[np.generic], size: int | None = N
             cure="Run the same plan and version of FedFER everywhere.",
         )
     return _opened(array, np.dtype(dtype))
+
+
+def parts_of(content: RecordDict, *parts: tuple[type[np.generic], int]) -> list[NDArray[Any]]:
+    """Return the arrays that :func:`pack_parts` was given, by their types and sizes.
+
+    Raises
+    ------
+    EngineError : the message holds none, or not as many bytes.
+    """
+    sizes = [np.dtype(kind).itemsize * size for kind, size in parts]
+    whole = vector_of(content, np.uint8, sum(sizes))
+    ends = np.cumsum(sizes)
+    cut = zip(ends - sizes, ends, parts, strict=True)
+    return [whole[start:end].view(kind) for start, end, (kind, _) in cut]
 
 
 def _opened(array: Array, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -206,6 +206,11 @@ class Counts:
         return Counts(self.labels, self.groups, _on_diagonal(self.overall.sum(-1)), tables)
 
 
+def vector_size(labels: Sequence[str], groups: Mapping[str, Sequence[str]]) -> int:
+    """Return the length of :meth:`Counts.to_vector`."""
+    return len(labels) ** 2 * (1 + sum(len(values) for values in groups.values()))
+
+
 def _names(groups: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
     return {attribute: tuple(values) for attribute, values in (groups or {}).items()}
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from flwr.app import RecordDict
+from numpy.typing import NDArray
 
 from client.grid import LARGEST, decode
-from client.messages import scalar, tensor_of, vector_of
+from client.messages import tensor_of
 from client.plan import Plan
 from fer_models.errors import EngineError, PrivacyError
 from server.robust import RobustMean
@@ -18,8 +18,13 @@ from server.robust import RobustMean
 class Aggregate(Protocol):
     """Takes the answers of a round in any number and gives their mean update."""
 
-    def add(self, content: RecordDict) -> int:
-        """Take an answer; return the bytes of its vector."""
+    @property
+    def kind(self) -> type[np.generic]:
+        """Type of an update's numbers."""
+        ...
+
+    def add(self, update: NDArray[Any], weight: float) -> None:
+        """Take an update (T,) of that type."""
         ...
 
     def mean(self) -> torch.Tensor:
@@ -35,16 +40,15 @@ class MeanOfUpdates:
     size : T, numbers of an update.
     """
 
+    kind = np.float32
+
     def __init__(self, size: int) -> None:
         self._total, self._weights = torch.zeros(size, dtype=torch.float64), 0.0
 
-    def add(self, content: RecordDict) -> int:
-        """Take an update and its weight; return the update's bytes."""
-        delta = vector_of(content, np.float32, len(self._total))
-        weight = scalar(content, "weight")
-        self._total.add_(tensor_of(delta), alpha=weight)
+    def add(self, update: NDArray[np.float32], weight: float) -> None:
+        """Take an update and its weight."""
+        self._total.add_(tensor_of(update), alpha=weight)
         self._weights += weight
-        return delta.nbytes
 
     def mean(self) -> torch.Tensor:
         """Return the mean, float64 (T,)."""
@@ -59,15 +63,15 @@ class SumOfShares:
     size : T, numbers of a share.
     """
 
+    kind = np.int32
+
     def __init__(self, plan: Plan, size: int) -> None:
         self._plan, self._total, self._shares = plan, np.zeros(size, np.int64), 0
 
-    def add(self, content: RecordDict) -> int:
-        """Take a share; return its bytes."""
-        share = vector_of(content, np.int32, len(self._total))
-        self._total += share
+    def add(self, update: NDArray[np.int32], weight: float) -> None:  # noqa: ARG002 - all shares weigh alike
+        """Take a share."""
+        self._total += update
         self._shares += 1
-        return share.nbytes
 
     def mean(self) -> torch.Tensor:
         """Return the step of ``local.learning_rate`` against the noisy mean gradient, float64 (T,).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 import numpy as np
@@ -49,11 +48,6 @@ def from_answers(contents: Iterable[RecordDict], classes: int) -> tuple[float, .
             )
         total += counts
     return shares(total)
-
-
-def told(prior: tuple[float, ...]) -> str:
-    """Return shares as they travel."""
-    return json.dumps(list(prior))
 
 
 class Adjustment:

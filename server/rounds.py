@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import math
-import operator
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,29 +12,23 @@ import torch
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from client.accounting import epsilon_of
-from client.mechanisms import History, from_json
-from client.messages import error_from_wire, pack, scalar, text, vector_of, with_fact
+from client.messages import text
 from client.plan import Plan
 from fer_models.counts import Counts
-from fer_models.errors import ConfigError, EngineError, PrivacyError, TrainingError
+from fer_models.errors import ConfigError, EngineError, TrainingError
 from fer_models.flat import FlatModel
 from fer_models.metrics import headline
 from fer_models.scope import restrict
 from fer_models.zoo import build
-from server.aggregation import aggregate_of
-from server.class_shares import Adjustment, ask, from_answers, told
+from server.asking import Answers, Judging, PlainSites, Sites, sum_counts
+from server.books import Books
+from server.class_shares import Adjustment
+from server.exchange import POLL_SECONDS, content_of, exchange
 from server.optimizers import ServerOptimizer
 from server.run_folder import RunFolder, reading
 
-POLL_SECONDS = 0.02
-"""Pause between two looks for replies on a grid that works in other processes."""
-
 WAITING_SECONDS = 300.0
 """How long the sites of a simulation may take to register."""
-
-WINDOW = 64
-"""How many replies are asked for at a time, and how many may wait for their turn."""
 
 CHECKPOINT_SECONDS = 10.0
 """A checkpoint is written after a round when the last one is older; a kill loses no more than that."""
@@ -56,27 +46,6 @@ def cohort(seed: int, round_number: int, nodes: Sequence[int], share: float) -> 
     return [nodes[i] for i in sorted(drawn)]
 
 
-def exchange(grid: Grid, messages: Iterable[Message]) -> Iterator[Message]:
-    """Send messages and yield the replies in the order of the messages, each as soon as its turn has come.
-
-    Replies that come early wait, no more than a window of them from a grid that hands out only what it is asked
-    for; nothing else is kept, so a caller that adds replies up holds a sum and not the replies.
-    """
-    order = list(grid.push_messages(messages))
-    pending = dict.fromkeys(order)
-    early: dict[str, Message] = {}
-    for identity in order:
-        while identity not in early:
-            wanted = islice(pending, max(1, WINDOW - len(early)))
-            replies = list(grid.pull_messages(list(wanted)))
-            for reply in replies:
-                early[reply.metadata.reply_to_message_id] = reply
-                pending.pop(reply.metadata.reply_to_message_id, None)
-            if not replies:
-                time.sleep(POLL_SECONDS)
-        yield early.pop(identity)
-
-
 @dataclass
 class Totals:
     """What a run has cost so far.
@@ -84,7 +53,7 @@ class Totals:
     Attributes
     ----------
     visits : training pictures seen, over all sites and rounds.
-    bytes_up, bytes_down : of the vectors in train messages, from and to the sites.
+    bytes_up, bytes_down : of the updates from the sites, and of the weights that they train from.
     cpu_seconds : of local work and evaluation at the sites.
     epsilon : the largest of any site, None without privacy.
     """
@@ -118,21 +87,6 @@ class Result:
     def overall(self) -> Counts:
         """The sum of all sites' counts."""
         return sum_counts(list(self.counts.values()))
-
-
-def sum_counts(counts: Sequence[Counts]) -> Counts:
-    """Add counts up.
-
-    Raises
-    ------
-    EngineError : there are none.
-    """
-    if not counts:
-        raise EngineError("no site sent counts", cure="Give at least one site test pictures.")
-    first = counts[0]
-    if any((other.labels, other.groups) != (first.labels, first.groups) for other in counts):
-        return functools.reduce(operator.add, counts)  # which says what differs
-    return Counts.from_vector(sum(each.to_vector() for each in counts), first.labels, first.groups)
 
 
 def _scaled(prior: tuple[float, ...]) -> tuple[float, ...]:
@@ -174,50 +128,47 @@ class Coordinator:
         tau = plan.server.adjustment
         self._adjustment = Adjustment(plan, flat, tau) if tau > 0 else None
         self._totals = Totals()
-        self._epsilon: dict[str, float] = {}
-        self._histories: dict[str, History] = {}  # of the sites that have answered since the run was taken up
+        self._books = Books(plan)
         self._counts: dict[str, Counts] = {}
-        self._names: dict[int, str] = {}
-        self._ledgers: dict[str, str] = {}  # where each site's ledger stood when it last answered
+        self._pending: dict[str, Any] | None = (
+            None  # the line of a round whose weights nobody has evaluated yet
+        )
         self._round = 0
         self._began = time.monotonic()
         self._saved = time.monotonic()
         self._earlier_seconds = 0.0
 
     def run(self, grid: Grid) -> Result:
-        """Run the rounds that are missing and return the result."""
-        self._resume()
-        nodes = self._nodes(grid)
-        if self.plan.counts_labels and not self._prior:
-            self._count_labels(grid, nodes)
-        for round_number in range(self._round + 1, self.plan.server.rounds + 1):
-            loss = self._train(grid, nodes, round_number)
-            self._round = round_number
-            last = round_number == self.plan.server.rounds
-            if last or round_number % self.plan.server.evaluate_every == 0:
-                self._evaluate(grid, nodes, prove=last or not self._counts)
-                self._report(loss)
-            else:
-                self._observer(self._record(loss))
-            if last or time.monotonic() - self._saved > CHECKPOINT_SECONDS:
-                self._checkpoint()
-        if not self._counts:
-            self._evaluate(grid, nodes, prove=True)
-        prior = dict(zip(self.plan.labels, self._prior, strict=True)) if self._prior else {}
-        return Result(self._judged().clone(), self._totals, self._counts, self._epsilon, prior)
+        """Run the rounds that are missing and return the result.
 
-    def _count_labels(self, grid: Grid, nodes: list[int]) -> None:
-        """Ask every site for its label counts; what they add up to is public from then on."""
-        questions = (ask(self.plan, node, self._ledgers.get(self._names[node])) for node in nodes)
-        contents = []
-        for reply in exchange(grid, questions):
-            contents.append(self._content(reply))
-            self._charge(contents[-1])
-        self._prior = from_answers(contents, len(self.plan.labels))
-        self._checkpoint()
+        Where all sites take part in every round, they evaluate a round's weights when the next one begins, before
+        they train: one message less for each.
+        """
+        self._resume()
+        nodes, sites = self._sites_of(grid)
+        if self.plan.counts_labels and not self._prior:
+            self._prior = sites.label_shares(nodes)
+            self._checkpoint()
+        for round_number in range(self._round + 1, self.plan.server.rounds + 1):
+            self._train(sites, nodes, round_number)
+            if self._pending and self.plan.server.participation < 1:
+                self._evaluate(sites, nodes)
+            if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+                self._checkpoint()
+        if self._pending or not self._counts:
+            self._evaluate(sites, nodes, prove=True)
+            self._checkpoint()
+        prior = dict(zip(self.plan.labels, self._prior, strict=True)) if self._prior else {}
+        return Result(self._judged().clone(), self._totals, self._counts, self._books.epsilon, prior)
+
+    def _due(self, round_number: int) -> bool:
+        work = self.plan.server
+        return round_number == work.rounds or round_number % work.evaluate_every == 0
 
     def _judged(self) -> torch.Tensor:
         """Return the weights that are evaluated and kept (P + Q,): the average, its logits adjusted where asked for."""
+        if self._adjustment is None and self.plan.server.ema == 0:
+            return self._full(self._optimizer.vector)
         average = self._full(self._optimizer.average)
         return average if self._adjustment is None else self._adjustment.apply(average, self._prior)
 
@@ -229,14 +180,14 @@ class Coordinator:
         self._trained.put(full, trained)
         return full
 
-    def _nodes(self, grid: Grid) -> list[int]:
-        """Return the nodes in the order of their sites' names, which is the same on every engine."""
+    def _sites_of(self, grid: Grid) -> tuple[list[int], Sites]:
+        """Return the nodes in the order of their sites' names, which is the same on every engine, and the sites."""
         ask = (Message(RecordDict(), node, MessageType.QUERY) for node in self._registered(grid))
-        names = {r.metadata.src_node_id: text(self._content(r), "site") for r in exchange(grid, ask)}
+        names = {r.metadata.src_node_id: text(content_of(r), "site") for r in exchange(grid, ask)}
         if not names:
             raise ConfigError("no sites", where="partition.sites", cure="Give one site or more.")
-        self._names = names
-        return sorted(names, key=names.__getitem__)
+        sites = PlainSites(grid, self.plan, len(self._trained), names, self._books)
+        return sorted(names, key=names.__getitem__), sites
 
     def _registered(self, grid: Grid) -> list[int]:
         """Return the grid's nodes, when there are as many as are waited for.
@@ -255,62 +206,47 @@ class Coordinator:
             time.sleep(POLL_SECONDS)
         return nodes
 
-    def _messages(
-        self, nodes: list[int], kind: str, vector: torch.Tensor, facts: dict[str, int | str]
-    ) -> Iterator[Message]:
-        """Yield one message a node; all share one content, which nobody writes to.
-
-        Before it trains with privacy, each is also told where its site's ledger stood, so that it notices an old copy.
-        """
-        content = pack(vector.numpy(), {**facts, "plan": self.plan.text})
-        for node in nodes:
-            known = self._ledgers.get(self._names[node]) if kind == MessageType.TRAIN else None
-            own = content if known is None else with_fact(content, "ledger", known)
-            yield Message(own, node, kind, group_id=str(self._round))
-
-    def _train(self, grid: Grid, nodes: list[int], round_number: int) -> float:
+    def _train(self, sites: Sites, nodes: list[int], round_number: int) -> None:
         chosen = cohort(self.plan.seed, round_number, nodes, self.plan.server.participation)
-        vector, size = self._full(self._optimizer.vector), len(self._trained)
-        facts: dict[str, int | str] = {"round": round_number}
-        if self.plan.local.loss != "cross_entropy" and not self.plan.local.prior:
-            facts["prior"] = told(self._prior)
-        messages = self._messages(chosen, MessageType.TRAIN, vector, facts)
-        total, loss, visits = aggregate_of(self.plan, size), 0.0, 0
-        for reply in exchange(grid, messages):
-            content = self._content(reply)
-            received = total.add(content)
-            seen = int(scalar(content, "visits"))
-            loss, visits = loss + scalar(content, "loss") * seen, visits + seen
-            self._note(content, received)
-        self._totals.visits += visits
-        self._totals.bytes_down += len(chosen) * vector.numel() * 4
-        self._step(total.mean(), round_number)
-        return loss / max(1, visits)
+        vector = self._full(self._optimizer.vector)
+        told = self._prior if self.plan.local.loss != "cross_entropy" and not self.plan.local.prior else ()
+        done = sites.train(chosen, round_number, vector, told, self._judging(vector))
+        self._take(done)
+        assert done.mean is not None
+        self._step(done.mean, round_number)
+        self._round = round_number
+        line = self._line(done.loss)
+        if self._due(round_number):
+            self._pending = line
+        else:
+            self._observer(line)
 
-    def _note(self, content: Any, received: int) -> None:
-        self._totals.bytes_up += received
-        self._totals.cpu_seconds += scalar(content, "cpu_seconds")
-        self._charge(content)
+    def _judging(self, vector: torch.Tensor) -> Judging | None:
+        """Return what the sites are to evaluate before they train from ``vector``."""
+        if not self._pending:
+            return None
+        judged = self._judged()
+        alike = judged.data_ptr() == vector.data_ptr() or bool(torch.equal(judged, vector))
+        return Judging(vector if alike else judged, prove=not self._counts)
 
-    def _charge(self, content: Any) -> None:
-        """Take in what a site's ledger says after a release."""
-        if self.plan.privacy is not None:
-            site = text(content, "site")
-            self._histories[site] = from_json(text(content, "history"), f"history of {site}")
-            self._ledgers[site] = text(content, "ledger")
-            if (
-                site not in self._epsilon
-            ):  # so that noise which protects nobody ends the run at its first round
-                self._account()
+    def _evaluate(self, sites: Sites, nodes: list[int], *, prove: bool = False) -> None:
+        """Have the weights evaluated by themselves: at the end, or where other sites train than evaluate."""
+        self._take(sites.evaluate(nodes, Judging(self._judged(), prove or not self._counts)))
 
-    def _account(self) -> None:
-        """Work out what the sites have spent; a tight accountant takes a while, so only where it is told or kept."""
-        for site, history in self._histories.items():
-            assert self.plan.privacy is not None
-            self._epsilon[site] = epsilon_of(history, self.plan.privacy.delta).value
-            if not math.isfinite(self._epsilon[site]):
-                raise PrivacyError("no finite epsilon", where=site, cure="Plan more noise.")
-        self._totals.epsilon = max(self._epsilon.values(), default=None)
+    def _take(self, done: Answers) -> None:
+        """Add up what answers cost, and report the counts that came with them."""
+        totals = self._totals
+        totals.visits += done.visits
+        totals.bytes_up += done.bytes_up
+        totals.bytes_down += done.bytes_down
+        totals.cpu_seconds += done.cpu_seconds
+        if done.counts:
+            self._counts = done.counts
+        if done.counts and self._pending is not None:
+            record = {**self._pending, **headline(sum_counts(list(done.counts.values())))}
+            self._pending = None
+            self.folder.append(record)
+            self._observer(record)
 
     def _step(self, mean_delta: torch.Tensor, round_number: int) -> None:
         if not bool(torch.isfinite(mean_delta.sum())):
@@ -321,51 +257,36 @@ class Coordinator:
             )
         self._optimizer.step(mean_delta, round_number)
 
-    def _content(self, reply: Message) -> Any:
-        if reply.has_error():
-            raise error_from_wire(reply.error, f"node {reply.metadata.src_node_id}")
-        return reply.content
+    def _seconds(self) -> float:
+        return self._earlier_seconds + time.monotonic() - self._began
 
-    def _evaluate(self, grid: Grid, nodes: list[int], *, prove: bool) -> None:
-        messages = self._messages(nodes, MessageType.EVALUATE, self._judged(), {"prove": int(prove)})
-        counts: dict[str, Counts] = {}
-        for reply in exchange(grid, messages):
-            content = self._content(reply)
-            vector = vector_of(content, np.int64)
-            counts[text(content, "site")] = Counts.from_vector(vector, self.plan.labels, self.plan.attributes)
-            self._totals.cpu_seconds += scalar(content, "cpu_seconds")
-        self._counts = counts
-
-    def _record(self, loss: float) -> dict[str, Any]:
-        seconds = self._earlier_seconds + time.monotonic() - self._began
-        return {
+    def _line(self, loss: float) -> dict[str, Any]:
+        """Return what is told of the round that ended, but for what an evaluation adds."""
+        line: dict[str, Any] = {
             "system": self.system,
             "round": self._round,
             "rounds": self.plan.server.rounds,
             "loss": None if self.plan.privacy else loss,  # under privacy no site releases one
             "visits": self._totals.visits,
             "bytes_up": self._totals.bytes_up,
-            "seconds": round(seconds, 3),
+            "seconds": round(self._seconds(), 3),
         }
-
-    def _report(self, loss: float) -> None:
-        self._account()
-        judged = headline(sum_counts(list(self._counts.values())))
-        record = {**self._record(loss), "epsilon": self._totals.epsilon, **judged}
-        self.folder.append(record)
-        self._observer(record)
+        if self._due(self._round):
+            self._totals.epsilon = line["epsilon"] = self._books.account()
+        return line
 
     def _checkpoint(self) -> None:
-        self._account()
+        self._totals.epsilon = self._books.account()
         facts = {
             "plan": self.plan.digest,
             "round": self._round,
             "totals": vars(self._totals),
-            "epsilon": self._epsilon,
-            "ledgers": self._ledgers,
+            "epsilon": self._books.epsilon,
+            "ledgers": self._books.heads,
             "prior": list(self._prior),
             "counts": {site: counts.to_json() for site, counts in self._counts.items()},
-            "seconds": self._earlier_seconds + time.monotonic() - self._began,
+            "pending": self._pending,
+            "seconds": self._seconds(),
         }
         self.folder.save_checkpoint(f"checkpoint-{self.system}", self._optimizer.state(), facts)
         self._saved = time.monotonic()
@@ -384,13 +305,13 @@ class Coordinator:
             )
         with reading(self.folder.path / f"checkpoint-{self.system}.safetensors", "Delete it to start again."):
             self._take_up(tensors, facts)
-        self.folder.forget_after(self.system, self._round)
+        self.folder.forget_after(self.system, self._round - 1 if self._pending else self._round)
 
     def _take_up(self, tensors: dict[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
         self._optimizer.restore(tensors)
         self._totals = Totals(**facts["totals"])
-        self._epsilon = {str(site): float(value) for site, value in facts["epsilon"].items()}
-        self._ledgers = {str(site): str(value) for site, value in facts["ledgers"].items()}
+        self._books.take_up(facts["epsilon"], facts["ledgers"])
+        self._pending = None if facts["pending"] is None else dict(facts["pending"])
         self._prior = tuple(float(share) for share in facts["prior"])
         self._counts = {site: Counts.from_json(value) for site, value in facts["counts"].items()}
         self._round, self._earlier_seconds = int(facts["round"]), float(facts["seconds"])

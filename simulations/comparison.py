@@ -18,9 +18,10 @@ from fer_models.counts import Counts
 from fer_models.flat import FlatModel
 from fer_models.metrics import across_sites, headline, summarise
 from fer_models.zoo import build
+from server.asking import sum_counts
 from server.events import Events
 from server.report import write_report
-from server.rounds import Result, sum_counts
+from server.rounds import Result
 from server.run_folder import RunFolder, reading
 from server.trust import POOLED, trust_of
 from simulations.baselines import CentralTrainer

@@ -103,13 +103,13 @@ class Sites:
         return self.agent(int(context.node_config["partition-id"]))
 
     def many(
-        self, kind: str, contexts: list[Context], content: RecordDict, *, one_pass: bool
+        self, kind: str, contexts: list[Context], contents: list[RecordDict], *, one_pass: bool
     ) -> list[RecordDict]:
-        """Answer one message for several sites of this process, trained in one pass or one after the other."""
+        """Answer a message for several sites of this process, trained in one pass or one after the other."""
         agents = [self(context) for context in contexts]
         if kind == MessageType.TRAIN:
-            return train_many(agents, content, one_pass=one_pass)
-        return evaluate_many(agents, content)
+            return train_many(agents, contents, one_pass=one_pass)
+        return evaluate_many(agents, contents[0])
 
 
 def choose_device(wanted: str) -> str:
@@ -165,7 +165,7 @@ def local_grid(sites: Sites, workers: int, together: int = 1) -> Iterator[Grid]:
     torch.set_num_threads(1)  # one thread everywhere, so that sums are added up in one order
     processes = 1 if sites.device == "cuda" else workers
     many = functools.partial(sites.many, one_pass=together > 1)
-    units = Units(sites.pictures("train"), sites.pictures("test"), processes, together)
+    units = Units(sites.pictures("train"), sites.pictures("test"), together)
     grid = LocalGrid(make_app(sites), configs, processes, together=many, units=units)
     try:
         yield grid

@@ -24,12 +24,17 @@ from simulations.workers import Answer, WorkerPool
 UNKNOWN_ERROR = 2
 """Flower's code for a ClientApp that raised an exception."""
 
-Together = Callable[[str, list[Context], RecordDict], list[RecordDict]]
-"""Message type, contexts of several nodes, the content they share -> one answer each."""
+Together = Callable[[str, list[Context], list[RecordDict]], list[RecordDict]]
+"""Message type, contexts of several nodes, what each is sent -> one answer each."""
 
 
 def _failure(error: Exception) -> Error:
     return Error(UNKNOWN_ERROR, f"{type(error).__name__}: {error}")
+
+
+def _alike(message: Message) -> tuple[str, int]:
+    """Return what messages that may make a unit have in common: their type, and the very same vector or content."""
+    return message.metadata.message_type, id(message.content.get("vector", message.content))
 
 
 def take_identity(run_id: int) -> None:
@@ -48,7 +53,7 @@ class LocalGrid(Grid):
     node_configs : node id -> Flower node configuration.
     workers : 1 answers in this process, more in that many processes.
     together : answers a unit of several messages at once; a failure falls to all of the unit.
-    units : given all messages in a row that share type and content, returns how many of them make a unit.
+    units : given all messages in a row that share type and vector, returns how many of them make a unit.
     """
 
     def __init__(
@@ -80,9 +85,9 @@ class LocalGrid(Grid):
     def _answer_unit(self, unit: list[Message]) -> list[Message]:
         if len(unit) == 1 or self._together is None:
             return [self._answer(message) for message in unit]
-        contexts = [self._context(message) for message in unit]
+        contexts, contents = [self._context(message) for message in unit], [m.content for m in unit]
         try:
-            answers = self._together(unit[0].metadata.message_type, contexts, unit[0].content)
+            answers = self._together(unit[0].metadata.message_type, contexts, contents)
         except FedferError as error:
             return [Message(error_to_wire(error), reply_to=message) for message in unit]
         except Exception as error:
@@ -126,7 +131,7 @@ class LocalGrid(Grid):
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Queue messages and return their ids; work begins when replies are asked for."""
         identities = []
-        for _, group in itertools.groupby(messages, key=lambda m: (m.metadata.message_type, id(m.content))):
+        for _, group in itertools.groupby(messages, key=_alike):
             alike = list(group)
             for message in alike:
                 message.metadata.__dict__["_message_id"] = str(next(self._numbers))

@@ -18,29 +18,27 @@ PICTURES = 256
 UPDATE_BYTES = 1 << 20
 """Bytes of the updates of a unit, at most; they wait in memory until all are there."""
 
-UNITS_A_WORKER = 8
-"""Units that each worker finds at least, so that none waits long for the last."""
+UNITS = 16
+"""Units that the messages of a round make at least, so that no worker waits long for another."""
 
 
 @dataclass(frozen=True)
 class Units:
-    """Decides how many messages that share type and content make a unit.
+    """Decides how many messages that share type and vector make a unit.
 
     Sites with few pictures are trained one after the other, and their replies are written and read one after the
     other: code that runs again at once still lies in the processor's caches, which a step of training empties.
-    That alone saves up to a tenth of a round of a small net. It changes no bits, unlike ``together`` and shared
-    batches in evaluation, whose units therefore do not depend on the number of workers.
+    That alone saves up to a tenth of a round of a small net. Sites of a unit also share batches where they evaluate,
+    which may change the last bits of an answer; so units do not depend on the number of workers.
 
     Attributes
     ----------
     train, test : mean pictures of a site.
-    workers : processes that answer.
     together : sites trained in one pass.
     """
 
     train: float
     test: float
-    workers: int = 1
     together: int = 1
 
     def __call__(self, messages: Sequence[Message]) -> int:
@@ -52,10 +50,8 @@ class Units:
             return 1
         if self.together > 1:
             return self.together
-        light = _within(PICTURES / max(1.0, self.train), UPDATE_BYTES // _bytes(messages[0]))
-        return (
-            light if self.workers == 1 else _within(light, len(messages) // (UNITS_A_WORKER * self.workers))
-        )
+        most = min(UPDATE_BYTES // _bytes(messages[0]), len(messages) // UNITS)
+        return _within(PICTURES / max(1.0, self.train), most)
 
 
 def _within(wanted: float, most: int) -> int:

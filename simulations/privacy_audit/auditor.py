@@ -10,11 +10,13 @@ import torch
 from flwr.app import RecordDict
 from numpy.typing import NDArray
 
-from client.messages import text, vector_of
+from client.messages import text
 from client.plan import Plan
+from client.question import Question
 from client.training import Workbench, people_of
 from fer_models.samples import Samples
 from server.aggregation import aggregate_of
+from server.asking import answer_of
 from server.run_folder import write_bytes
 from simulations.partition import Partition
 from simulations.privacy_audit.canaries import Canaries
@@ -60,21 +62,23 @@ class Auditor:
         self._distributed = plan.privacy is not None and plan.privacy.noise == "distributed"
         self._lenses: dict[tuple[int, ...], tuple[Lens, Round]] = {}
 
-    def began(self, round_number: int, vector: NDArray[np.float32], prior: tuple[float, ...]) -> None:
-        """Keep a round's weights, and let the loss go by its shares of the classes."""
-        self._bench.expect(prior)
-        self._round, self._vector, self._answered = round_number, vector, []
+    def began(self, question: Question) -> None:
+        """Keep a round's question, and let the loss go by its shares of the classes."""
+        self._bench.expect(question.prior)
+        self._question, self._answered = question, []
         self._odds = np.zeros(len(self._canaries))
         self._sum = aggregate_of(self._plan, len(self._bench.flat.trained))
 
     def saw(self, content: RecordDict) -> None:
         """Score a site's canaries by its update; with distributed noise wait for the sum, which alone is released."""
         site = self._numbers[text(content, "site")]
+        judged, size = self._question.judged is not None, len(self._bench.flat.trained)
+        update, _ = answer_of(content, self._plan, self._sum.kind, size, judged=judged)
         if self._distributed:
-            self._sum.add(content)
+            self._sum.add(update, 1.0)
             self._answered.append(site)
         else:
-            self._score((site,), vector_of(content, np.float32))
+            self._score((site,), update)
 
     def ended(self) -> None:
         """Keep what the round said."""
@@ -82,7 +86,7 @@ class Auditor:
             self._score(tuple(sorted(self._answered)), self._sum.mean().numpy())
         file = io.BytesIO()
         np.save(file, self._odds, allow_pickle=False)
-        write_bytes(self._path(self._round), file.getvalue())
+        write_bytes(self._path(self._question.round_number), file.getvalue())
 
     def _score(self, sites: tuple[int, ...], update: NDArray[np.floating]) -> None:
         own = np.flatnonzero(np.isin(self._canaries.site, sites))
@@ -94,7 +98,9 @@ class Auditor:
             units = self._units(sites, own)
             self._lenses[sites] = Lens(self._bench, units), round_of(self._plan)
         lens, mechanism = self._lenses[sites]
-        self._odds[own] = log_odds(lens.products(self._vector, update, mechanism), len(own), mechanism)
+        self._odds[own] = log_odds(
+            lens.products(self._question.vector, update, mechanism), len(own), mechanism
+        )
 
     def _path(self, round_number: int) -> Path:
         return self._folder / f"round-{round_number:06d}.npy"

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-import numpy as np
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
-from numpy.typing import NDArray
 
-from client.app import prior_of
-from client.messages import scalar, vector_of
+from client.question import Question, read_question
 
 
 class Witness(Protocol):
     """Is told of every train message and of its answer."""
 
-    def began(self, round_number: int, vector: NDArray[np.float32], prior: tuple[float, ...]) -> None:
-        """A round begins: all its sites get these weights, float32 (P + Q,), and these shares of the classes."""
+    def began(self, question: Question) -> None:
+        """A round begins, in which all its sites are asked the same."""
         ...
 
     def saw(self, content: RecordDict) -> None:
@@ -52,9 +49,7 @@ class WatchedGrid(Grid):
         for message in messages:
             if message.metadata.message_type == MessageType.TRAIN:
                 if not self._open:
-                    content = message.content
-                    vector, prior = vector_of(content, np.float32), prior_of(content)
-                    self._witness.began(int(scalar(content, "round")), vector, prior)
+                    self._witness.began(read_question(message.content))
                 self._open += 1
             yield message
 

@@ -93,7 +93,10 @@ def test_several_sites_at_once(ask, plan_of, bench_of):
     plan = plan_of(local={"batch": 8})
     start = weights(bench_of, plan)
     message = pack(start, {"plan": plan.text, "round": 1, "prove": 0})
-    trained, evaluated = train_many(ask.agents, message, one_pass=True), evaluate_many(ask.agents, message)
+    trained, evaluated = (
+        train_many(ask.agents, [message] * 2, one_pass=True),
+        evaluate_many(ask.agents, message),
+    )
     for site in range(2):
         alone = ask(MessageType.TRAIN, message, site).content
         one, two = vector_of(trained[site], np.float32), vector_of(alone, np.float32)
@@ -106,7 +109,7 @@ def test_several_sites_at_once(ask, plan_of, bench_of):
 def test_several_sites_in_a_row_give_the_bits_of_each_alone(ask, plan_of, bench_of):
     plan = plan_of(local={"batch": 8})
     message = pack(weights(bench_of, plan), {"plan": plan.text, "round": 1})
-    for site, found in enumerate(train_many(ask.agents, message, one_pass=False)):
+    for site, found in enumerate(train_many(ask.agents, [message] * 2, one_pass=False)):
         alone = ask(MessageType.TRAIN, message, site).content
         assert vector_of(found, np.float32).tobytes() == vector_of(alone, np.float32).tobytes()
         assert dict(facts_of(found)) | {"cpu_seconds": 0} == dict(facts_of(alone)) | {"cpu_seconds": 0}

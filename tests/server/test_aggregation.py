@@ -9,13 +9,15 @@ import torch
 import server.rounds as rounds
 from client.app import make_app
 from client.grid import LARGEST
-from client.messages import pack
+from client.messages import pack, pack_parts
 from client.plan import Privacy, Secure
 from client.randomness import SeededEntropy
-from fer_models.errors import EngineError, PrivacyError
+from fer_models.counts import Counts
+from fer_models.errors import DataError, EngineError, PrivacyError
 from fer_models.flat import FlatModel
 from fer_models.zoo import build
 from server.aggregation import MeanOfUpdates, SumOfShares, aggregate_of
+from server.asking import answer_of
 from server.rounds import Coordinator
 from server.run_folder import RunFolder
 from simulations.federated import run_local
@@ -38,14 +40,10 @@ def shared_plan(plan_of):
     return make
 
 
-def content(vector, weight=1.0):
-    return pack(vector, {"weight": weight})
-
-
 def test_weights_weigh():
     mean = MeanOfUpdates(2)
-    assert mean.add(content(np.array([1, 2], np.float32), 1.0)) == 8
-    mean.add(content(np.array([4, 8], np.float32), 2.0))
+    mean.add(np.array([1, 2], np.float32), 1.0)
+    mean.add(np.array([4, 8], np.float32), 2.0)
     assert mean.mean().tolist() == [3.0, 6.0]
 
 
@@ -69,7 +67,8 @@ def test_shares_add_up_exactly_in_any_order(shared_plan):
     found = []
     for order in (np.arange(200), rng.permutation(200)):
         total = SumOfShares(plan, 50)
-        assert {total.add(content(shares[i], 7.0)) for i in order} == {200}
+        for i in order:
+            total.add(shares[i], 7.0)
         found.append(total.mean())
     assert torch.equal(found[0], found[1])
     # The sign of a step: against the gradient, times the sites' learning rate, over public constants alone.
@@ -81,7 +80,7 @@ def test_shares_add_up_exactly_in_any_order(shared_plan):
 def test_another_number_of_shares_is_refused(shared_plan, sent):
     total = SumOfShares(shared_plan(), 4)
     for _ in range(sent):
-        total.add(content(np.ones(4, np.int32)))
+        total.add(np.ones(4, np.int32), 1.0)
     with pytest.raises(PrivacyError, match=f"{sent} shares of noise that was divided among 3"):
         total.mean()
 
@@ -91,15 +90,32 @@ def test_another_number_of_shares_is_refused(shared_plan, sent):
     [np.zeros(4, np.float32), np.zeros(4, np.int64), np.zeros(5, np.int32), np.zeros((2, 2), np.int32)],
 )
 def test_what_is_no_share_is_refused(shared_plan, vector):
-    with pytest.raises(EngineError):
-        SumOfShares(shared_plan(), 4).add(content(vector))
+    plan = shared_plan()
+    for judged in (False, True):
+        with pytest.raises(EngineError):
+            answer_of(pack(vector, {}), plan, SumOfShares(plan, 4).kind, 4, judged=judged)
+
+
+def test_an_update_and_counts_come_apart_as_they_were_sent(shared_plan):
+    plan, update = shared_plan(), np.arange(5, dtype=np.int32)
+    counts = Counts.of([0, 1, 1], [0, 0, 2], plan.labels, {"age": ["old", "young", "old"]}, plan.attributes)
+    content = pack_parts([update, counts.to_vector()], {})
+    found = answer_of(content, plan, np.int32, 5, judged=True)
+    assert np.array_equal(found[0], update)
+    assert found[1] == counts
+    for size, judged in ((4, True), (6, True), (5, False)):
+        with pytest.raises(EngineError):
+            answer_of(content, plan, np.int32, size, judged=judged)
+    negative = pack_parts([update, -counts.to_vector()], {})
+    with pytest.raises(DataError, match="a count lies outside"):
+        answer_of(negative, plan, np.int32, 5, judged=True)
 
 
 @pytest.mark.parametrize("value", [2**31 - 1, -(2**31)])
 def test_a_sum_of_more_than_32_bits_is_refused(shared_plan, value):
     total = SumOfShares(shared_plan(), 2)
     for _ in range(3):
-        total.add(content(np.array([0, value], np.int32)))
+        total.add(np.array([0, value], np.int32), 1.0)
     with pytest.raises(EngineError, match="leaves 32 bits"):
         total.mean()
 

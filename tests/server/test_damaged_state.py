@@ -5,9 +5,9 @@ import json
 import pytest
 
 import server.rounds as rounds
-from client.messages import facts_of, with_fact
+from client.messages import with_fact
 from fer_models.errors import ConfigError, RunFolderError
-from server.rounds import Coordinator
+from server.books import Books
 from server.run_folder import RunFolder
 from simulations.federated import run_local
 
@@ -21,6 +21,7 @@ DAMAGED = {
     "ledgers as a list": lambda facts: facts.update(ledgers=["site-0"]),
     "a prior of words": lambda facts: facts.update(prior=["much"]),
     "counts that are none": lambda facts: facts.update(counts={"site-0": {"labels": 3}}),
+    "a line of words": lambda facts: facts.update(pending="soon"),
     "no time": lambda facts: facts.pop("seconds"),
 }
 
@@ -30,7 +31,7 @@ class Killed(BaseException):
 
 
 def stop(record):
-    if record["round"] == 2:
+    if record["round"] == 1:
         raise Killed
 
 
@@ -87,15 +88,9 @@ def test_a_state_that_says_nothing_is_not_complete(tmp_path, content):
 @pytest.mark.parametrize("given", ["{", "[[1.0, 0.1, 3]]", json.dumps([{"name": "gaussian", "noise": -1.0}])])
 def test_a_history_that_is_none_is_refused_with_its_site(plan_of, sites_of, tmp_path, monkeypatch, given):
     plan = plan_of(private=True, rounds=1)
-    taken = Coordinator._content
+    charge = Books.charge
     monkeypatch.setattr(
-        Coordinator,
-        "_content",
-        lambda self, reply: (
-            with_fact(found, "history", given)
-            if "history" in facts_of(found := taken(self, reply))
-            else found
-        ),
+        Books, "charge", lambda self, content: charge(self, with_fact(content, "history", given))
     )
     with pytest.raises(ConfigError, match=r"\(history of site-0") as error:
         run_local(

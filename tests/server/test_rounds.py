@@ -16,7 +16,9 @@ from fer_models.counts import Counts
 from fer_models.errors import ConfigError, DataError, EngineError, RunFolderError, TrainingError
 from fer_models.flat import FlatModel
 from fer_models.zoo import build
-from server.rounds import WINDOW, Coordinator, cohort, exchange, sum_counts
+from server.asking import sum_counts
+from server.exchange import WINDOW, exchange
+from server.rounds import Coordinator, cohort
 from server.run_folder import RunFolder
 from simulations.federated import run_local
 from simulations.grid import LocalGrid

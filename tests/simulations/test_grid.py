@@ -11,11 +11,11 @@ from flwr.clientapp import ClientApp
 from flwr.supercore.run import Run
 
 from client.app import make_app
-from client.messages import facts_of, pack, text, vector_of
+from client.messages import facts_of, pack, text, vector_of, with_fact
 from fer_models.errors import EngineError, TrainingError
 from fer_models.flat import FlatModel
 from fer_models.zoo import build
-from server.rounds import exchange
+from server.exchange import exchange
 from simulations.federated import local_grid
 from simulations.grid import LocalGrid
 
@@ -96,13 +96,12 @@ class Units:
     def __init__(self, error=None):
         self.error = error
 
-    def __call__(self, kind, contexts, shared):
+    def __call__(self, kind, contexts, contents):
         if self.error:
             raise self.error
-        word = text(shared, "word")
-        facts = [
-            {"place": c.node_config["partition-id"], "size": len(contexts), "word": word} for c in contexts
-        ]
+        pairs = zip(contexts, contents, strict=True)
+        places = [(c.node_config["partition-id"], text(content, "word")) for c, content in pairs]
+        facts = [{"place": place, "size": len(contexts), "word": word} for place, word in places]
         return [pack(np.zeros(1, np.float32), each) for each in facts]
 
 
@@ -124,11 +123,22 @@ def test_units_are_answered_in_one_go(grid_of, workers):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_messages_of_different_contents_never_share_a_unit(grid_of, workers):
+def test_messages_of_different_vectors_never_share_a_unit(grid_of, workers):
     grid = grid_of(echo(), 8, workers=workers, together=Units(), units=lambda _: 4)
     replies = asked_together(grid, ["a", "a", "a", "b", "b", "c", "c", "c"])
     assert [told(reply)["size"] for reply in replies] == [3, 3, 3, 2, 2, 3, 3, 3]
     assert [told(reply)["word"] for reply in replies] == ["a", "a", "a", "b", "b", "c", "c", "c"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_messages_that_differ_in_a_fact_alone_share_a_unit(grid_of, workers):
+    grid, shared = grid_of(echo(), 8, workers=workers, together=Units(), units=lambda _: 4), content("a")
+    nodes = grid.get_node_ids()
+    sent = (Message(with_fact(shared, "word", str(node)), node, "train") for node in nodes)
+    found = [told(reply) for reply in grid.send_and_receive(sent)]
+    assert {(each["place"], each["size"], each["word"]) for each in found} == {
+        (place, 4, str(node)) for place, node in enumerate(nodes)
+    }
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from client.messages import pack
 from simulations.grid import take_identity
-from simulations.units import MOST_EVALUATED, UNITS_A_WORKER, UPDATE_BYTES, Units
+from simulations.units import MOST_EVALUATED, UNITS, UPDATE_BYTES, Units
 
 
 def asked(kind, count, numbers=100):
@@ -17,7 +17,7 @@ def asked(kind, count, numbers=100):
     return [Message(content, node + 1, kind) for node in range(count)]
 
 
-@pytest.mark.parametrize(("pictures", "size"), [(20, 12), (200, 1), (300, 1), (128, 2), (0, 256), (0.5, 256)])
+@pytest.mark.parametrize(("pictures", "size"), [(20, 12), (200, 1), (300, 1), (128, 2), (0, 25), (0.5, 25)])
 def test_sites_with_few_pictures_are_trained_in_a_row(pictures, size):
     assert Units(pictures, 5)(asked(MessageType.TRAIN, 400)) == size
 
@@ -27,15 +27,13 @@ def test_large_updates_are_handed_on_at_once():
     assert Units(20, 5)(asked(MessageType.TRAIN, 400, UPDATE_BYTES // 16)) == 3
 
 
-def test_sites_trained_in_one_pass_are_the_unit_on_any_workers():
-    for workers in (1, 7):
-        assert Units(20, 5, workers, together=25)(asked(MessageType.TRAIN, 30, UPDATE_BYTES)) == 25
+def test_sites_trained_in_one_pass_are_the_unit():
+    assert Units(20, 5, together=25)(asked(MessageType.TRAIN, 30, UPDATE_BYTES)) == 25
 
 
 @pytest.mark.parametrize(("pictures", "size"), [(5, 51), (256, 1), (1000, 1), (0, MOST_EVALUATED)])
-def test_test_pictures_fill_a_batch_on_any_workers(pictures, size):
-    for workers in (1, 7):
-        assert Units(20, pictures, workers)(asked(MessageType.EVALUATE, 30)) == size
+def test_test_pictures_fill_a_batch(pictures, size):
+    assert Units(20, pictures)(asked(MessageType.EVALUATE, 30)) == size
 
 
 def test_questions_are_answered_one_by_one():
@@ -43,8 +41,8 @@ def test_questions_are_answered_one_by_one():
     assert Units(20, 5, together=25)([Message(RecordDict(), 1, MessageType.QUERY)] * 30) == 1
 
 
-@given(st.integers(2, 16), st.integers(1, 300), st.floats(0, 500))
-def test_every_worker_finds_work(workers, messages, pictures):
-    size = Units(pictures, 5, workers)(asked(MessageType.TRAIN, messages, 4))
+@given(st.integers(1, 300), st.floats(0, 500))
+def test_every_worker_finds_work(messages, pictures):
+    size = Units(pictures, 5)(asked(MessageType.TRAIN, messages, 4))
     assert size >= 1
-    assert size == 1 or messages // size >= UNITS_A_WORKER * workers
+    assert size == 1 or messages // size >= UNITS

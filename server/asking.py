@@ -1,0 +1,201 @@
+"""What the coordinator asks of its sites in a run, and what comes of their answers."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from flwr.app import Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+
+from client.messages import pack, parts_of, scalar, text, vector_of, with_fact
+from client.plan import Plan
+from client.question import Question
+from fer_models.counts import Counts, vector_size
+from fer_models.errors import EngineError
+from server.aggregation import aggregate_of
+from server.books import Books
+from server.class_shares import ask, from_answers
+from server.exchange import content_of, exchange
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Weights that the sites are to evaluate on their test pictures.
+
+    Attributes
+    ----------
+    vector : float32 (P + Q,).
+    prove : whether the sites prove that no answer depends on the other pictures of its batch.
+    """
+
+    vector: torch.Tensor
+    prove: bool
+
+
+@dataclass
+class Answers:
+    """What the answers to one question came to.
+
+    Attributes
+    ----------
+    mean : float64 (T,), the mean update; None where nothing was trained.
+    loss : mean training loss a visit.
+    visits, bytes_up, bytes_down, cpu_seconds : as in :class:`server.rounds.Totals`.
+    counts : site -> counts of its test pictures; empty where nothing was evaluated.
+    """
+
+    mean: torch.Tensor | None = None
+    loss: float = 0.0
+    visits: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    cpu_seconds: float = 0.0
+    counts: dict[str, Counts] = field(default_factory=dict)
+
+
+def question(
+    plan: Plan, round_number: int, vector: torch.Tensor, prior: tuple[float, ...], judging: Judging | None
+) -> Question:
+    """Return what a round asks of every site."""
+    weights = vector.numpy()
+    if judging is None:
+        return Question(plan, round_number, weights, prior)
+    judged = weights if judging.vector is vector else judging.vector.numpy()
+    return Question(plan, round_number, weights, prior, judged, judging.prove)
+
+
+def answer_of(
+    content: RecordDict, plan: Plan, kind: type[np.generic], size: int, *, judged: bool
+) -> tuple[NDArray[Any], Counts | None]:
+    """Return the update (T,) of a site's answer to a round, and its counts where it was to evaluate.
+
+    Raises
+    ------
+    EngineError, DataError : the answer holds none, or others than were asked for.
+    """
+    if not judged:
+        return vector_of(content, kind, size), None
+    counted = vector_size(plan.labels, plan.attributes)
+    update, counts = parts_of(content, (kind, size), (np.int64, counted))
+    return update, Counts.from_vector(counts, plan.labels, plan.attributes)
+
+
+class Sites(Protocol):
+    """The sites of a run, as the coordinator sees them."""
+
+    def train(
+        self,
+        nodes: Sequence[int],
+        round_number: int,
+        vector: torch.Tensor,
+        prior: tuple[float, ...],
+        judging: Judging | None,
+    ) -> Answers:
+        """Train a round from ``vector`` (P + Q,); with ``judging`` each site evaluates before it trains."""
+        ...
+
+    def evaluate(self, nodes: Sequence[int], judging: Judging) -> Answers:
+        """Evaluate weights at every site."""
+        ...
+
+    def label_shares(self, nodes: Sequence[int]) -> tuple[float, ...]:
+        """Return the shares of the classes over all sites' training pictures."""
+        ...
+
+
+def sum_counts(counts: Sequence[Counts]) -> Counts:
+    """Add counts up.
+
+    Raises
+    ------
+    EngineError : there are none.
+    """
+    if not counts:
+        raise EngineError("no site sent counts", cure="Give at least one site test pictures.")
+    first = counts[0]
+    if any((other.labels, other.groups) != (first.labels, first.groups) for other in counts):
+        return functools.reduce(operator.add, counts)  # which says what differs
+    return Counts.from_vector(sum(each.to_vector() for each in counts), first.labels, first.groups)
+
+
+class PlainSites:
+    """Sites whose every answer the coordinator sees.
+
+    Parameters
+    ----------
+    size : T, numbers of an update.
+    names : node -> its site's name.
+    """
+
+    def __init__(self, grid: Grid, plan: Plan, size: int, names: dict[int, str], books: Books) -> None:
+        self._grid, self._plan, self._size = grid, plan, size
+        self._names, self._books = names, books
+
+    def _messages(
+        self, nodes: Sequence[int], kind: str, content: RecordDict, group: int = 0
+    ) -> Iterator[Message]:
+        """Yield one message a node; all share one vector, which nobody writes to.
+
+        Before it trains with privacy, each is also told where its site's ledger stood, so that it notices an old copy.
+        """
+        for node in nodes:
+            known = self._books.heads.get(self._names[node]) if kind == MessageType.TRAIN else None
+            own = content if known is None else with_fact(content, "ledger", known)
+            yield Message(own, node, kind, group_id=str(group))
+
+    def train(
+        self,
+        nodes: Sequence[int],
+        round_number: int,
+        vector: torch.Tensor,
+        prior: tuple[float, ...],
+        judging: Judging | None,
+    ) -> Answers:
+        """Train a round; see :class:`Sites`."""
+        done, total = Answers(), aggregate_of(self._plan, self._size)
+        asked = question(self._plan, round_number, vector, prior, judging).content()
+        done.bytes_down = len(nodes) * vector.numel() * vector.element_size()
+        for reply in exchange(self._grid, self._messages(nodes, MessageType.TRAIN, asked, round_number)):
+            content = content_of(reply)
+            update, counts = answer_of(
+                content, self._plan, total.kind, self._size, judged=judging is not None
+            )
+            if counts is not None:
+                done.counts[text(content, "site")] = counts
+            total.add(update, scalar(content, "weight"))
+            seen = int(scalar(content, "visits"))
+            done.loss, done.visits = done.loss + scalar(content, "loss") * seen, done.visits + seen
+            done.bytes_up += update.nbytes
+            done.cpu_seconds += scalar(content, "cpu_seconds")
+            self._books.charge(content)
+        done.mean, done.loss = total.mean(), done.loss / max(1, done.visits)
+        return done
+
+    def evaluate(self, nodes: Sequence[int], judging: Judging) -> Answers:
+        """Evaluate weights at every site; see :class:`Sites`."""
+        facts = {"prove": int(judging.prove), "plan": self._plan.text}
+        content, done = pack(judging.vector.numpy(), facts), Answers()
+        for reply in exchange(self._grid, self._messages(nodes, MessageType.EVALUATE, content)):
+            answer = content_of(reply)
+            counts = vector_of(answer, np.int64)
+            done.counts[text(answer, "site")] = Counts.from_vector(
+                counts, self._plan.labels, self._plan.attributes
+            )
+            done.cpu_seconds += scalar(answer, "cpu_seconds")
+        return done
+
+    def label_shares(self, nodes: Sequence[int]) -> tuple[float, ...]:
+        """Ask every site for its label counts; what they add up to is public from then on."""
+        heads, names = self._books.heads, self._names
+        contents = []
+        for reply in exchange(self._grid, (ask(self._plan, node, heads.get(names[node])) for node in nodes)):
+            contents.append(content_of(reply))
+            self._books.charge(contents[-1])
+        return from_answers(contents, len(self._plan.labels))
