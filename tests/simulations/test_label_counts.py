@@ -13,7 +13,7 @@ from simulations.compose import composed
 DATA = ("data=faces", "data.options.count=300", "data.options.class_shares={happiness: 0.5}", "seed=3")
 WORDS = ("experiment=private", *DATA, "partition.sites=3", "server.rounds=4", "server.evaluate_every=4")
 WORDS += ("privacy.allow_useless=true", "engine.workers=1")
-COUNTS = ("privacy.counts_epsilon=0.5", "server.adjustment=1.5")
+COUNTS = ("privacy.counts_epsilon=0.5", "server.adjustment=4.0")
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +48,14 @@ def test_the_ledger_command_names_the_counts(folder, fedfer):
 
 def test_summary_page_and_card_tell_what_was_spent_on_what(folder, federated):
     assert federated["counts_epsilon"] == 0.5
-    assert federated["adjustment"] == 1.5
+    assert federated["adjustment"] == 4.0
     shares = federated["class_shares"]
     assert sum(shares.values()) == pytest.approx(1)
     assert max(shares, key=shares.get) == "happiness"
     page = (folder / "report.html").read_text()
     assert "discrete Laplace noise of epsilon 0.5" in page
-    assert "adjusted for the shares of the classes, with strength 1.5" in page
-    assert "1.5 log share" in (folder / "model" / "README.md").read_text()
+    assert "adjusted for the shares of the classes, with strength 4" in page
+    assert "4 log share" in (folder / "model" / "README.md").read_text()
 
 
 def test_an_audit_of_the_adjusted_model_gives_the_run_s_figures(folder, federated):

@@ -15,7 +15,7 @@ def test_our_rounds_end_with_the_weights_of_the_bare_loop(case):
     mine, theirs, difference = interleaved(case, repeats=2)
     assert difference < 1e-5
     assert len(mine.cpu) == 2
-    assert len(theirs.wall) == 3
+    assert len(theirs.wall) == 4
     assert all(math.isfinite(each) and each > 0 for each in mine.cpu + theirs.wall)
 
 
