@@ -239,12 +239,12 @@ class Agent:
     ) -> Update:
         assert plan.privacy is not None
         distributed, where = plan.privacy.noise == "distributed", f"{self.name}, round {round_number}"
-        if distributed and not self.simulated:
+        if distributed and plan.aggregation == "plain" and not self.simulated:
             raise PrivacyError(
                 "this site's share of distributed noise would reach the coordinator by itself, which its noise is "
                 "too little for",
                 where=where,
-                cure="Use privacy.noise=site; distributed noise needs secure aggregation.",
+                cure="Use aggregation=secure, or privacy.noise=site.",
             )
         if plan.privacy.unit == "subject":
             _ = data.people  # refuses pictures of unknown people before the ledger is written

@@ -13,10 +13,10 @@ from flwr.clientapp import ClientApp
 from client.agent import Agent, Update, evaluate_sites, train_sites
 from client.mechanisms import to_plain
 from client.messages import error_to_wire, pack, pack_parts, scalar, tell, text, vector_of
-from client.plan import read_plan
+from client.plan import Plan, read_plan
 from client.question import read_question, seen_of
 from fer_models.counts import Counts
-from fer_models.errors import FedferError
+from fer_models.errors import FedferError, PrivacyError
 
 FindAgent = Callable[[Context], Agent]
 """Returns the agent that answers for a node."""
@@ -36,6 +36,7 @@ def train_many(
     """
     began = time.process_time()
     question = read_question(contents[0])
+    _require_plain(question.plan)
     plan, number, vector, prior = question.plan, question.round_number, question.vector, question.prior
     counts: Sequence[Counts | None] = [None] * len(agents)
     if question.judged is not None:
@@ -50,9 +51,26 @@ def train_many(
     return [_trained(agent, update, counted, each) for agent, update, counted in done]
 
 
+def _require_plain(plan: Plan) -> None:
+    """Refuse a question in plain about a plan that promises secure aggregation: its answer is masked, or none.
+
+    Raises
+    ------
+    PrivacyError : the plan promises it.
+    """
+    if plan.aggregation == "secure":
+        raise PrivacyError(
+            "the plan promises secure aggregation, and this question would show the coordinator the site's own answer",
+            where="aggregation",
+            cure="Ask in a session of secure aggregation, or plan aggregation=plain.",
+        )
+
+
 def count_labels(agent: Agent, content: RecordDict) -> RecordDict:
     """Answer a query for label counts: plan in, counts out."""
-    found = agent.count_labels(read_plan(text(content, "plan")), seen_of(content))
+    plan = read_plan(text(content, "plan"))
+    _require_plain(plan)
+    found = agent.count_labels(plan, seen_of(content))
     facts: dict[str, str] = {"site": agent.name}
     if found.head is not None:
         facts |= {"history": json.dumps(to_plain(found.history)), "ledger": str(found.head)}
@@ -86,6 +104,7 @@ def evaluate_many(agents: Sequence[Agent], content: RecordDict) -> list[RecordDi
     """Answer one evaluate message for several agents of this process, on full batches."""
     began = time.process_time()
     plan = read_plan(text(content, "plan"))
+    _require_plain(plan)
     prove = bool(scalar(content, "prove"))
     counts = evaluate_sites(agents, plan, vector_of(content, np.float32), prove=prove)
     each = (time.process_time() - began) / len(agents)

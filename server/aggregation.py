@@ -118,5 +118,5 @@ def aggregate_of(plan: Plan, size: int) -> Aggregate:
     if plan.privacy is not None and plan.privacy.noise == "distributed":
         return SumOfShares(plan, size)
     if plan.server.rule != "mean":
-        return RobustMean(plan.server, size)
+        return RobustMean(plan.server)
     return MeanOfUpdates(size)

@@ -20,11 +20,8 @@ result by about as much as they differ from each other, which is much where the 
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import torch
-from flwr.app import RecordDict
 from flwr.server.strategy.aggregate import (
     aggregate_bulyan,
     aggregate_krum,
@@ -33,7 +30,6 @@ from flwr.server.strategy.aggregate import (
 )
 from numpy.typing import NDArray
 
-from client.messages import vector_of
 from client.plan import ServerWork
 from client.strict import require
 from fer_models.errors import EngineError
@@ -74,22 +70,21 @@ class RobustMean:
     Parameters
     ----------
     work : names the rule and the number of malicious sites.
-    size : T, numbers of an update.
     """
 
-    def __init__(self, work: ServerWork, size: int) -> None:
-        self._work, self._size = work, size
+    kind = np.float32
+
+    def __init__(self, work: ServerWork) -> None:
+        self._work = work
         self._updates: list[NDArray[np.float32]] = []
         self._useless = 0
 
-    def add(self, content: RecordDict) -> int:
-        """Take an update; return its bytes."""
-        delta = cast("NDArray[np.float32]", vector_of(content, np.float32, self._size))
-        if bool(np.isfinite(delta).all()):
-            self._updates.append(delta)
+    def add(self, update: NDArray[np.float32], weight: float) -> None:  # noqa: ARG002 - all sites count alike
+        """Take an update, and hold it until the round ends."""
+        if bool(np.isfinite(update).all()):
+            self._updates.append(update)
         else:
             self._useless += 1
-        return delta.nbytes
 
     def mean(self) -> torch.Tensor:
         """Return what the rule makes of the updates, float64 (T,).

@@ -1,6 +1,7 @@
 """The Flower app of a site, called with Flower's own messages."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from client.app import evaluate_many, make_app, train_many
 from client.ledger import Head
 from client.mechanisms import from_plain, gaussian
 from client.messages import ERROR_CODES, error_from_wire, facts_of, pack, scalar, text, vector_of
+from client.plan import Secure
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError, DataError, EngineError, ModelError, PrivacyError
 from simulations.grid import take_identity
@@ -158,3 +160,20 @@ def test_a_defect_is_no_answer(ask, plan_of, bench_of):
     ask.agents[0].samples = None
     with pytest.raises(AttributeError):
         ask(MessageType.TRAIN, bad(plan, weights(bench_of, plan)))
+
+
+def test_a_question_in_plain_about_a_secure_plan_is_refused(ask, plan_of, bench_of):
+    """Whichever question it is: nothing of one site may leave it where the plan promises that only sums do."""
+    plan = plan_of(server={"adjustment": 1.0})
+    secure = Secure(sites=3, threshold=3, minimum=3, clip=8.0, largest_weight=64)
+    vector, told = weights(bench_of, plan), replace(plan, aggregation="secure", secure=secure)
+    facts = {"plan": told.text, "round": 1, "prove": 0}
+    for kind in (MessageType.TRAIN, MessageType.EVALUATE, "query.label_counts"):
+        assert not ask(kind, pack(vector, {**facts, "plan": plan.text})).has_error()
+        error = refused(ask(kind, pack(vector, facts)))
+        assert isinstance(error, PrivacyError)
+        assert error.where == "aggregation"
+    with pytest.raises(PrivacyError):
+        train_many(ask.agents, [pack(vector, facts)] * 2, one_pass=True)
+    with pytest.raises(PrivacyError):
+        evaluate_many(ask.agents, pack(vector, facts))

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from client.discrete import discrete_gaussian
 from client.discrete_accounting import slack
 from client.distributed import share_of
-from client.grid import LARGEST, MARGIN, decode, encode, finest, grid_of, mechanism_of
+from client.grid import LARGEST, MARGIN, decode, encode, finest, grid_of, mechanism_of, plan_grid
 from client.mechanisms import Mechanism
-from client.plan import Privacy
+from client.plan import Privacy, Secure
 from client.randomness import KeyedStream, SeededEntropy, SystemEntropy
 from client.training import losses_of, poisson_batch, private_trainer
 from fer_models.errors import PrivacyError
@@ -38,6 +38,13 @@ def shared_plan(plan_of):
 def privacy_of(**changed):
     facts = {"noise_multiplier": 1.0, "clip": 1.0, "delta": 1e-5, "nominal_units": 100}
     return Privacy(**{**facts, **SHARED, **changed})
+
+
+def secured(plan, sites=7, fewest=5, colluders=1):
+    """The same plan with secure aggregation, its noise for the fewest sites of a sum."""
+    secure = Secure(sites=sites, threshold=fewest, minimum=3 + colluders, clip=8.0, colluders=colluders)
+    privacy = replace(plan.privacy, threshold=fewest, colluders=colluders)
+    return replace(plan, aggregation="secure", secure=secure, privacy=privacy)
 
 
 def stream(number=0):
@@ -128,6 +135,36 @@ def test_a_grid_that_does_not_hold_is_refused(changed, rate, parameters, where):
         grid_of(privacy_of(**changed, parameters=parameters), rate)
     assert error.value.where == where
     assert error.value.cure.endswith(".")
+
+
+def test_noise_is_for_the_fewest_sites_of_a_sum_and_room_for_the_most(shared_plan):
+    plan = secured(shared_plan(noise_multiplier=2.0))
+    grid, plain = plan_grid(plan), plan_grid(shared_plan(noise_multiplier=2.0, threshold=5))
+    assert grid.share == plain.share == pytest.approx(2.0 * grid.sensitivity / math.sqrt(5 - 1))
+    assert grid.slack == plain.slack == slack(5295, grid.share, 4), "more survivors only add noise"
+    reach = discrete_gaussian(grid.share).largest
+    assert LARGEST - 7 < 7 * (grid.bound + reach) <= LARGEST
+    assert LARGEST - 5 < 5 * (plain.bound + reach) <= LARGEST
+    assert mechanism_of(plan) == mechanism_of(shared_plan(noise_multiplier=2.0, threshold=5))
+    finer = replace(plan, privacy=replace(plan.privacy, resolution=1 << 20, nominal_units=1700))
+    grid_of(finer.privacy, plan.local.rate)
+    with pytest.raises(PrivacyError, match="sums of 7 sites"):
+        plan_grid(finer)
+
+
+@pytest.mark.parametrize("survivors", [5, 6, 7])
+def test_any_survivors_from_the_threshold_on_carry_noise_enough(shared_plan, survivors):
+    """Measured: the sum without the colluders' noise has the deviation of one trusted curator, or more."""
+    plan = secured(shared_plan(noise_multiplier=1.5))
+    grid = plan_grid(plan)
+    shares = [discrete_gaussian(grid.share).draw(stream(i), 20_000) for i in range(survivors)]
+    honest = np.sum(shares[1:], axis=0)
+    target = 1.5 * grid.sensitivity
+    assert honest.std() == pytest.approx(target * math.sqrt((survivors - 1) / 4), rel=0.03)
+    assert honest.std() > 0.97 * target
+    mean = decode(np.sum(shares, axis=0), plan, survivors)
+    expected = 1.5 * grid.sensitivity * grid.width * math.sqrt(survivors / 4) / (0.2 * 50 * survivors)
+    assert mean.std() == pytest.approx(expected, rel=0.03), "divided by those who survived"
 
 
 @pytest.mark.parametrize("sites", [1, 8, 100])
@@ -235,12 +272,22 @@ def test_a_site_with_real_randomness_refuses_and_writes_nothing(agent_of, shared
     plan = shared_plan()
     agent = agent_of(entropy=SystemEntropy(), path=tmp_path / "ledger")
     vector = agent._benches.of(plan).flat.full_vector.numpy().copy()
-    with pytest.raises(PrivacyError, match="secure aggregation") as error:
+    with pytest.raises(PrivacyError, match="aggregation=secure") as error:
         agent.train(plan, 1, vector)
     assert error.value.where == "site-0, round 1"
     assert not (tmp_path / "ledger").exists()
     private = replace(plan, privacy=replace(plan.privacy, noise="site", threshold=1, colluders=0))
     assert agent.train(private, 1, vector).delta.dtype == np.float32
+
+
+def test_a_site_with_real_randomness_takes_part_where_shares_are_masked(agent_of, shared_plan, tmp_path):
+    plan = secured(shared_plan())
+    agent = agent_of(entropy=SystemEntropy(), path=tmp_path / "ledger")
+    vector = agent._benches.of(plan).flat.full_vector.numpy().copy()
+    update = agent.train(plan, 1, vector)
+    assert update.delta.dtype == np.int32
+    assert update.head.number == 1
+    assert update.delta.std() == pytest.approx(plan_grid(plan).share, rel=0.1)
 
 
 def test_an_update_tells_nothing_but_public_constants(agent_of, shared_plan):

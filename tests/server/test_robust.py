@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.agent import Agent
-from client.messages import pack
 from client.plan import ServerWork
 from fer_models.errors import ConfigError, EngineError, TrainingError
 from fer_models.metrics import headline
@@ -25,13 +24,10 @@ def work(rule, malicious=1):
     return ServerWork(rule=rule, malicious=malicious, weighting="uniform")
 
 
-def content(vector):
-    return pack(np.asarray(vector, np.float32), {"weight": 1e6})
-
-
 def result(rule, malicious, rows):
-    total = RobustMean(work(rule, malicious), len(rows[0]))
-    assert {total.add(content(row)) for row in rows} == {4 * len(rows[0])}
+    total = RobustMean(work(rule, malicious))
+    for row in rows:
+        total.add(np.asarray(row, total.kind), 1e6)
     return total.mean()
 
 
