@@ -1,8 +1,8 @@
-"""Whom a guarantee asks one to trust, in a sentence for summaries, reports and cards."""
+"""What a run shows to whom, and on whom that rests, in sentences for summaries, reports and cards."""
 
 from __future__ import annotations
 
-from client.plan import Privacy
+from client.plan import Plan, Privacy, Secure
 
 POOLED = (
     "Everybody's pictures lie in one place, which adds the noise: the guarantee holds against whoever sees the model, "
@@ -10,13 +10,20 @@ POOLED = (
 )
 """Of private training on pooled pictures."""
 
+WORKED_OUT = (
+    "The coordinator never saw a figure of a single site. The simulation, which holds everybody's pictures, evaluated "
+    "the finished model at each site afterwards, outside of the protocol."
+)
+"""Of figures of single sites in a simulation with secure aggregation."""
 
-def trust_of(privacy: Privacy, *, simulated: bool) -> str:
+
+def trust_of(privacy: Privacy, *, simulated: bool, secure: Secure | None = None) -> str:
     """Return what ``privacy`` holds against, and on whom that rests.
 
     Parameters
     ----------
-    simulated : the sites are made up and run in the coordinator's processes, without secure aggregation.
+    simulated : the sites are made up and run in the coordinator's processes.
+    secure : the terms of secure aggregation, None with plain aggregation.
     """
     if privacy.noise == "site":
         return (
@@ -24,16 +31,43 @@ def trust_of(privacy: Privacy, *, simulated: bool) -> str:
             "coordinator and the other sites included, if the site that holds a picture adds its noise."
         )
     honest = privacy.threshold - privacy.colluders
+    whole = "a sum" if secure else "a round"
     if privacy.threshold == 1:
         sites = "if the one site of a round adds its noise and keeps it secret"
     else:
-        sites = f"if at least {honest} of the {privacy.threshold} sites of a round add their noise and keep it secret"
+        sites = f"if at least {honest} of the {privacy.threshold} sites of {whole} add their noise and keep it secret"
     said = f"The guarantee holds against whoever sees only the sums over the sites, {sites}."
+    if secure is not None:
+        said += f" A sum is over {privacy.threshold} sites or more; each more adds noise."
     if privacy.counts_epsilon is not None:
         said += " A site's label counts carry noise of its own, and are private by themselves."
-    if simulated:
+    if simulated and secure is None:
         said += (
             " A site's share by itself is not private enough, and in this simulation the coordinator's process sees "
             "each share: the figures are those of a run with secure aggregation."
         )
     return said
+
+
+def learned_of(plan: Plan) -> str:
+    """Return what the coordinator of a finished run learned of its sites."""
+    secure = plan.secure
+    if secure is None:
+        update = (
+            "its update, with the noise of privacy" if plan.privacy else "its update and its training loss"
+        )
+        return (
+            f"Plain aggregation: the coordinator saw what each site sent, {update}, and its counts of right and wrong "
+            "answers by class and group."
+        )
+    what = "updates" if plan.privacy else "updates and training losses"
+    coordinator = "breaks" if secure.profile == "malicious" else "follows"
+    alone = ""
+    if secure.colluders:
+        sites = "a site" if secure.colluders == 1 else f"up to {secure.colluders} sites"
+        alone = f", also where {sites} of the round {'tells' if secure.colluders == 1 else 'tell'} it all they know"
+    return (
+        f"Secure aggregation: of every round the coordinator learned the sum over {secure.fewest} or more of "
+        f"{secure.sites} sites, of {what} and of counts of right and wrong answers by class and group; of one site it "
+        f"learned whether it took part. That holds against a coordinator that {coordinator} the protocol{alone}."
+    )

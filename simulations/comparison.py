@@ -16,27 +16,31 @@ from client.plan import Plan
 from fer_models.checkpoints import save_model
 from fer_models.counts import Counts
 from fer_models.flat import FlatModel
-from fer_models.metrics import across_sites, headline, summarise
+from fer_models.metrics import across_sites, summarise
 from fer_models.zoo import build
 from server.asking import sum_counts
 from server.events import Events
 from server.report import write_report
 from server.rounds import Result
 from server.run_folder import RunFolder, reading
-from server.trust import POOLED, trust_of
+from server.trust import POOLED
 from simulations.baselines import CentralTrainer
-from simulations.federated import Sites, choose_device, require_engine, run_local, run_ray
+from simulations.federated import (
+    Sites,
+    choose_device,
+    counts_by_site,
+    require_engine,
+    run_local,
+    run_ray,
+)
 from simulations.jobs import Progress, run_jobs
 from simulations.partition import Partition
 from simulations.pooled_private import SYSTEM, one_site, pooled_private
-from simulations.prepare import Prepared, accountant_note, prepare, site_limit
+from simulations.prepare import Prepared, prepare, site_limit
 from simulations.pretraining import identity, start_of
 from simulations.secure import largest_weight, without_privacy
 from simulations.settings import Settings
-
-Summary = dict[str, Any]
-
-_GUARANTEE = ("delta", "noise_multiplier", "unit", "noise", "counts_epsilon")
+from simulations.summaries import Summary, brief, cost, federated_summary
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,7 @@ class Comparison:
         facts, (counts,) = self._baseline("pooled", "all")
         return {
             **summarise(counts),
-            **_cost(facts["cpu_seconds"], facts["visits"]),
+            **cost(facts["cpu_seconds"], facts["visits"]),
             "note": "one model on everybody's training pictures, without privacy",
         }
 
@@ -224,14 +228,14 @@ class Comparison:
         accuracy = np.trace(best.overall) / max(1, best.overall.sum())
         return {
             **summarise(sum_counts(everybody), repeats=len(everybody)),
-            **_cost(sum(each["cpu_seconds"] for each in facts), sum(each["visits"] for each in facts)),
+            **cost(sum(each["cpu_seconds"] for each in facts), sum(each["visits"] for each in facts)),
             "own_accuracy": own_total["accuracy"],
             "own_accuracy_interval": own_total["accuracy_interval"],
             "best_accuracy": float(accuracy),
             "best_site": names[everybody.index(best)],
             "sites": across_sites(everybody),
             "per_site": [
-                {"site": name, **_brief(home), "train": each["train"], "test": home.rows, "epsilon": None}
+                {"site": name, **brief(home), "train": each["train"], "test": home.rows, "epsilon": None}
                 for name, home, each in zip(names, own, facts, strict=True)
             ],
             "note": "each site's own model, judged on everybody's test pictures; the mean over sites",
@@ -259,48 +263,17 @@ class Comparison:
         result = run(plan, sites, self.folder, system, self.workers, self._observe, together, initial)
         if plan.privacy is not None:
             sites.verify_ledgers(plan.privacy.delta)
-        self._summary[system] = self._federated_summary(plan, result, sites.partition)
+        own = result.counts if plan.secure is None else counts_by_site(sites, plan, result.vector)
+        told = self._start.told if self._start else None
+        summary = federated_summary(plan, result, own, sites.samples, sites.partition, told)
+        self._summary[system] = summary
         if system == SYSTEM:
-            own = {"note": "one model on everybody's pictures in one place, with privacy", "trust": POOLED}
-            found = {
-                k: v for k, v in self._summary[system].items() if k not in ("sites", "per_site", "noise")
-            }
-            self._summary[system] = {**found, **own, "noise": "pooled", "bytes_up": 0, "bytes_down": 0}
+            place = {"note": "one model on everybody's pictures in one place, with privacy", "trust": POOLED}
+            apart = ("sites", "per_site", "noise", "aggregation", "learned", "rule")
+            found = {key: value for key, value in summary.items() if key not in apart}
+            self._summary[system] = {**found, **place, "noise": "pooled", "bytes_up": 0, "bytes_down": 0}
         if system == "federated":
             self._save_model(plan, result)
-
-    def _federated_summary(self, plan: Plan, result: Result, division: Partition) -> Summary:
-        samples = self.prepared.samples
-        train = np.bincount(division.site[samples.rows("train")], minlength=division.sites)
-        test = np.bincount(division.site[samples.rows("test")], minlength=division.sites)
-        names = sorted(result.counts)
-        totals = result.totals
-        return {
-            **summarise(result.overall),
-            **_cost(totals.cpu_seconds, totals.visits),
-            **_guarantee(plan, totals.epsilon),
-            "epsilon_note": accountant_note(plan, division.sites) or None,
-            "bytes_up": totals.bytes_up,
-            "bytes_down": totals.bytes_down,
-            "rounds": plan.server.rounds,
-            "start": self._start.told if self._start else None,
-            "class_shares": result.prior or None,
-            "adjustment": plan.server.adjustment,
-            "sites": across_sites([result.counts[name] for name in names]),
-            "per_site": [
-                {
-                    "site": name,
-                    **_brief(result.counts[name]),
-                    "train": int(train[i]),
-                    "test": int(test[i]),
-                    "epsilon": result.epsilon.get(name),
-                }
-                for i, name in enumerate(names)
-            ],
-            "note": "trained at the sites with differential privacy"
-            if plan.privacy
-            else "trained at the sites",
-        }
 
     def _save_model(self, plan: Plan, result: Result) -> None:
         flat = FlatModel(build(plan.model, plan.seed))
@@ -326,6 +299,7 @@ class Comparison:
             )
         if training:
             facts["training"] = training
+        facts["what the coordinator learned"] = summary["learned"]
         save_model(self.folder.path / "model", flat.module, plan.model, labels=plan.labels, facts=facts)
 
     # The end
@@ -346,22 +320,3 @@ class Comparison:
         self.folder.write_json("summary.json", {**summary, "systems": self._summary})
         write_report(self.folder.path)
         self.folder.finish()
-
-
-def _guarantee(plan: Plan | None, epsilon: float | None) -> Summary:
-    """Return what is said of privacy; every value is None without it."""
-    privacy = None if plan is None else plan.privacy
-    if privacy is None:
-        return dict.fromkeys(("epsilon", "epsilon_note", *_GUARANTEE, "trust"))
-    kept = {name: getattr(privacy, name) for name in _GUARANTEE}
-    return {"epsilon": epsilon, **kept, "trust": trust_of(privacy, simulated=True)}
-
-
-def _cost(cpu_seconds: float, visits: int) -> Summary:
-    nothing = {**_guarantee(None, None), "bytes_up": 0, "bytes_down": 0, "rounds": None}
-    return {**nothing, "cpu_seconds": round(cpu_seconds, 3), "visits": visits}
-
-
-def _brief(counts: Counts) -> Summary:
-    figures = headline(counts)
-    return {"accuracy": figures["accuracy"], "balanced_accuracy": figures["balanced_accuracy"]}

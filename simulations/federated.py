@@ -9,7 +9,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,12 +17,13 @@ from flwr.app import Context, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from client.accounting import cross_check
-from client.agent import Agent, Benches
+from client.agent import Agent, Benches, evaluate_sites
 from client.app import evaluate_many, make_app, train_many
 from client.ledger import Ledger, close_all
 from client.limits import Limit
 from client.plan import Plan
 from client.randomness import SeededEntropy
+from fer_models.counts import Counts
 from fer_models.errors import ConfigError, EngineError
 from fer_models.samples import Samples
 from server.app import make_app as make_server_app
@@ -161,17 +162,15 @@ def local_grid(sites: Sites, workers: int, together: int = 1) -> Iterator[Grid]:
         i + 1: {"partition-id": i, "num-partitions": sites.partition.sites}
         for i in range(sites.partition.sites)
     }
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # one thread everywhere, so that sums are added up in one order
     processes = 1 if sites.device == "cuda" else workers
     many = functools.partial(sites.many, one_pass=together > 1)
     units = Units(sites.pictures("train"), sites.pictures("test"), together)
-    grid = LocalGrid(make_app(sites), configs, processes, together=many, units=units)
-    try:
-        yield grid
-    finally:
-        grid.close()
-        torch.set_num_threads(threads)
+    with one_thread():
+        grid = LocalGrid(make_app(sites), configs, processes, together=many, units=units)
+        try:
+            yield grid
+        finally:
+            grid.close()
 
 
 def run_local(
@@ -187,6 +186,29 @@ def run_local(
     """Run a plan with ``engine=local``; ``initial`` are weights to start from, the seed's own when None."""
     with local_grid(sites, workers, together) as grid:
         return Coordinator(plan, folder, system, observer, initial).run(grid)
+
+
+def counts_by_site(sites: Sites, plan: Plan, vector: torch.Tensor) -> dict[str, Counts]:
+    """Return each site's counts of its test pictures for weights (P + Q,), outside of any protocol.
+
+    Only who holds all sites' pictures can do this: a simulation, for its own report.
+    """
+    alone = replace(sites, ledgers=None, limit=None)  # nothing is released, so no ledger is asked
+    agents = [alone.agent(site) for site in range(sites.partition.sites)]
+    with one_thread():
+        found = evaluate_sites(agents, plan, vector.numpy(), prove=False)
+    return dict(zip(sites.names, found, strict=True))
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch add sums up in one thread, so in one order, and give it its threads back."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,8 @@ def sites(found: Sequence[System]) -> dict[str, Any] | None:
         cells = [(system, _at_site(own[system.key].get(name))) for system in with_sites]
         rows.append({"name": name, "facts": _facts(facts), "cells": cells})
     spreads = [spread for system in with_sites if (spread := _spread(system))]
-    return {"rows": rows, "systems": with_sites, "spreads": spreads, "open": MOST_SITES}
+    notes = list(dict.fromkeys(note for system in with_sites if (note := system.facts.text("sites_note"))))
+    return {"rows": rows, "systems": with_sites, "spreads": spreads, "open": MOST_SITES, "notes": notes}
 
 
 def _facts(site: Facts) -> str:

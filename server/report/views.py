@@ -109,6 +109,8 @@ def privacy(found: Sequence[System], audit: Facts) -> dict[str, Any] | None:
         "person": main.facts.text("unit") == "subject",
         "note": main.facts.text("epsilon_note"),
         "trust": main.facts.text("trust"),
+        "learned": main.facts.text("learned"),
+        "secure": main.facts.text("aggregation") == "secure",
         "distributed": main.facts.text("noise") == "distributed",
         "epsilon": None if budget is None else wording.epsilon(budget),
         "start": main.facts.text("start"),

@@ -85,7 +85,14 @@ class CanaryRun:
                 cure="Use engine=local.",
             )
         require_confidence(self._wanted.confidence)
-        self.settings, self._path, self._observer = settings, path, observer
+        plain = dataclasses.replace(
+            settings.aggregation, kind="plain"
+        )  # the audit has to see what each site sends
+        self.settings, self._path, self._observer = (
+            dataclasses.replace(settings, aggregation=plain),
+            path,
+            observer,
+        )
         self.device = choose_device(engine.device)
         self.workers = engine.workers or os.cpu_count() or 1
 

@@ -1,7 +1,11 @@
 """The sentence on trust names what the guarantee holds against, and who has to be honest."""
 
-from client.plan import Privacy
-from server.trust import trust_of
+from dataclasses import replace
+
+import pytest
+
+from client.plan import Privacy, Secure
+from server.trust import learned_of, trust_of
 
 
 def privacy_of(**own):
@@ -23,3 +27,36 @@ def test_distributed_noise_names_the_honest_sites_and_the_simulation():
     assert "coordinator's process sees each share" in simulated
     assert "simulation" not in deployed
     assert "the one site" in trust_of(privacy_of(noise="distributed"), simulated=True)
+
+
+SECURE = Secure(sites=10, threshold=7, minimum=6, clip=8.0, colluders=3)
+
+
+def test_masked_shares_are_seen_by_nobody():
+    privacy = privacy_of(noise="distributed", threshold=7, colluders=3)
+    said = trust_of(privacy, simulated=True, secure=SECURE)
+    assert said == trust_of(privacy, simulated=False, secure=SECURE)
+    assert "at least 4 of the 7 sites of a sum" in said
+    assert "over 7 sites or more; each more adds noise" in said
+    assert "sees each share" not in said
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, "breaks the protocol, also where up to 3 sites of the round tell it all they know."),
+        ({"colluders": 1}, "breaks the protocol, also where a site of the round tells it all they know."),
+        ({"colluders": 0}, "breaks the protocol."),
+        ({"profile": "semi-honest"}, "follows the protocol, also"),
+    ],
+)
+def test_what_a_coordinator_learned(plan_of, changed, said):
+    secure = replace(SECURE, **changed)
+    plain = plan_of(weighting="uniform")
+    plan = replace(plain, aggregation="secure", secure=secure)
+    assert said in learned_of(plan)
+    assert "the sum over 7 or more of 10 sites, of updates and training losses and of counts" in learned_of(
+        plan
+    )
+    assert "saw what each site sent, its update and its training loss" in learned_of(plain)
+    assert "loss" not in learned_of(plan_of(private=True)), "under privacy no site sends one"

@@ -1,14 +1,21 @@
 """From settings to the terms of secure aggregation, and whom the noise is divided among."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
+import simulations.comparison as comparison
 import simulations.secure as secure_settings
 from client.accounting import epsilon_of
 from client.grid import LARGEST, plan_grid
 from client.limits import with_rounds
 from fer_models.errors import ConfigError
-from server.rounds import cohort
+from fer_models.metrics import across_sites, headline, summarise
+from server.rounds import cohort, sum_counts
+from server.trust import WORKED_OUT
 from simulations.compose import composed
+from simulations.federated import run_local
 from simulations.pooled_private import pooled_private
 from simulations.prepare import prepare
 from simulations.secure import largest_weight, without_privacy
@@ -127,3 +134,60 @@ def test_the_systems_beside_keep_to_what_they_can():
     assert plan.secure.largest_weight == 1
     alone = pooled_private(plan, 6)
     assert (alone.aggregation, alone.secure) == ("plain", None), "one site has nobody to hide among"
+
+
+# What is left of single sites
+
+
+def finished(monkeypatch, tmp_path, counts_of):
+    """A comparison whose run is secure, with what its coordinator would hand back."""
+    words = [*TINY, "server.rounds=1", "local.amount=1", "aggregation=secure", "engine.workers=1"]
+    settings, path = composed([*words, f"hydra.run.dir={tmp_path / 'run'}"])
+
+    def run(plan, sites, folder, *rest):
+        assert plan.aggregation == "secure"
+        plain = replace(plan, aggregation="plain", secure=None)
+        result = run_local(plain, sites, folder, *rest)
+        return replace(result, counts={"all sites": counts_of(result.counts)})
+
+    monkeypatch.setattr(comparison, "run_local", run)
+    done = comparison.Comparison(settings, path, ["federated"], lambda _: None)
+    done.prepare()
+    done.run()
+    return path, json.loads((path / "summary.json").read_text())["systems"]["federated"]
+
+
+def test_a_total_alone_is_enough_for_summary_report_and_card(monkeypatch, tmp_path):
+    kept = {}
+
+    def total(counts):
+        kept.update(counts)
+        return sum_counts(list(counts.values()))
+
+    path, system = finished(monkeypatch, tmp_path, total)
+    assert system["accuracy"] == summarise(sum_counts(list(kept.values())))["accuracy"]
+    assert [row["site"] for row in system["per_site"]] == sorted(kept)
+    for row in system["per_site"]:  # worked out by the simulation, and the same as each site counted
+        assert row["accuracy"] == headline(kept[row["site"]])["accuracy"]
+        assert row["test"] == kept[row["site"]].rows
+    assert system["sites"] == json.loads(json.dumps(across_sites([kept[name] for name in sorted(kept)])))
+    assert (system["aggregation"], system["secure"]["threshold"]) == ("secure", 5)
+    page = " ".join((path / "report.html").read_text().split())
+    assert system["sites_note"] == WORKED_OUT
+    assert "The coordinator never saw a figure of a single site." in page
+    assert "of every round the coordinator learned the sum over 5 or more of 6 sites" in page
+    assert "the sums of the updates that leave them can give away" in page
+    card = (path / "model" / "README.md").read_text()
+    assert "## What the coordinator learned" in card
+    assert "Secure aggregation: of every round" in card
+
+
+def test_a_plain_run_says_that_the_coordinator_saw_it_all(tmp_path, fedfer):
+    path = tmp_path / "run"
+    words = [*TINY, "server.rounds=1", "local.amount=1", "aggregation=plain", "engine.workers=1"]
+    assert fedfer("simulate", *words, "--run-dir", str(path))[0] == 0
+    system = json.loads((path / "summary.json").read_text())["systems"]["federated"]
+    assert (system["aggregation"], system["secure"], system["sites_note"]) == ("plain", None, None)
+    for text in ((path / "report.html").read_text(), (path / "model" / "README.md").read_text()):
+        assert "Plain aggregation: the coordinator saw what each site sent" in text
+        assert "never saw" not in text
