@@ -17,6 +17,7 @@ CURES = {
     "bad_share": "Nothing: the sum needs no share of that site while enough others are good.",
     "bad_signature": "Compare the site's public key with the roster.",
     "bad_sum": "Run the same version of FedFER everywhere; a site that lies about its mask gives this, too.",
+    "bad_value": "Lower the learning rate, or raise the bound that the plan names.",
     "below_floor": "Ask for more sites or a higher threshold; only the site can lower its floors.",
     "complained": "Nothing: the site is out of this session and takes part in the next.",
     "damaged_journal": "Put the newest copy back; without it the site cannot know what it has sent.",
