@@ -15,12 +15,13 @@ from typing import ClassVar
 
 from client.secagg.codec import HEAD, MOST_SITES, Kind, Reader, entries, head, ids_to_bytes
 from client.secagg.refusals import refuse
+from client.secagg.terms import Profile
 
 LARGEST_BODY = 1 << 30
 """Bytes that a masked vector can have: 268 million parameters."""
 
 PURPOSES = ("train", "evaluate", "label_counts")
-PROFILES = ("malicious", "semi-honest")
+PROFILES: tuple[Profile, ...] = ("malicious", "semi-honest")
 SUITE = 1
 """X25519, HKDF and SHA-256, AES-256 in counter and Galois mode, Ed25519, Shamir over F_65537."""
 
@@ -62,7 +63,7 @@ class Offer:
     run: bytes
     purpose: str
     round_number: int
-    profile: str
+    profile: Profile
     plan: bytes
     roster: bytes
     layout: bytes

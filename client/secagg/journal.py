@@ -1,0 +1,189 @@
+"""What a site has sent, written down before it is sent: so that a restarted site never masks twice.
+
+A second masked vector for the same round would let a coordinator that sees both sums subtract them. The journal knows
+for every run the last session and the rounds that were answered; it holds no secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from client.secagg.refusals import refuse
+
+PATIENCE = 60.0
+"""Seconds to wait for another process's write."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS sessions (run BLOB PRIMARY KEY, session INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS masked (run BLOB, purpose TEXT, round INTEGER, session INTEGER NOT NULL,
+                                   PRIMARY KEY (run, purpose, round));
+CREATE TABLE IF NOT EXISTS sent (run BLOB, session INTEGER, exchange TEXT, digest BLOB NOT NULL,
+                                 PRIMARY KEY (run, session, exchange));
+"""
+
+
+class Journal(Protocol):
+    """Remembers what a site has sent."""
+
+    def begin(self, run: bytes, session: int) -> None:
+        """Note that a session begins.
+
+        Raises
+        ------
+        SecureAggregationError : (stale_session) the site has been in a session of that number or a higher one.
+        """
+        ...
+
+    def mask(self, run: bytes, purpose: str, round_number: int, session: int) -> None:
+        """Note that the round's masked vector is about to be sent.
+
+        Raises
+        ------
+        SecureAggregationError : (already_masked) one has been before.
+        """
+        ...
+
+    def send(self, run: bytes, session: int, exchange: str, digest: bytes) -> None:
+        """Note that an answer with that digest is about to be sent.
+
+        Raises
+        ------
+        SecureAggregationError : (replayed) another one has been in that exchange.
+        """
+        ...
+
+
+class MemoryJournal:
+    """The journal of a simulated site: it lasts as long as the simulation does."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[bytes, int] = {}
+        self._masked: set[tuple[bytes, str, int]] = set()
+        self._sent: dict[tuple[bytes, int, str], bytes] = {}
+
+    def begin(self, run: bytes, session: int) -> None:
+        """Note that a session begins."""
+        if session <= self._sessions.get(run, -1):
+            raise _stale(session)
+        self._sessions[run] = session
+        self._sent = {k: value for k, value in self._sent.items() if k[0] != run or k[1] >= session - 1}
+
+    def mask(self, run: bytes, purpose: str, round_number: int, session: int) -> None:  # noqa: ARG002
+        """Note that the round's masked vector is about to be sent."""
+        if (run, purpose, round_number) in self._masked:
+            raise _already(round_number)
+        self._masked.add((run, purpose, round_number))
+
+    def send(self, run: bytes, session: int, exchange: str, digest: bytes) -> None:
+        """Note that an answer with that digest is about to be sent."""
+        if self._sent.setdefault((run, session, exchange), digest) != digest:
+            raise _replayed(exchange)
+
+    def snapshot(self) -> bytes:
+        """Return the journal as bytes."""
+        return json.dumps(
+            {
+                "sessions": [[run.hex(), session] for run, session in self._sessions.items()],
+                "masked": [[run.hex(), *rest] for run, *rest in sorted(self._masked)],
+                "sent": [[run.hex(), *rest, value.hex()] for (run, *rest), value in self._sent.items()],
+            }
+        ).encode()
+
+    @classmethod
+    def restore(cls, data: bytes) -> MemoryJournal:
+        """Return the journal of :meth:`snapshot`."""
+        journal, held = cls(), json.loads(data)
+        journal._sessions = {bytes.fromhex(run): session for run, session in held["sessions"]}
+        journal._masked = {(bytes.fromhex(run), purpose, number) for run, purpose, number in held["masked"]}
+        journal._sent = {
+            (bytes.fromhex(run), session, exchange): bytes.fromhex(value)
+            for run, session, exchange, value in held["sent"]
+        }
+        return journal
+
+
+class DiskJournal:
+    """The journal of a real site: an SQLite file, synced before anything is sent.
+
+    Parameters
+    ----------
+    path : the file; it is made where it is missing, for its owner's eyes only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with self._writing() as connection:
+            for statement in _SCHEMA.strip().split(";")[:-1]:
+                connection.execute(statement)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Write alone; what is written is on disk when the block ends."""
+        if not self._path.exists():
+            raise refuse("damaged_journal", "the journal of secure aggregation is gone")
+        try:
+            with contextlib.closing(
+                sqlite3.connect(self._path, timeout=PATIENCE, isolation_level=None)
+            ) as connection:
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                finally:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise refuse(
+                "damaged_journal", f"the journal of secure aggregation cannot be used: {error}"
+            ) from error
+
+    def begin(self, run: bytes, session: int) -> None:
+        """Note that a session begins."""
+        with self._writing() as connection:
+            found = connection.execute("SELECT session FROM sessions WHERE run = ?", (run,)).fetchone()
+            if found and session <= found[0]:
+                raise _stale(session)
+            connection.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?)", (run, session))
+            connection.execute("DELETE FROM sent WHERE run = ? AND session < ?", (run, session - 1))
+
+    def mask(self, run: bytes, purpose: str, round_number: int, session: int) -> None:
+        """Note that the round's masked vector is about to be sent."""
+        with self._writing() as connection:
+            row = (run, purpose, round_number, session)
+            if not connection.execute("INSERT OR IGNORE INTO masked VALUES (?, ?, ?, ?)", row).rowcount:
+                raise _already(round_number)
+
+    def send(self, run: bytes, session: int, exchange: str, digest: bytes) -> None:
+        """Note that an answer with that digest is about to be sent."""
+        with self._writing() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO sent VALUES (?, ?, ?, ?)", (run, session, exchange, digest)
+            )
+            found = connection.execute(
+                "SELECT digest FROM sent WHERE run = ? AND session = ? AND exchange = ?",
+                (run, session, exchange),
+            ).fetchone()
+            if found[0] != digest:
+                raise _replayed(exchange)
+
+
+def _stale(session: int) -> Exception:
+    return refuse("stale_session", f"session {session} is not after the last one of the run")
+
+
+def _already(round_number: int) -> Exception:
+    return refuse("already_masked", f"round {round_number} has had its masked vector")
+
+
+def _replayed(exchange: str) -> Exception:
+    return refuse("replayed", f"another answer has been sent in the exchange {exchange}")
