@@ -259,8 +259,7 @@ class Agent:
                 train_private(bench, data, plan, round_number, entropy, where)
                 delta = _moved(bench, vector)
         # What leaves besides the update is made of public constants.
-        expected = plan.local.amount * plan.local.rate * plan.privacy.nominal_units
-        return Update(delta, 1.0, round(expected), 0.0, self._ledger.history(), self._ledger.head)
+        return Update(delta, 1.0, plan.expected_visits, 0.0, self._ledger.history(), self._ledger.head)
 
     def _update(self, plan: Plan, delta: NDArray[np.float32], done: LocalResult) -> Update:
         weight = float(len(self._train)) if plan.server.weighting == "size" else 1.0

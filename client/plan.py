@@ -233,6 +233,13 @@ class Plan:
         return 1 if self.privacy is None else self.privacy.threshold
 
     @property
+    def expected_visits(self) -> int:
+        """Training pictures that a site sees in a round of a private plan, as its public constants make one expect."""
+        if self.privacy is None:
+            return 0
+        return round(self.local.amount * self.local.rate * self.privacy.nominal_units)
+
+    @property
     def uses_prior(self) -> bool:
         """Whether the shares of the classes have to be known."""
         return self.local.loss != "cross_entropy" or self.server.adjustment > 0

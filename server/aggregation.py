@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from client.grid import LARGEST, decode
 from client.messages import tensor_of
 from client.plan import Plan
+from client.secagg.layout import Sum
 from fer_models.errors import EngineError, PrivacyError
 from server.robust import RobustMean
 
@@ -93,9 +94,32 @@ class SumOfShares:
                 "the sum of the sites' shares leaves 32 bits",
                 cure="Run the same version of FedFER everywhere.",
             )
-        return torch.from_numpy(decode(self._total, self._plan, self._shares)).mul_(
-            -self._plan.local.learning_rate
+        return _step_of(self._plan, self._total, self._shares)
+
+
+def _step_of(plan: Plan, total: NDArray[np.int64], sites: int) -> torch.Tensor:
+    """Return the step of ``local.learning_rate`` against the mean gradient of a sum of shares, float64 (T,)."""
+    return torch.from_numpy(decode(total, plan, sites)).mul_(-plan.local.learning_rate)
+
+
+def mean_of_sum(plan: Plan, found: Sum) -> torch.Tensor:
+    """Return the mean update, float64 (T,), of a training session of secure aggregation.
+
+    Raises
+    ------
+    PrivacyError : fewer sites than distributed noise was divided among.
+    """
+    assert found.update is not None
+    privacy = plan.privacy
+    if privacy is None or privacy.noise == "site":
+        return torch.from_numpy(found.update / found.weight)
+    if found.sites < privacy.threshold:
+        raise PrivacyError(
+            f"a sum over {found.sites} sites of noise that was divided among {privacy.threshold}",
+            where="privacy.threshold",
+            cure="Lose the round, and go on with the next.",
         )
+    return _step_of(plan, found.update, found.sites)
 
 
 def aggregate_of(plan: Plan, size: int) -> Aggregate:

@@ -1,0 +1,167 @@
+"""What a site sends in a session of secure aggregation, and what the coordinator reads of a sum.
+
+A plan and a purpose fix the layout of the vector, so that a site works it out by itself and compares.
+
+=============  ====================================================================================================
+purpose        what adds up
+=============  ====================================================================================================
+train          the update times the weight, or with distributed noise a share of a sum of gradients; without privacy
+               the training loss and the pictures seen; CPU time; with an evaluation also its counts
+evaluate       test pictures by group, true and predicted class (:mod:`fer_models.counts`); CPU time
+label_counts   training pictures of each class
+=============  ====================================================================================================
+
+The loss travels as a whole number: the mean loss a picture times the pictures, in steps of 2^-16. Under privacy there
+is none, and the pictures seen are those that the plan's public constants make one expect. CPU time is in microseconds,
+and 0 from a site that is not simulated: it follows the size of the site. Label counts with noise may be negative, so
+:data:`OFFSET` is added to each, and taken off as often as there are survivors.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.secagg.encoding import LARGEST, Layout, Segment
+from fer_models.counts import Counts, vector_size
+
+if TYPE_CHECKING:  # which need nets, and this does not
+    from client.agent import Update
+    from client.plan import Plan
+
+Purpose = Literal["train", "evaluate", "label_counts"]
+
+MOST = 1 << 40
+"""Largest count of pictures, and largest CPU time in microseconds, of one site in one session."""
+
+LOSS_STEPS = 1 << 16
+"""Steps in a loss of 1."""
+
+MOST_LOSS = 1 << 48
+"""Largest loss of one site, summed over its pictures, in steps; what lies beyond is cut."""
+
+OFFSET = 1 << 40
+"""What is added to a label count with noise."""
+
+Values = dict[str, NDArray[Any]]
+
+
+@functools.lru_cache(maxsize=16)
+def layout_of(plan: Plan, purpose: Purpose, numbers: int = 0, *, evaluates: bool = False) -> Layout:
+    """Return the layout of a session of a plan with secure aggregation.
+
+    Parameters
+    ----------
+    numbers : T, how many numbers of an update travel; of "train" alone.
+    evaluates : whether training comes with counts of an evaluation.
+
+    Raises
+    ------
+    ConfigError : sums of the plan's sites could overflow.
+    """
+    secure = plan.secure
+    assert secure is not None
+    counts = Segment("counts", "exact", vector_size(plan.labels, plan.attributes), MOST)
+    cpu = Segment("cpu", "exact", 1, MOST)
+    if purpose == "label_counts":
+        parts = [Segment("label_counts", "exact", len(plan.labels), MOST + OFFSET)]
+    elif purpose == "evaluate":
+        parts = [counts, cpu]
+    else:
+        if plan.privacy is not None and plan.privacy.noise == "distributed":
+            update = Segment("update", "whole", numbers, LARGEST[0] // secure.sites)
+        else:
+            update = Segment("update", "fixed", numbers, clip=secure.clip)
+        parts = [update, cpu, *([counts] if evaluates else [])]
+        if plan.privacy is None:
+            parts += [Segment("loss", "exact", 1, MOST_LOSS), Segment("visits", "exact", 1, MOST)]
+    return Layout(tuple(parts), secure.sites, secure.largest_weight)
+
+
+# At the site
+
+
+def trained(plan: Plan, update: Update, cpu_seconds: float, counts: Counts | None) -> Values:
+    """Return what a site sends of a round; ``cpu_seconds`` is 0 where the site is not simulated."""
+    values: Values = {"update": update.delta, "cpu": _time(cpu_seconds)}
+    if counts is not None:
+        values["counts"] = counts.to_vector()
+    if plan.privacy is None:
+        loss = min(round(update.loss * update.visits * LOSS_STEPS), MOST_LOSS)
+        values |= {"loss": np.array([loss]), "visits": np.array([update.visits])}
+    return values
+
+
+def evaluated(counts: Counts, cpu_seconds: float) -> Values:
+    """Return what a site sends of an evaluation by itself."""
+    return {"counts": counts.to_vector(), "cpu": _time(cpu_seconds)}
+
+
+def labelled(counts: NDArray[np.int64]) -> Values:
+    """Return what a site sends of its label counts (C,); one beyond the offset, which no site can have, is cut."""
+    return {"label_counts": np.clip(counts, -OFFSET, MOST) + OFFSET}
+
+
+def _time(seconds: float) -> NDArray[np.int64]:
+    return np.array([min(max(0, round(seconds * 1e6)), MOST)])
+
+
+# At the coordinator
+
+
+@dataclass(frozen=True)
+class Sum:
+    """What a sum over sites holds.
+
+    Attributes
+    ----------
+    sites : how many sites it is over.
+    weight : sum of their weights.
+    update : (T,), float64 the sum of weights times updates, or int64 the sum of shares; None where nothing trained.
+    loss : mean training loss a picture, 0 under privacy.
+    visits : training pictures seen.
+    cpu_seconds : of local work and evaluation.
+    counts : of all sites' test pictures, None where nothing was evaluated.
+    label_counts : int64 (C,), None where they were not asked for.
+    """
+
+    sites: int
+    weight: int
+    update: NDArray[Any] | None = None
+    loss: float = 0.0
+    visits: int = 0
+    cpu_seconds: float = 0.0
+    counts: Counts | None = None
+    label_counts: NDArray[np.int64] | None = None
+
+
+def read_sum(plan: Plan, layout: Layout, total: bytes | bytearray, survivors: int) -> Sum:
+    """Return what an unmasked vector holds.
+
+    Raises
+    ------
+    SecureAggregationError : it is no sum of so many vectors of that layout.
+    DataError : counts that do not fit each other.
+    """
+    found = cast("Mapping[str, NDArray[Any]]", layout.decode(total, survivors))
+    visits, loss = survivors * plan.expected_visits if "update" in found else 0, 0.0
+    if "visits" in found:
+        visits = int(found["visits"][0])
+        loss = int(found["loss"][0]) / LOSS_STEPS / max(1, visits)
+    counts = found.get("counts")
+    labels = found.get("label_counts")
+    return Sum(
+        survivors,
+        int(found["weight"][0]),
+        found.get("update"),
+        loss,
+        visits,
+        int(found["cpu"][0]) / 1e6 if "cpu" in found else 0.0,
+        None if counts is None else Counts.from_vector(counts, plan.labels, plan.attributes),
+        None if labels is None else labels - survivors * OFFSET,
+    )
