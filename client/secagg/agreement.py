@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -30,19 +31,28 @@ def public_key(private: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
 
-def exchange(private: bytes, public: bytes) -> bytes:
-    """Return the secret, 32 bytes, that two sites share; to be put through :func:`derive`.
+def exchanger(private: bytes) -> Callable[[bytes], bytes]:
+    """Return the function that makes, of another site's public key, the secret of 32 bytes that both share.
+
+    The secret is to be put through :func:`derive`. A private key costs as much to take up as a secret to work out,
+    so that a site takes it up once for all its peers.
 
     Raises
     ------
     SecureAggregationError : (bad_key) a key of another length, or one of low order, whose secret anybody knows.
     """
     try:
-        return X25519PrivateKey.from_private_bytes(private).exchange(
-            X25519PublicKey.from_public_bytes(public)
-        )
+        key = X25519PrivateKey.from_private_bytes(private)
     except ValueError as error:
-        raise refuse("bad_key", "a public key that gives no secret") from error
+        raise refuse("bad_key", "a private key of another length") from error
+
+    def secret(public: bytes) -> bytes:
+        try:
+            return key.exchange(X25519PublicKey.from_public_bytes(public))
+        except ValueError as error:
+            raise refuse("bad_key", "a public key that gives no secret") from error
+
+    return secret
 
 
 def derive(secret: bytes, salt: bytes, info: bytes) -> bytes:

@@ -31,6 +31,10 @@ CREATE TABLE IF NOT EXISTS sent (run BLOB, session INTEGER, exchange TEXT, diges
 class Journal(Protocol):
     """Remembers what a site has sent."""
 
+    def last(self, run: bytes) -> int:
+        """Return the last session of a run that the site has been in, -1 for none."""
+        ...
+
     def begin(self, run: bytes, session: int) -> None:
         """Note that a session begins.
 
@@ -67,9 +71,13 @@ class MemoryJournal:
         self._masked: set[tuple[bytes, str, int]] = set()
         self._sent: dict[tuple[bytes, int, str], bytes] = {}
 
+    def last(self, run: bytes) -> int:
+        """Return the last session of a run, -1 for none."""
+        return self._sessions.get(run, -1)
+
     def begin(self, run: bytes, session: int) -> None:
         """Note that a session begins."""
-        if session <= self._sessions.get(run, -1):
+        if session <= self.last(run):
             raise _stale(session)
         self._sessions[run] = session
         self._sent = {k: value for k, value in self._sent.items() if k[0] != run or k[1] >= session - 1}
@@ -147,11 +155,15 @@ class DiskJournal:
                 "damaged_journal", f"the journal of secure aggregation cannot be used: {error}"
             ) from error
 
+    def last(self, run: bytes) -> int:
+        """Return the last session of a run, -1 for none."""
+        with self._writing() as connection:
+            return _last(connection, run)
+
     def begin(self, run: bytes, session: int) -> None:
         """Note that a session begins."""
         with self._writing() as connection:
-            found = connection.execute("SELECT session FROM sessions WHERE run = ?", (run,)).fetchone()
-            if found and session <= found[0]:
+            if session <= _last(connection, run):
                 raise _stale(session)
             connection.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?)", (run, session))
             connection.execute("DELETE FROM sent WHERE run = ? AND session < ?", (run, session - 1))
@@ -175,6 +187,11 @@ class DiskJournal:
             ).fetchone()
             if found[0] != digest:
                 raise _replayed(exchange)
+
+
+def _last(connection: sqlite3.Connection, run: bytes) -> int:
+    found = connection.execute("SELECT session FROM sessions WHERE run = ?", (run,)).fetchone()
+    return found[0] if found else -1
 
 
 def _stale(session: int) -> Exception:

@@ -23,7 +23,7 @@ class State:
     seal_keys, mask_secrets : of each peer, the key that seals parcels and the secret that masks come from.
     held : owner -> its key's share and its seed's share.
     question : digest of what was asked.
-    replies : exchange -> digest of the request, and the answer.
+    replies : exchange -> digest of the request, and the answer; nothing for a vector that is not kept.
     """
 
     stage: int = 0

@@ -169,11 +169,13 @@ class Session:
 
         Raises
         ------
-        SecureAggregationError : (too_few) too few shares; (bad_secret) a site shared another secret than it used.
+        SecureAggregationError : (too_few) too few shares; (bad_secret) a site shared another secret than it
+            published; (bad_sum) a mask is left in the sum.
         """
         if self._close("reveals", self._reveals):
             try:
                 unmask(self._view, self._total, dict(sorted(self._reveals.items())))
+                self._check_count()
             except SecureAggregationError as error:
                 self._abort(error)
             self._record("sum", bytes(self._total))
@@ -287,6 +289,13 @@ class Session:
         for kind, start, stop in (("<u8", 0, 8 * words), ("<u4", 8 * words, len(self._total))):
             total = np.frombuffer(memoryview(self._total)[start:stop], kind)
             np.add(total, np.frombuffer(memoryview(body)[start:stop], kind), out=total)
+
+    def _check_count(self) -> None:
+        """Refuse a sum whose first number, 1 at every site, does not count the survivors: a mask is left in it."""
+        if self._view.offer.words64 and int.from_bytes(self._total[:8], "little") != len(
+            self._view.survivors
+        ):
+            raise refuse("bad_sum", f"a sum that does not count {len(self._view.survivors)} sites")
 
     def _close(self, phase: str, arrived: Sized) -> bool:
         """Close an exchange, once; return whether it was open, and end the session where too few are left."""

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from client.secagg import statements
-from client.secagg.agreement import derive, exchange, public_key
+from client.secagg.agreement import derive, exchanger, public_key
 from client.secagg.masks import add_masks
 from client.secagg.refusals import refuse
 from client.secagg.shamir import combine
@@ -90,8 +90,13 @@ def masks_left(view: View, secrets: Mapping[int, bytes]) -> tuple[list[bytes], l
             keys.append(derive(secret, view.session, statements.self_info(owner, view.question)))
             signs.append(-1)
             continue
+        shared = exchanger(secret)
         for peer in view.graph.around(owner, view.survivors):
-            shared = exchange(secret, view.adverts[peer].mask_key)
-            keys.append(derive(shared, view.session, statements.mask_info(owner, peer, view.question)))
+            advert = view.adverts[peer]
+            keys.append(
+                derive(
+                    shared(advert.mask_key), view.session, statements.mask_info(owner, peer, view.question)
+                )
+            )
             signs.append(-1 if peer < owner else 1)
     return keys, signs

@@ -63,7 +63,7 @@ class World:
         self.roster = Roster(
             {f"site-{site:03}": identity.public for site, identity in enumerate(self.identities)}
         )
-        self.policy = policy or Policy(simulated=True)
+        self.policy = policy or Policy()
         self.journals = world.journals if world else [MemoryJournal() for _ in range(sites)]
         threshold = least_threshold(sites, "malicious")
         self.terms = replace(
