@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from client.plan import Plan, Secure
-from client.secagg.terms import FEWEST, least_threshold
+from client.secagg.terms import FEWEST, MOST_COMPLETE, least_threshold
 from client.strict import parse, require
 from fer_models.samples import Samples
 from simulations.compose import SECURE_BY_DEFAULT
@@ -36,14 +36,14 @@ def terms_of(settings: Settings, sites: int, largest_weight: int, weighting: str
         "Use auto, secure or plain.",
     )
     colluders = _colluders(settings)
-    enough = sites >= FEWEST + colluders
-    if wanted.kind == "plain" or (wanted.kind == "auto" and not (SECURE_BY_DEFAULT and enough)):
+    fits = FEWEST + colluders <= sites <= MOST_COMPLETE or wanted.degree > 0
+    if wanted.kind == "plain" or (wanted.kind == "auto" and not (SECURE_BY_DEFAULT and fits)):
         return None
     weight = largest_weight if wanted.largest_weight is None else wanted.largest_weight
     holders = wanted.degree + 1 if wanted.degree else sites
     threshold = wanted.threshold
     if threshold is None and wanted.profile in ("malicious", "semi-honest"):
-        threshold = least_threshold(holders, wanted.profile)  # type: ignore[arg-type]
+        threshold = least_threshold(holders, wanted.profile, colluders)  # type: ignore[arg-type]
     facts: dict[str, Any] = {"sites": sites, "threshold": threshold or 0, "colluders": colluders}
     facts["minimum"] = min(sites, FEWEST + colluders) if wanted.minimum is None else wanted.minimum
     facts |= {"profile": wanted.profile, "degree": wanted.degree, "clip": wanted.clip}

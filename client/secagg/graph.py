@@ -13,9 +13,6 @@ from collections.abc import Iterable
 from client.secagg.codec import ids_to_bytes
 from client.secagg.wire import Offer
 
-MOST_COMPLETE = 200
-"""Sites up to which everybody is everybody's neighbour."""
-
 
 class Graph:
     """The neighbours of every invited site.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from client.secagg.graph import MOST_COMPLETE
 from client.secagg.refusals import refuse
-from client.secagg.terms import FEWEST, Profile, Secure, least_threshold
+from client.secagg.terms import FEWEST, MOST_COMPLETE, Profile, Secure, least_threshold
 from client.secagg.wire import PROFILES, Offer
 
 
@@ -71,8 +70,7 @@ class Policy:
         if offer.least < FEWEST + self.colluders:
             raise refuse("below_floor", f"a sum of {offer.least} sites")
         holders = offer.degree + 1 if offer.degree else len(offer.invited)
-        # Colluders sign and reveal for two survivor sets at once: t honest sites and they must not reach t twice.
-        floor = max(least_threshold(holders, offer.profile), (holders + self.colluders) // 2 + 1)
+        floor = least_threshold(holders, offer.profile, self.colluders)
         if offer.threshold < floor:
             raise refuse("below_floor", f"a threshold of {offer.threshold} among {holders} sites")
 

@@ -15,18 +15,23 @@ Profile = Literal["malicious", "semi-honest"]
 FEWEST = 3
 """Honest sites in a sum, at least: of two, each could subtract its own part and see the other's."""
 
+MOST_COMPLETE = 200
+"""Sites up to which everybody shares masks and secrets with everybody."""
+
 LARGEST_WEIGHT = 1 << 30
 """Largest weight that terms may name; updates times weights have to fit in 32 bits on a useful grid."""
 
 
-def least_threshold(holders: int, profile: Profile) -> int:
+def least_threshold(holders: int, profile: Profile, colluders: int = 0) -> int:
     """Return the fewest shares that may open a secret of which there are ``holders``.
 
     Two thirds and one more against a coordinator that shows different survivors to different sites (two sets that
     each have as many members share one honest site at least), half and one more against one that only looks
-    (Bonawitz et al. 2017, section 6).
+    (Bonawitz et al. 2017, section 6). Colluders sign and reveal for two sets at once: the honest sites and they must
+    not reach the threshold twice.
     """
-    return (2 * holders // 3 if profile == "malicious" else holders // 2) + 1
+    least = (2 * holders // 3 if profile == "malicious" else holders // 2) + 1
+    return max(least, (holders + colluders) // 2 + 1)
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,13 @@ class Secure:
 
     def _require_threshold(self) -> None:
         require(
+            self.degree > 0 or self.sites <= MOST_COMPLETE,
+            f"{self.sites} sites a round that all share masks with all",
+            "aggregation",
+            f"Invite {MOST_COMPLETE} at most (server.participation); or simulate a sparse graph with "
+            "aggregation.degree=48 aggregation.profile=semi-honest.",
+        )
+        require(
             self.degree % 2 == 0 and 0 <= self.degree < self.sites,
             f"{self.degree} peers a site among {self.sites} sites",
             "aggregation.degree",
@@ -109,18 +121,14 @@ class Secure:
             "aggregation.degree",
             "Use aggregation.degree=0, or in a simulation aggregation.profile=semi-honest.",
         )
-        least = least_threshold(self.holders, self.profile)
+        least = least_threshold(self.holders, self.profile, self.colluders)
         require(
             least <= self.threshold <= self.holders,
             f"a threshold of {self.threshold} among {self.holders} sites that hold shares",
             "aggregation.threshold",
-            f"Give {least} to {self.holders} with the profile {self.profile}, or null for {least}.",
-        )
-        require(
-            self.threshold > self.colluders,
-            f"{self.colluders} colluders open what takes {self.threshold} shares",
-            "aggregation.colluders",
-            f"Give {self.threshold - 1} at most.",
+            f"Give {least} to {self.holders} with the profile {self.profile}, or null for {least}."
+            if least <= self.holders
+            else "Raise aggregation.degree, or lower aggregation.colluders.",
         )
 
     @property

@@ -195,7 +195,9 @@ def test_layouts_differ_where_anything_does(secure_of, plan_of):
 
 def test_sums_that_could_overflow_are_refused(secure_of):
     plan = secure_of()
-    many = replace(plan, secure=Secure(sites=4000, threshold=2667, minimum=3, clip=4.0, largest_weight=1))
+    many = replace(
+        plan, secure=Secure(sites=4000, threshold=25, minimum=3, clip=4.0, degree=48, profile="semi-honest")
+    )
     layout_of(many, "train", NUMBERS)
     with pytest.raises(ConfigError):
         replace(layout_of(many, "train", NUMBERS), sites=1 << 31)

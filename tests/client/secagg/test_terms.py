@@ -5,6 +5,8 @@ import pytest
 from client.secagg.terms import Secure, least_threshold
 from fer_models.errors import ConfigError
 
+SPARSE = {"degree": 4, "profile": "semi-honest"}
+
 
 def terms(**changed):
     return Secure(**{"sites": 10, "threshold": 7, "minimum": 3, "clip": 8.0, **changed})
@@ -45,10 +47,9 @@ def test_two_sets_of_survivors_share_an_honest_site(holders):
         ({"degree": -2, "threshold": 3, "profile": "semi-honest"}, "aggregation.degree"),
         ({"degree": 10, "profile": "semi-honest"}, "aggregation.degree"),
         ({"degree": 4, "threshold": 7, "profile": "semi-honest"}, "aggregation.threshold"),
-        (
-            {"degree": 4, "threshold": 4, "minimum": 10, "colluders": 4, "profile": "semi-honest"},
-            "aggregation.colluders",
-        ),
+        ({**SPARSE, "threshold": 5, "minimum": 10, "colluders": 5}, "aggregation.threshold"),
+        ({"threshold": 7, "minimum": 7, "colluders": 4}, "aggregation.threshold"),
+        ({"sites": 201, "threshold": 135}, "aggregation"),
         ({"clip": 0.0}, "aggregation.clip"),
         ({"clip": float("inf")}, "aggregation.clip"),
         ({"largest_weight": 0}, "aggregation.largest_weight"),
@@ -61,6 +62,16 @@ def test_terms_that_do_not_hold_are_refused(changed, where):
     assert error.value.where == where
     assert error.value.cure.endswith(".")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("holders", range(3, 60))
+@pytest.mark.parametrize("colluders", range(0, 5))
+@pytest.mark.parametrize("profile", ["malicious", "semi-honest"])
+def test_colluders_do_not_help_to_open_two_sets(holders, colluders, profile):
+    """They count in both sets, the honest sites in one: that is n + c at most, and two thresholds are more."""
+    if holders >= 3 + colluders:
+        assert 2 * least_threshold(holders, profile, colluders) > holders + colluders
+        assert least_threshold(holders, profile, colluders) <= holders
 
 
 def test_the_fewest_sites_of_a_sum():
