@@ -62,6 +62,11 @@ class ServerOptimizer:
                 [self._parameter], momentum=work.momentum, weight_decay=work.weight_decay
             )
 
+    @property
+    def parameters(self) -> int:
+        """P, how many of the weights are parameters; the rest are running statistics."""
+        return len(self._parameter)
+
     def step(self, mean_delta: torch.Tensor, round_number: int) -> None:
         """Apply the mean update (P,) of a round: its negative is the pseudo-gradient (Reddi et al. 2021)."""
         for group in self._optimizer.param_groups:

@@ -212,7 +212,7 @@ class Session:
         )
         if masked is not None:
             self._view.check_masked(masked, hashed=self._hashes)
-            self._add(masked.body)
+            added(self._total, self._view.offer.words64, masked.body)
             self._survivors.append(site)
             self._keep("masked", site, data[: Masked.HEAD], f"masked-{site}", data)
 
@@ -283,13 +283,6 @@ class Session:
         self._taken[phase, site] = told
         self._record(name, told if data is None else data)
 
-    def _add(self, body: bytes | bytearray | memoryview) -> None:
-        """Add a vector to the sum: numbers of 64 bits, then of 32, each in its own ring."""
-        words = self._view.offer.words64
-        for kind, start, stop in (("<u8", 0, 8 * words), ("<u4", 8 * words, len(self._total))):
-            total = np.frombuffer(memoryview(self._total)[start:stop], kind)
-            np.add(total, np.frombuffer(memoryview(body)[start:stop], kind), out=total)
-
     def _check_count(self) -> None:
         """Refuse a sum whose first number, 1 at every site, does not count the survivors: a mask is left in it."""
         if self._view.offer.words64 and int.from_bytes(self._total[:8], "little") != len(
@@ -318,3 +311,10 @@ class Session:
         self._ended = error.what
         self._total = bytearray()
         raise error
+
+
+def added(total: bytearray, words64: int, body: bytes | bytearray | memoryview) -> None:
+    """Add a vector to a sum in place: ``words64`` numbers of 64 bits, then numbers of 32, each in its own ring."""
+    for kind, start, stop in (("<u8", 0, 8 * words64), ("<u4", 8 * words64, len(total))):
+        numbers = np.frombuffer(memoryview(total)[start:stop], kind)
+        np.add(numbers, np.frombuffer(memoryview(body)[start:stop], kind), out=numbers)

@@ -94,8 +94,8 @@ class World:
             degree=offer.degree,
             colluders=self.policy.colluders,
         )
-        self.expected = Expected(RUN, PLAN, LAYOUT, "train", words64, words32, terms)
-        self.session = Session(self.terms, self.roster, *([record] if record else []))
+        self.expected = Expected(offer.run, offer.plan, offer.layout, offer.purpose, words64, words32, terms)
+        self.session = Session(self.terms, self.roster, record and record(self.terms))
         self.sites = [self.participant(site) for site in range(sites)]
         self.bodies = {}
 

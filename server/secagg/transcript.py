@@ -1,0 +1,81 @@
+"""What an auditor needs to replay a session: every message that counted, as it travelled, in a folder of its own.
+
+::
+
+    plan.json, roster.json       what the run is, and everybody's public keys
+    offer.bin                    what the session is about
+    advert-3.bin, shares-3.bin   site 3's public keys; its sealed shares and the commitments to them
+    masked-3.bin                 its masked vector, or complaint-3.bin
+    consent-3.bin                its signature over the question, who shared and who survived
+    reveal-3.bin                 the shares that it revealed
+    sum.bin                      the sum of the survivors' vectors
+    before.safetensors           the server's weights and the state of its optimizer before the round's step
+    step.json                    the round, and the digest of the weights after it
+
+Whoever reads it learns what the coordinator did and no more: sums, not vectors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+
+from client.identity import Roster
+from client.plan import Plan
+from client.secagg.wire import Offer
+from server.optimizers import ServerOptimizer
+from server.run_folder import write_bytes, write_text
+
+PLAN, ROSTER, BEFORE, STEP = "plan.json", "roster.json", "before.safetensors", "step.json"
+
+
+def weights_digest(vector: torch.Tensor) -> str:
+    """Return the SHA-256, in hexadecimal, of weights as little-endian float32."""
+    return hashlib.sha256(vector.detach().cpu().numpy().astype("<f4").tobytes()).hexdigest()
+
+
+class Transcripts:
+    """The transcripts of a run, one folder a session.
+
+    Parameters
+    ----------
+    folder : where they go.
+    plan, roster : of the run.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, roster: Roster) -> None:
+        self._folder, self._plan, self._roster = folder, plan, roster
+        self._training: dict[int, Path] = {}
+
+    def record(self, offer: Offer) -> Callable[[str, bytes], None]:
+        """Return what keeps each message of a session, given its name."""
+        folder = self._folder / f"{offer.session:06}"
+        write_text(folder / PLAN, self._plan.text)
+        write_text(folder / ROSTER, self._roster.to_json())
+        if offer.purpose == "train":
+            self._training = {offer.round_number: folder}
+
+        def keep(name: str, data: bytes) -> None:
+            write_bytes(folder / f"{name}.bin", data)
+
+        return keep
+
+    @contextlib.contextmanager
+    def step(self, round_number: int, optimizer: ServerOptimizer) -> Iterator[None]:
+        """Keep what the optimizer is before the block, which makes the round's step, and what weights it made."""
+        folder = self._training[round_number]
+        write_bytes(folder / BEFORE, save({k: v.contiguous() for k, v in optimizer.state().items()}))
+        yield
+        facts = {
+            "round": round_number,
+            "parameters": optimizer.parameters,
+            "vector": weights_digest(optimizer.vector),
+            "average": weights_digest(optimizer.average),
+        }
+        write_text(folder / STEP, json.dumps(facts, indent=1))
