@@ -129,6 +129,14 @@ class Agent:
         """Whether the site is made up: its randomness follows from a seed."""
         return isinstance(self._entropy, SeededEntropy)
 
+    def update_size(self, plan: Plan) -> int:
+        """Return T, how many numbers of a plan's net learn and travel."""
+        return len(self._benches.of(plan).flat.trained)
+
+    def draw(self, number: int, purpose: str) -> bytes:
+        """Return 32 bytes of the site's randomness for a round or session and a purpose."""
+        return self._entropy.key(number, purpose)
+
     def _rows(self, targets: str) -> LocalRows:
         if not len(self._train):
             raise DataError(

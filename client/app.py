@@ -12,14 +12,19 @@ from flwr.clientapp import ClientApp
 
 from client.agent import Agent, Update, evaluate_sites, train_sites
 from client.mechanisms import to_plain
-from client.messages import error_to_wire, pack, pack_parts, scalar, tell, text, vector_of
+from client.messages import error_to_wire, facts_of, pack, pack_parts, scalar, tell, text, vector_of
 from client.plan import Plan, read_plan
 from client.question import read_question, seen_of
+from client.secure_app import Answer, count_labels_secure, evaluate_secure, train_secure
+from client.secure_site import SecureSite
 from fer_models.counts import Counts
 from fer_models.errors import FedferError, PrivacyError
 
 FindAgent = Callable[[Context], Agent]
 """Returns the agent that answers for a node."""
+
+FindSecure = Callable[[Context], SecureSite]
+"""Returns a node's part in secure aggregation."""
 
 
 def train(agent: Agent, content: RecordDict) -> RecordDict:
@@ -90,9 +95,14 @@ def _trained(agent: Agent, update: Update, counts: Counts | None, cpu_seconds: f
     )
 
 
-def name(agent: Agent, content: RecordDict) -> RecordDict:  # noqa: ARG001 - an answer like the others
-    """Answer a query: the site's name out."""
-    return tell({"site": agent.name})
+def name(agent: Agent, content: RecordDict, secure: SecureSite | None) -> RecordDict:
+    """Answer a query: the site's name out, and where its sessions of the plan's run stand."""
+    facts: dict[str, str | int] = {"site": agent.name}
+    if "plan" in facts_of(content):
+        plan = read_plan(text(content, "plan"))
+        if plan.aggregation == "secure" and secure is not None:
+            facts["session"] = secure.last(plan)
+    return tell(facts)
 
 
 def evaluate(agent: Agent, content: RecordDict) -> RecordDict:
@@ -114,32 +124,59 @@ def evaluate_many(agents: Sequence[Agent], content: RecordDict) -> list[RecordDi
     ]
 
 
-def make_app(find_agent: FindAgent) -> ClientApp:
-    """Return a ClientApp that relays to the agent of each node."""
+def make_app(find_agent: FindAgent, find_secure: FindSecure | None = None) -> ClientApp:
+    """Return a ClientApp that relays to the agent of each node.
+
+    Parameters
+    ----------
+    find_secure : returns the site of a node in secure aggregation; without it, none takes part.
+    """
     app = ClientApp()
 
-    def relay(
-        answer: Callable[[Agent, RecordDict], RecordDict], message: Message, context: Context
-    ) -> Message:
+    def relay(answer: Callable[[RecordDict], RecordDict], message: Message) -> Message:
         try:
-            return Message(answer(find_agent(context), message.content), reply_to=message)
+            return Message(answer(message.content), reply_to=message)
         except FedferError as error:
             return Message(error_to_wire(error), reply_to=message)
 
+    def relayed(answer: Callable[[Agent, RecordDict], RecordDict]) -> Callable[[Message, Context], Message]:
+        def to_agent(message: Message, context: Context) -> Message:
+            return relay(lambda content: answer(find_agent(context), content), message)
+
+        return to_agent
+
+    def masked(answer: Callable[[SecureSite, RecordDict], Answer]) -> Callable[[Message, Context], Message]:
+        def to_site(message: Message, context: Context) -> Message:
+            def answered(content: RecordDict) -> RecordDict:
+                found = answer(_secure(find_secure, context), content)
+                if isinstance(found, FedferError):
+                    raise found
+                return found
+
+            return relay(answered, message)
+
+        return to_site
+
     @app.query()
     def _query(message: Message, context: Context) -> Message:
-        return relay(name, message, context)
+        secure = find_secure(context) if find_secure else None
+        return relay(lambda content: name(find_agent(context), content, secure), message)
 
-    @app.query("label_counts")
-    def _count(message: Message, context: Context) -> Message:
-        return relay(count_labels, message, context)
-
-    @app.train()
-    def _train(message: Message, context: Context) -> Message:
-        return relay(train, message, context)
-
-    @app.evaluate()
-    def _evaluate(message: Message, context: Context) -> Message:
-        return relay(evaluate, message, context)
-
+    app.query("label_counts")(relayed(count_labels))
+    app.train()(relayed(train))
+    app.evaluate()(relayed(evaluate))
+    app.query("secure")(masked(lambda site, content: site.keys(content)))
+    app.query("secure_label_counts")(masked(count_labels_secure))
+    app.train("secure")(masked(lambda site, content: train_secure([site], [content], one_pass=False)[0]))
+    app.evaluate("secure")(masked(lambda site, content: evaluate_secure([site], [content])[0]))
     return app
+
+
+def _secure(find: FindSecure | None, context: Context) -> SecureSite:
+    if find is None:
+        raise PrivacyError(
+            "this site has no keys for secure aggregation",
+            where="aggregation",
+            cure="Enrol it, or plan aggregation=plain.",
+        )
+    return find(context)

@@ -193,9 +193,14 @@ def optional_text(content: RecordDict, name: str) -> str | None:
     return text(content, name) if name in facts_of(content) else None
 
 
+def with_facts(content: RecordDict, more: Mapping[str, str]) -> RecordDict:
+    """Return the same message with more texts; both share the vector."""
+    return RecordDict({**content, "facts": _recorded({**facts_of(content), **more})})
+
+
 def with_fact(content: RecordDict, name: str, value: str) -> RecordDict:
     """Return the same message with one more text; both share the vector."""
-    return RecordDict({**content, "facts": _recorded({**facts_of(content), name: value})})
+    return with_facts(content, {name: value})
 
 
 def error_to_wire(error: FedferError) -> Error:

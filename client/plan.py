@@ -225,6 +225,18 @@ class Plan:
                 "Divide the noise among the fewest sites of a sum, less the colluders.",
             )
 
+    def evaluates_after(self, round_number: int) -> bool:
+        """Whether the weights of a round are evaluated; those of the last one always are."""
+        return round_number == self.server.rounds or round_number % self.server.evaluate_every == 0
+
+    def judges_in(self, round_number: int) -> bool:
+        """Whether sites evaluate the weights of the round before when a round begins: where all take part in it."""
+        return (
+            round_number > 1
+            and self.server.participation >= 1
+            and self.evaluates_after(round_number - 1)
+        )
+
     @property
     def most_sites(self) -> int:
         """The most sites that one sum of distributed noise can be over."""

@@ -49,6 +49,7 @@ class Answers:
     loss : mean training loss a visit.
     visits, bytes_up, bytes_down, cpu_seconds : as in :class:`server.rounds.Totals`.
     counts : site -> counts of its test pictures; empty where nothing was evaluated.
+    lost : why there is no sum, where too many sites dropped out of it; then nothing else is there.
     """
 
     mean: torch.Tensor | None = None
@@ -58,6 +59,7 @@ class Answers:
     bytes_down: int = 0
     cpu_seconds: float = 0.0
     counts: dict[str, Counts] = field(default_factory=dict)
+    lost: str = ""
 
 
 def question(
@@ -101,8 +103,8 @@ class Sites(Protocol):
         """Train a round from ``vector`` (P + Q,); with ``judging`` each site evaluates before it trains."""
         ...
 
-    def evaluate(self, nodes: Sequence[int], judging: Judging) -> Answers:
-        """Evaluate weights at every site."""
+    def evaluate(self, nodes: Sequence[int], judging: Judging, round_number: int) -> Answers:
+        """Evaluate the weights of a round at every site."""
         ...
 
     def label_shares(self, nodes: Sequence[int]) -> tuple[float, ...]:
@@ -178,11 +180,11 @@ class PlainSites:
         done.mean, done.loss = total.mean(), done.loss / max(1, done.visits)
         return done
 
-    def evaluate(self, nodes: Sequence[int], judging: Judging) -> Answers:
+    def evaluate(self, nodes: Sequence[int], judging: Judging, round_number: int) -> Answers:
         """Evaluate weights at every site; see :class:`Sites`."""
         facts = {"prove": int(judging.prove), "plan": self._plan.text}
         content, done = pack(judging.vector.numpy(), facts), Answers()
-        for reply in exchange(self._grid, self._messages(nodes, MessageType.EVALUATE, content)):
+        for reply in exchange(self._grid, self._messages(nodes, MessageType.EVALUATE, content, round_number)):
             answer = content_of(reply)
             counts = vector_of(answer, np.int64)
             done.counts[text(answer, "site")] = Counts.from_vector(

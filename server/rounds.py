@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Message, MessageType, RecordDict
+from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
 
-from client.messages import text
+from client.identity import Roster
+from client.messages import scalar, tell, text
 from client.plan import Plan
+from client.secagg.refusals import refuse
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError, EngineError, TrainingError
 from fer_models.flat import FlatModel
@@ -26,12 +29,16 @@ from server.class_shares import Adjustment
 from server.exchange import POLL_SECONDS, content_of, exchange
 from server.optimizers import ServerOptimizer
 from server.run_folder import RunFolder, reading
+from server.secure import Recorder, SecureSites, Task
 
 WAITING_SECONDS = 300.0
 """How long the sites of a simulation may take to register."""
 
 CHECKPOINT_SECONDS = 10.0
 """A checkpoint is written after a round when the last one is older; a kill loses no more than that."""
+
+MOST_LOST = 10
+"""Rounds in a row without a sum, after which a run ends."""
 
 Observer = Callable[[dict[str, Any]], None]
 """Called with each line of metrics.jsonl as it is written."""
@@ -104,6 +111,8 @@ class Coordinator:
     observer : told of every line of metrics and of every round.
     initial : float32 (P + Q,), weights to start from; None takes those that the plan's seed gives.
     sites : how many to wait for: an engine may start the coordinator before all its sites have registered.
+    roster : everybody's public keys, which secure aggregation needs.
+    record : keeps transcripts of secure aggregation, None keeps none.
     """
 
     def __init__(
@@ -114,8 +123,11 @@ class Coordinator:
         observer: Observer | None = None,
         initial: torch.Tensor | None = None,
         sites: int = 0,
+        roster: Roster | None = None,
+        record: Recorder | None = None,
     ) -> None:
-        self._sites = sites
+        self._sites, self._roster, self._record = sites, roster, record
+        self._lost = 0  # rounds in a row
         self.plan, self.folder, self.system = plan, folder, system
         self._observer = observer or (lambda _: None)
         flat = FlatModel(restrict(build(plan.model, plan.seed), plan.model, plan.local.scope))
@@ -152,7 +164,7 @@ class Coordinator:
         for round_number in range(self._round + 1, self.plan.server.rounds + 1):
             self._train(sites, nodes, round_number)
             if self._pending and self.plan.server.participation < 1:
-                self._evaluate(sites, nodes)
+                self._evaluate(sites, nodes, prove=not self._counts)
             if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
                 self._checkpoint()
         if self._pending or not self._counts:
@@ -160,10 +172,6 @@ class Coordinator:
             self._checkpoint()
         prior = dict(zip(self.plan.labels, self._prior, strict=True)) if self._prior else {}
         return Result(self._judged().clone(), self._totals, self._counts, self._books.epsilon, prior)
-
-    def _due(self, round_number: int) -> bool:
-        work = self.plan.server
-        return round_number == work.rounds or round_number % work.evaluate_every == 0
 
     def _judged(self) -> torch.Tensor:
         """Return the weights that are evaluated and kept (P + Q,): the average, its logits adjusted where asked for."""
@@ -182,12 +190,46 @@ class Coordinator:
 
     def _sites_of(self, grid: Grid) -> tuple[list[int], Sites]:
         """Return the nodes in the order of their sites' names, which is the same on every engine, and the sites."""
-        ask = (Message(RecordDict(), node, MessageType.QUERY) for node in self._registered(grid))
-        names = {r.metadata.src_node_id: text(content_of(r), "site") for r in exchange(grid, ask)}
+        nodes = self._registered(grid)
+        ask = tell({"plan": self.plan.text})
+        answers = [
+            content_of(reply)
+            for reply in exchange(grid, (Message(ask, node, MessageType.QUERY) for node in nodes))
+        ]
+        names = {node: text(answer, "site") for node, answer in zip(nodes, answers, strict=True)}
         if not names:
             raise ConfigError("no sites", where="partition.sites", cure="Give one site or more.")
-        sites = PlainSites(grid, self.plan, len(self._trained), names, self._books)
-        return sorted(names, key=names.__getitem__), sites
+        order = sorted(names, key=names.__getitem__)
+        if self.plan.aggregation == "plain":
+            return order, PlainSites(grid, self.plan, len(self._trained), names, self._books)
+        if self._roster is None:
+            raise ConfigError("no roster", where="aggregation", cure="Give the coordinator everybody's keys.")
+        first = 1 + max(int(scalar(answer, "session")) for answer in answers)
+        sites = SecureSites(
+            grid,
+            self.plan,
+            len(self._trained),
+            names,
+            self._books,
+            roster=self._roster,
+            following=functools.partial(self._following, order),
+            first=first,
+            record=self._record,
+        )
+        return order, sites
+
+    def _following(self, nodes: list[int], purpose: str, round_number: int) -> Task | None:
+        """Return what the sites are asked after a task, None after the last."""
+        work, number = self.plan.server, round_number
+        alone = number == work.rounds or (work.participation < 1 and self.plan.evaluates_after(number))
+        if purpose == "train" and alone:
+            return Task("evaluate", number, tuple(nodes))
+        if number == work.rounds:
+            return None
+        return Task("train", number + 1, tuple(self._cohort(nodes, number + 1)))
+
+    def _cohort(self, nodes: list[int], round_number: int) -> list[int]:
+        return cohort(self.plan.seed, round_number, nodes, self.plan.server.participation)
 
     def _registered(self, grid: Grid) -> list[int]:
         """Return the grid's nodes, when there are as many as are waited for.
@@ -207,31 +249,44 @@ class Coordinator:
         return nodes
 
     def _train(self, sites: Sites, nodes: list[int], round_number: int) -> None:
-        chosen = cohort(self.plan.seed, round_number, nodes, self.plan.server.participation)
         vector = self._full(self._optimizer.vector)
         told = self._prior if self.plan.local.loss != "cross_entropy" and not self.plan.local.prior else ()
-        done = sites.train(chosen, round_number, vector, told, self._judging(vector))
+        judging = self._judging(vector) if self.plan.judges_in(round_number) else None
+        done = sites.train(self._cohort(nodes, round_number), round_number, vector, told, judging)
         self._take(done)
-        assert done.mean is not None
-        self._step(done.mean, round_number)
+        if done.mean is not None:
+            self._step(done.mean, round_number)
         self._round = round_number
-        line = self._line(done.loss)
-        if self._due(round_number):
+        line = self._line(done)
+        self._bear(done.lost, f"round {round_number}")
+        if self.plan.evaluates_after(round_number):
             self._pending = line
         else:
             self._observer(line)
 
-    def _judging(self, vector: torch.Tensor) -> Judging | None:
+    def _bear(self, reason: str, where: str) -> None:
+        """Go on without the sum of a round, but not for ever.
+
+        Raises
+        ------
+        SecureAggregationError : too many rounds in a row have been lost.
+        """
+        self._lost = self._lost + 1 if reason else 0
+        if self._lost >= MOST_LOST:
+            raise refuse("too_few", f"{self._lost} rounds in a row have been lost, {where} because: {reason}")
+
+    def _judging(self, vector: torch.Tensor) -> Judging:
         """Return what the sites are to evaluate before they train from ``vector``."""
-        if not self._pending:
-            return None
         judged = self._judged()
         alike = judged.data_ptr() == vector.data_ptr() or bool(torch.equal(judged, vector))
         return Judging(vector if alike else judged, prove=not self._counts)
 
-    def _evaluate(self, sites: Sites, nodes: list[int], *, prove: bool = False) -> None:
+    def _evaluate(self, sites: Sites, nodes: list[int], *, prove: bool) -> None:
         """Have the weights evaluated by themselves: at the end, or where other sites train than evaluate."""
-        self._take(sites.evaluate(nodes, Judging(self._judged(), prove or not self._counts)))
+        done = sites.evaluate(nodes, Judging(self._judged(), prove), self._round)
+        self._take(done)
+        if done.lost and self._round == self.plan.server.rounds:
+            raise refuse("too_few", f"the last evaluation was lost: {done.lost}")
 
     def _take(self, done: Answers) -> None:
         """Add up what answers cost, and report the counts that came with them."""
@@ -242,11 +297,13 @@ class Coordinator:
         totals.cpu_seconds += done.cpu_seconds
         if done.counts:
             self._counts = done.counts
-        if done.counts and self._pending is not None:
-            record = {**self._pending, **headline(sum_counts(list(done.counts.values())))}
-            self._pending = None
+        if self._pending is None or not (done.counts or done.lost):
+            return
+        record, self._pending = self._pending, None
+        if done.counts:
+            record |= headline(sum_counts(list(done.counts.values())))
             self.folder.append(record)
-            self._observer(record)
+        self._observer(record)
 
     def _step(self, mean_delta: torch.Tensor, round_number: int) -> None:
         if not bool(torch.isfinite(mean_delta.sum())):
@@ -260,18 +317,21 @@ class Coordinator:
     def _seconds(self) -> float:
         return self._earlier_seconds + time.monotonic() - self._began
 
-    def _line(self, loss: float) -> dict[str, Any]:
+    def _line(self, done: Answers) -> dict[str, Any]:
         """Return what is told of the round that ended, but for what an evaluation adds."""
         line: dict[str, Any] = {
             "system": self.system,
             "round": self._round,
             "rounds": self.plan.server.rounds,
-            "loss": None if self.plan.privacy else loss,  # under privacy no site releases one
+            # Under privacy no site releases a loss.
+            "loss": None if self.plan.privacy or done.lost else done.loss,
             "visits": self._totals.visits,
             "bytes_up": self._totals.bytes_up,
             "seconds": round(self._seconds(), 3),
         }
-        if self._due(self._round):
+        if done.lost:
+            line["lost"] = done.lost
+        if self.plan.evaluates_after(self._round):
             self._totals.epsilon = line["epsilon"] = self._books.account()
         return line
 

@@ -51,6 +51,12 @@ def kind_of(data: bytes) -> Kind:
     return Kind(data[5])
 
 
+def session_of(data: bytes) -> int:
+    """Return the number of the session that a message names."""
+    kind_of(data)
+    return HEAD.unpack_from(data)[2]
+
+
 class Reader:
     """Takes a message apart from front to back."""
 

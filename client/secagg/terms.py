@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from client.secagg.codec import MOST_SITES
@@ -47,6 +47,7 @@ class Secure:
     largest_weight : largest weight of a site in the mean, 1 when all weigh alike.
     colluders : sites that may tell the coordinator all they know without it learning more of the others.
     profile : whom it holds against.
+    everybody : sites of the run, all of which evaluate and count labels; 0 where every round invites all.
     degree : peers with which a site shares masks and secrets, 0 for all; others only in simulation, because a
         coordinator that deviates would choose the graph (Bell et al. 2020).
     """
@@ -59,6 +60,7 @@ class Secure:
     colluders: int = 0
     profile: Profile = "malicious"
     degree: int = 0
+    everybody: int = 0
 
     def __post_init__(self) -> None:
         self._require_sites()
@@ -93,6 +95,12 @@ class Secure:
             f"{self.sites} sites a round",
             "aggregation",
             f"Invite {MOST_SITES} at most (server.participation).",
+        )
+        require(
+            self.everybody == 0 or self.sites <= self.everybody <= MOST_SITES,
+            f"{self.sites} sites a round of {self.everybody} in all",
+            "aggregation.everybody",
+            "Give the number of all sites, or 0 where every round invites all.",
         )
         require(
             floor <= self.minimum <= self.sites,
@@ -135,6 +143,14 @@ class Secure:
     def holders(self) -> int:
         """How many sites hold a share of one site's secrets, itself among them."""
         return self.degree + 1 if self.degree else self.sites
+
+    def of(self, purpose: str) -> Secure:
+        """Return the terms of a session: training asks a round's sites, anything else asks everybody."""
+        if purpose == "train" or self.everybody in (0, self.sites):
+            return self
+        holders = self.holders if self.degree else self.everybody
+        threshold = max(self.threshold, least_threshold(holders, self.profile))
+        return replace(self, sites=self.everybody, threshold=threshold)
 
     @property
     def fewest(self) -> int:

@@ -99,6 +99,31 @@ class Session:
         """The digest of what the sites are asked, empty before :meth:`ask`."""
         return self._view.question
 
+    @property
+    def invited(self) -> tuple[int, ...]:
+        """Ids of the sites that the offer is for."""
+        return self._view.offer.invited
+
+    @property
+    def advertised(self) -> list[int]:
+        """Ids of the sites whose adverts have arrived."""
+        return sorted(self._adverts)
+
+    @property
+    def shared(self) -> list[int]:
+        """Ids of the sites whose shares have arrived."""
+        return sorted(self._shares)
+
+    @property
+    def masked(self) -> list[int]:
+        """Ids of the sites whose masked vectors are in the sum."""
+        return sorted(self._survivors)
+
+    @property
+    def consented(self) -> list[int]:
+        """Ids of the sites whose consents have arrived."""
+        return sorted(self._consents)
+
     def offer(self) -> bytes:
         """Return the offer, for every invited site."""
         return self._offer

@@ -1,0 +1,276 @@
+"""A site's part in secure aggregation: between the messages, the sessions it is in, and the agent that does the work.
+
+A message of keys holds any of the exchanges that need no work, each of its own session: the end of one round's session
+and the beginning of the next one's travel together. A message of work holds the peers' parcels and the question; its
+answer is the masked vector.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, RecordDict
+
+from client.agent import Agent, LabelCounts, Update
+from client.identity import Identity, Roster
+from client.mechanisms import to_plain
+from client.messages import facts_of, pack, tell, text
+from client.plan import Plan, read_plan
+from client.secagg.agreement import digest
+from client.secagg.codec import session_of
+from client.secagg.journal import Journal, MemoryJournal
+from client.secagg.layout import Values, layout_of
+from client.secagg.participant import Participant
+from client.secagg.policy import Expected, Policy
+from client.secagg.refusals import refuse
+from client.secagg.wire import Offer
+from fer_models.errors import PrivacyError, SecureAggregationError
+
+EXCHANGES = ("offer", "roll", "survivors", "consents")
+"""What a message of keys may hold; the order in which it is answered."""
+
+OWN = ("inbox", "ledger")
+"""Facts of a message of work that are one site's; all others are the question, the same for everybody."""
+
+KEPT = 2
+"""Sessions that a site is in at a time: one that ends and one that begins."""
+
+
+@dataclass(frozen=True)
+class Membership:
+    """What makes a site one of a run's.
+
+    Attributes
+    ----------
+    identity : signs for the site.
+    roster : everybody's public keys, as the site has pinned them.
+    policy : the site's floors.
+    journal : what it has sent.
+    store : file in which a simulated site keeps its sessions between processes, None keeps them in memory.
+    """
+
+    identity: Identity
+    roster: Roster
+    policy: Policy
+    journal: Journal
+    store: Path | None = None
+
+
+def to_text(data: bytes) -> str:
+    """Return bytes as a fact holds them."""
+    return base64.b64encode(data).decode()
+
+
+def from_text(told: str) -> bytes:
+    """Return the bytes of a fact.
+
+    Raises
+    ------
+    SecureAggregationError : (malformed) it holds none.
+    """
+    try:
+        return base64.b64decode(told, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise refuse("malformed", "a fact that holds no bytes") from error
+
+
+def question_digest(kind: str, content: RecordDict) -> bytes:
+    """Return the digest, 32 bytes, of what a message of work asks of every site alike: its vector and its facts."""
+    record = content.get("vector")
+    vectors = [array.data for array in record.values()] if isinstance(record, ArrayRecord) else []
+    shared = {name: value for name, value in facts_of(content).items() if name not in OWN}
+    return digest("fedfer question", kind.encode(), json.dumps(shared, sort_keys=True).encode(), *vectors)
+
+
+def run_digest(plan: Plan) -> bytes:
+    """Return what a plan's run is called in offers and journals, 32 bytes."""
+    return hashlib.sha256(plan.run.encode()).digest()
+
+
+def expected(plan: Plan, purpose: str, round_number: int, numbers: int) -> Expected:
+    """Return what a site of a plan expects of an offer; ``numbers`` is T, the length of an update.
+
+    Raises
+    ------
+    PrivacyError : the plan does not ask for secure aggregation.
+    """
+    if plan.secure is None:
+        raise PrivacyError(
+            "an offer of secure aggregation for a plan that has none",
+            where="aggregation",
+            cure="Run the same version of FedFER everywhere.",
+        )
+    layout = layout_of(plan, purpose, numbers, evaluates=purpose == "train" and plan.judges_in(round_number))  # type: ignore[arg-type]
+    own = bytes.fromhex(plan.digest)
+    terms = plan.secure.of(purpose)
+    return Expected(run_digest(plan), own, layout.digest, purpose, layout.words64, layout.words32, terms)
+
+
+class SecureSite:
+    """One site in the sessions of secure aggregation.
+
+    Parameters
+    ----------
+    agent : does the work.
+    membership : makes the site one of the run's.
+    """
+
+    def __init__(self, agent: Agent, membership: Membership) -> None:
+        self.agent, self._member = agent, membership
+        self._journal = membership.journal
+        self._sessions: dict[int, Participant] = {}
+
+    def last(self, plan: Plan) -> int:
+        """Return the number of the run's last session that the site has been in, -1 for none."""
+        with self._kept(plan):
+            return self._journal.last(run_digest(plan))
+
+    def keys(self, content: RecordDict) -> RecordDict:
+        """Answer a message of keys; an exchange that the site refuses is answered with the reason."""
+        plan, facts = read_plan(text(content, "plan")), facts_of(content)
+        answers: dict[str, Any] = {"site": self.agent.name}
+        with self._kept(plan):
+            for name in EXCHANGES:
+                if name not in facts:
+                    continue
+                try:
+                    answers[name] = to_text(self._answer(name, from_text(text(content, name)), plan))
+                except SecureAggregationError as error:
+                    answers[f"{name} refused"] = str(error)
+        return tell(answers)
+
+    def _answer(self, name: str, data: bytes, plan: Plan) -> bytes:
+        if name == "offer":
+            offer = Offer.parse(data)
+            participant = self._sessions.get(offer.session) or self._new(plan, offer)
+            answer = participant.advertise(data)
+            self._sessions[offer.session] = participant
+            for old in sorted(self._sessions)[:-KEPT]:
+                self._sessions.pop(old).forget()
+            return answer
+        participant = self._of(data)
+        if name == "roll":
+            return participant.share(data)
+        return participant.consent(data) if name == "survivors" else participant.reveal(data)
+
+    def _new(self, plan: Plan, offer: Offer) -> Participant:
+        """Return a participant for an offer, which it will hold against what the site works out itself."""
+        member, number = self._member, offer.session
+        asked = expected(plan, offer.purpose, offer.round_number, self.agent.update_size(plan))
+        return Participant(
+            member.identity,
+            member.roster,
+            asked,
+            member.policy,
+            self._journal,
+            lambda purpose: self.agent.draw(number, f"secure aggregation, {purpose}"),
+        )
+
+    def _of(self, data: bytes) -> Participant:
+        """Return the participant of the session that a message belongs to."""
+        number = session_of(data)
+        if number not in self._sessions:
+            raise refuse("wrong_session", f"a message of session {number}, in which the site is not")
+        return self._sessions[number]
+
+    # Work
+
+    def begin(self, content: RecordDict, plan: Plan, purpose: str, round_number: int) -> RecordDict | None:
+        """Look at the peers' parcels before any work is done; return the answer where there is no work to do.
+
+        Raises
+        ------
+        SecureAggregationError : the message belongs to no session that the site is in.
+        """
+        inbox = from_text(text(content, "inbox"))
+        with self._kept(plan):
+            participant = self._of(inbox)
+            offer = participant.offer
+            asked = bytes.fromhex(plan.digest), purpose, round_number
+            if (offer.plan, offer.purpose, offer.round_number) != asked:
+                raise refuse("wrong_question", "work that the session's offer was not for")
+            if participant.answered("inbox"):
+                again = participant.mask(inbox, self._question(content, purpose), bytearray())
+                return self._masked(again, {})
+            complaint = participant.open(inbox)
+            return None if complaint is None else self._masked(complaint, {})
+
+    def _question(self, content: RecordDict, purpose: str) -> bytes:
+        return question_digest(purpose, content)
+
+    def finish(
+        self,
+        content: RecordDict,
+        plan: Plan,
+        purpose: str,
+        values: Values,
+        done: Update | LabelCounts | None = None,
+    ) -> RecordDict:
+        """Return the masked vector of finished work, and what the ledger says of it.
+
+        Parameters
+        ----------
+        values : segment -> numbers, as the session's layout has them.
+        done : what the agent returned, where it wrote to the ledger.
+        """
+        inbox, question = from_text(text(content, "inbox")), self._question(content, purpose)
+        with self._kept(plan):
+            participant = self._of(inbox)
+            offer = participant.offer
+            evaluates = purpose == "train" and plan.judges_in(offer.round_number)
+            numbers = self.agent.update_size(plan)
+            layout = layout_of(plan, purpose, numbers, evaluates=evaluates)  # type: ignore[arg-type]
+            weight = round(done.weight) if isinstance(done, Update) else 1
+            dither = self.agent.draw(offer.session, "secure aggregation, dither")
+            body = layout.encode(values, weight, dither)
+            masked = participant.mask(inbox, question, body)
+        return self._masked(masked, _ledger_facts(done))
+
+    def _masked(self, answer: bytes, facts: Mapping[str, str]) -> RecordDict:
+        return pack(np.frombuffer(answer, np.uint8), {"site": self.agent.name, **facts})
+
+    # Between processes
+
+    @contextlib.contextmanager
+    def _kept(self, plan: Plan) -> Iterator[None]:
+        """Take up the site's sessions from its file, where it has one, and leave them there again."""
+        store = self._member.store
+        if store is None:
+            yield
+            return
+        held = json.loads(store.read_text()) if store.exists() else {"journal": "", "sessions": {}}
+        if held["journal"]:
+            self._journal = MemoryJournal.restore(from_text(held["journal"]))
+        self._sessions = {}
+        for number, state in held["sessions"].items():
+            offer = Offer.parse(from_text(state["offer"]))
+            self._sessions[int(number)] = self._new(plan, offer)
+            self._sessions[int(number)].restore(from_text(state["state"]))
+        try:
+            yield
+        finally:
+            assert isinstance(self._journal, MemoryJournal)
+            sessions = {
+                number: {"offer": to_text(each.offer.encode()), "state": to_text(each.snapshot())}
+                for number, each in self._sessions.items()
+            }
+            part = store.with_suffix(".part")
+            part.write_text(
+                json.dumps({"journal": to_text(self._journal.snapshot()), "sessions": sessions})
+            )
+            part.replace(store)
+
+
+def _ledger_facts(done: Update | LabelCounts | None) -> dict[str, str]:
+    if done is None or done.head is None:
+        return {}
+    return {"history": json.dumps(to_plain(done.history)), "ledger": str(done.head)}

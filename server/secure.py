@@ -1,0 +1,318 @@
+"""Sites of whose answers the coordinator learns sums alone, over Flower messages.
+
+A round takes three exchanges of messages, because the end of one session and the beginning of the next travel
+together::
+
+    work       inbox (r), question (r)    ->  masked vector (r)
+    survivors  survivors (r), offer (r+1) ->  consent (r), advert (r+1)
+    consents   consents (r), roll (r+1)   ->  shares revealed (r), shares (r+1)
+
+The first session, and one after a session that was lost, is prepared by two exchanges of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from client.grid import decode
+from client.identity import Roster
+from client.label_counts import shares
+from client.messages import facts_of, pack, tell, text, vector_of, with_facts
+from client.plan import Plan
+from client.secagg.layout import Purpose, Sum, layout_of, read_sum
+from client.secagg.refusals import refuse
+from client.secagg.wire import Offer
+from client.secure_site import expected, from_text, question_digest, to_text
+from fer_models.errors import EngineError, SecureAggregationError
+from server.asking import Answers, Judging, question
+from server.books import Books
+from server.exchange import content_of, exchange
+from server.secagg.session import Session
+from server.secagg.session import Sum as Total
+
+KEYS, WORK = "query.secure", {
+    "train": "train.secure",
+    "evaluate": "evaluate.secure",
+    "label_counts": "query.secure_label_counts",
+}
+"""Types of the messages of keys, and of work for each purpose."""
+
+EVERYBODY = "all sites"
+"""The name under which the counts of a sum stand."""
+
+Take = Callable[[int, bytes], object]
+"""Takes a site's answer."""
+
+Recorder = Callable[[Offer], Callable[[str, bytes], object]]
+"""Given the offer of a session, returns what is told every message of it that counts."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a session is for.
+
+    Attributes
+    ----------
+    purpose, round_number : as in the offer.
+    nodes : the sites that are invited.
+    """
+
+    purpose: Purpose
+    round_number: int
+    nodes: tuple[int, ...]
+
+
+Following = Callable[[str, int], "Task | None"]
+"""Given purpose and round of a task, returns the one after it, None after the last."""
+
+
+class SecureSites:
+    """Sites in sessions of secure aggregation.
+
+    Parameters
+    ----------
+    size : T, numbers of an update.
+    names : node -> its site's name.
+    roster : everybody's public keys.
+    following : which task comes after which, so that its session can be prepared.
+    first : number of the first session; every site's last one is below it.
+    record : keeps transcripts, None keeps none.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        plan: Plan,
+        size: int,
+        names: Mapping[int, str],
+        books: Books,
+        *,
+        roster: Roster,
+        following: Following,
+        first: int = 0,
+        record: Recorder | None = None,
+    ) -> None:
+        self._grid, self._plan, self._size, self._books = grid, plan, size, books
+        self._roster, self._following, self._record = roster, following, record
+        self._ids = {node: roster.id_of(name) for node, name in names.items()}
+        self._nodes = {site: node for node, site in self._ids.items()}
+        self._names = names
+        self._number = first
+        self._ahead: tuple[Task, Session] | None = None
+        self._left_out: set[int] = set()
+        self._bytes = [0, 0]  # up, down
+        self.lost: dict[str, str] = {}  # site -> why it dropped out of the last session, where it said so
+
+    # The questions
+
+    def train(
+        self,
+        nodes: Sequence[int],
+        round_number: int,
+        vector: torch.Tensor,
+        prior: tuple[float, ...],
+        judging: Judging | None,
+    ) -> Answers:
+        """Train a round; see :class:`server.asking.Sites`."""
+        content = question(self._plan, round_number, vector, prior, judging).content()
+        found = self._run(Task("train", round_number, tuple(nodes)), content)
+        done = self._answers(found)
+        if isinstance(found, Sum):
+            assert found.update is not None
+            done.mean = self._mean(found)
+            done.loss, done.visits = found.loss, found.visits
+        return done
+
+    def _mean(self, found: Sum) -> torch.Tensor:
+        plan, update = self._plan, found.update
+        assert update is not None
+        if plan.privacy is not None and plan.privacy.noise == "distributed":
+            return torch.from_numpy(decode(update, plan, found.sites)).mul_(-plan.local.learning_rate)
+        return torch.from_numpy(update / found.weight)
+
+    def _answers(self, found: Sum | SecureAggregationError) -> Answers:
+        done = Answers(bytes_up=self._bytes[0], bytes_down=self._bytes[1])
+        self._bytes = [0, 0]
+        if isinstance(found, SecureAggregationError):
+            done.lost = self._why(found)
+        else:
+            done.cpu_seconds = found.cpu_seconds
+            done.counts = {} if found.counts is None else {EVERYBODY: found.counts}
+        return done
+
+    def _why(self, error: SecureAggregationError) -> str:
+        """Return why a session was lost, with what the sites that dropped out said."""
+        told = "; ".join(f"{site}: {reason}" for site, reason in list(self.lost.items())[:3])
+        return f"{error.what}{f' ({told})' if told else ''}"
+
+    def evaluate(self, nodes: Sequence[int], judging: Judging, round_number: int) -> Answers:
+        """Evaluate weights at every site; see :class:`server.asking.Sites`."""
+        facts = {"plan": self._plan.text, "prove": int(judging.prove), "round": round_number}
+        content = pack(judging.vector.numpy(), facts)
+        return self._answers(self._run(Task("evaluate", round_number, tuple(nodes)), content))
+
+    def label_shares(self, nodes: Sequence[int]) -> tuple[float, ...]:
+        """Ask for label counts, of which only the sum is learnt; see :class:`server.asking.Sites`.
+
+        Raises
+        ------
+        SecureAggregationError : the session was lost; without the counts there is no run.
+        """
+        found = self._run(Task("label_counts", 0, tuple(nodes)), tell({"plan": self._plan.text}))
+        if isinstance(found, SecureAggregationError):
+            raise found
+        assert found.label_counts is not None
+        return shares(found.label_counts)
+
+    # A session
+
+    def _run(self, task: Task, content: RecordDict) -> Sum | SecureAggregationError:
+        """Run a session to its sum, or to the reason why it has none."""
+        self.lost = {}
+        try:
+            session = self._prepared(task)
+            session.ask(question_digest(task.purpose, content))
+            self._work(task, session, content)
+            found = self._closed(task, session)
+            evaluates = task.purpose == "train" and self._plan.judges_in(task.round_number)
+            layout = layout_of(self._plan, task.purpose, self._size, evaluates=evaluates)
+            return read_sum(self._plan, layout, found.total, len(found.survivors))
+        except SecureAggregationError as error:
+            if error.code == "bad_secret" and error.culprit is not None:
+                self._left_out.add(error.culprit)
+            return error
+
+    def _invited(self, task: Task) -> Task:
+        """Return the task without the sites that lied about their shares, or that others have complained of."""
+        nodes = tuple(node for node in task.nodes if self._ids[node] not in self._left_out)
+        return replace(task, nodes=nodes)
+
+    def _new(self, task: Task) -> Session:
+        """Return the session of a task, with an offer to the sites that are invited."""
+        own = expected(self._plan, task.purpose, task.round_number, self._size)
+        terms, ids = own.terms, tuple(sorted(self._ids[node] for node in task.nodes))
+        if len(ids) < terms.fewest:
+            raise refuse("too_few", f"{len(ids)} sites to invite where {terms.fewest} are needed")
+        offer = Offer(
+            self._number, own.run, own.purpose, task.round_number, terms.profile, own.plan,
+            self._roster.digest, own.layout, own.words64, own.words32, ids, terms.threshold, terms.minimum,
+            terms.degree, os.urandom(32) if terms.degree else bytes(32),
+        )  # fmt: skip
+        self._number += 1
+        return Session(offer, self._roster, self._record(offer) if self._record else None)
+
+    def _prepared(self, task: Task) -> Session:
+        """Return the session of a task, keys and shares exchanged."""
+        ahead, self._ahead = self._ahead, None
+        invited = self._invited(task)
+        if ahead is not None and ahead[0] == invited:
+            return ahead[1]
+        session = self._new(invited)
+        self._keys(_to_all(session.invited, "offer", session.offer()), {"offer": session.take_advert})
+        self._keys(_to_all(session.advertised, "roll", session.roll()), {"roll": session.take_shares})
+        return session
+
+    def _work(self, task: Task, session: Session, content: RecordDict) -> None:
+        """Send everybody's parcels with the question, and add up the masked vectors."""
+        for site, reply in self._replies(self._questions(task, session, content)):
+            answer = vector_of(reply, np.uint8)
+            self._bytes[0] += answer.nbytes
+            with self._bearing(site):
+                session.take_masked(site, answer.tobytes())
+            if "ledger" in facts_of(reply):
+                self._books.charge(reply)
+
+    def _questions(self, task: Task, session: Session, content: RecordDict) -> Iterator[Message]:
+        """Yield a message of work for every member; all share one vector."""
+        down = sum(len(array.data) for array in content.array_records["vector"].values()) if "vector" in content else 0
+        for site in session.shared:
+            own, name = {"inbox": to_text(session.inbox(site))}, self._roster.names[site]
+            if task.purpose != "evaluate" and name in self._books.heads:
+                own["ledger"] = self._books.heads[name]
+            self._bytes[1] += down + len(own["inbox"]) * 3 // 4
+            yield Message(
+                with_facts(content, own), self._nodes[site], WORK[task.purpose], group_id=str(task.round_number)
+            )
+
+    def _closed(self, task: Task, session: Session) -> Total:
+        """Name the survivors and take the masks off, while the session of the next task is prepared."""
+        survivors, ahead = session.survivors(), self._begun(task)
+        parts, takers = _to_all(session.masked, "survivors", survivors), {"survivors": session.take_consent}
+        if ahead:
+            _to_all(ahead[1].invited, "offer", ahead[1].offer(), parts)
+            takers["offer"] = ahead[1].take_advert
+        self._keys(parts, takers)
+        parts = {site: {"consents": session.consents(site)} for site in session.consented}
+        takers = {"consents": session.take_reveal}
+        with contextlib.suppress(SecureAggregationError):  # the next session is lost, not this one
+            if ahead:
+                _to_all(ahead[1].advertised, "roll", ahead[1].roll(), parts)
+                takers["roll"] = ahead[1].take_shares
+        self._keys(parts, takers)
+        if "roll" in takers:
+            self._ahead = ahead
+        self._left_out |= set(session.accused())
+        return session.finish()
+
+    def _begun(self, task: Task) -> tuple[Task, Session] | None:
+        """Return the task after this one and its session, None where there is none."""
+        following = self._following(task.purpose, task.round_number)
+        if following is None:
+            return None
+        invited = self._invited(following)
+        with contextlib.suppress(SecureAggregationError):
+            return invited, self._new(invited)
+        return None
+
+    # Messages
+
+    def _keys(self, parts: Mapping[int, Mapping[str, bytes]], takers: Mapping[str, Take]) -> None:
+        """Send each site its part of some exchanges, and hand its answers to whom they are for."""
+        plan, texts = self._plan.text, {}
+        messages = []
+        for site, part in parts.items():
+            self._bytes[1] += sum(map(len, part.values()))
+            told = {name: texts.setdefault(id(data), to_text(data)) for name, data in part.items()}
+            messages.append(Message(tell({"plan": plan, **told}), self._nodes[site], KEYS))
+        for site, reply in self._replies(messages):
+            facts = facts_of(reply)
+            for name in parts[site]:
+                with self._bearing(site):
+                    if name not in facts:
+                        raise refuse("malformed", facts.get(f"{name} refused", f"no answer to the {name}"))
+                    answer = from_text(text(reply, name))
+                    self._bytes[0] += len(answer)
+                    takers[name](site, answer)
+
+    def _replies(self, messages: Iterable[Message]) -> Iterator[tuple[int, RecordDict]]:
+        """Yield site and answer; a site that crashed or refused has dropped out, any other error ends the run."""
+        for reply in exchange(self._grid, messages):
+            site = self._ids[reply.metadata.src_node_id]
+            with self._bearing(site):
+                yield site, content_of(reply)
+
+    @contextlib.contextmanager
+    def _bearing(self, site: int) -> Iterator[None]:
+        """Go on without a site that a block fails for, and note why."""
+        try:
+            yield
+        except (SecureAggregationError, EngineError) as error:
+            self.lost.setdefault(self._roster.names[site], error.what)
+
+
+def _to_all(
+    sites: Iterable[int], name: str, data: bytes, parts: dict[int, dict[str, bytes]] | None = None
+) -> dict[int, dict[str, bytes]]:
+    """Return the parts of a message of keys in which every site gets the same, added to ``parts``."""
+    parts = {} if parts is None else parts
+    for site in sites:
+        parts.setdefault(site, {})[name] = data
+    return parts
