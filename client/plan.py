@@ -231,11 +231,7 @@ class Plan:
 
     def judges_in(self, round_number: int) -> bool:
         """Whether sites evaluate the weights of the round before when a round begins: where all take part in it."""
-        return (
-            round_number > 1
-            and self.server.participation >= 1
-            and self.evaluates_after(round_number - 1)
-        )
+        return round_number > 1 and self.server.participation >= 1 and self.evaluates_after(round_number - 1)
 
     @property
     def most_sites(self) -> int:

@@ -44,11 +44,15 @@ def train_secure(
         updates = _updates(agents, own, question, one_pass=one_pass)
         each = (time.process_time() - began) / len(free)
         for i, update, counted in zip(free, updates, counts, strict=True):
-            answers[i] = _tried(lambda i=i, u=update, c=counted: _finished(sites[i], contents[i], plan, u, c, each))
+            answers[i] = _tried(
+                lambda i=i, u=update, c=counted: _finished(sites[i], contents[i], plan, u, c, each)
+            )
     return [answer for answer in answers if answer is not None]
 
 
-def _pairs(sites: Sequence[SecureSite], contents: Sequence[RecordDict]) -> list[tuple[SecureSite, RecordDict]]:
+def _pairs(
+    sites: Sequence[SecureSite], contents: Sequence[RecordDict]
+) -> list[tuple[SecureSite, RecordDict]]:
     return list(zip(sites, contents, strict=True))
 
 

@@ -264,9 +264,7 @@ class SecureSite:
                 for number, each in self._sessions.items()
             }
             part = store.with_suffix(".part")
-            part.write_text(
-                json.dumps({"journal": to_text(self._journal.snapshot()), "sessions": sessions})
-            )
+            part.write_text(json.dumps({"journal": to_text(self._journal.snapshot()), "sessions": sessions}))
             part.replace(store)
 
 

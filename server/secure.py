@@ -38,11 +38,14 @@ from server.exchange import content_of, exchange
 from server.secagg.session import Session
 from server.secagg.session import Sum as Total
 
-KEYS, WORK = "query.secure", {
-    "train": "train.secure",
-    "evaluate": "evaluate.secure",
-    "label_counts": "query.secure_label_counts",
-}
+KEYS, WORK = (
+    "query.secure",
+    {
+        "train": "train.secure",
+        "evaluate": "evaluate.secure",
+        "label_counts": "query.secure_label_counts",
+    },
+)
 """Types of the messages of keys, and of work for each purpose."""
 
 EVERYBODY = "all sites"
@@ -232,14 +235,21 @@ class SecureSites:
 
     def _questions(self, task: Task, session: Session, content: RecordDict) -> Iterator[Message]:
         """Yield a message of work for every member; all share one vector."""
-        down = sum(len(array.data) for array in content.array_records["vector"].values()) if "vector" in content else 0
+        down = (
+            sum(len(array.data) for array in content.array_records["vector"].values())
+            if "vector" in content
+            else 0
+        )
         for site in session.shared:
             own, name = {"inbox": to_text(session.inbox(site))}, self._roster.names[site]
             if task.purpose != "evaluate" and name in self._books.heads:
                 own["ledger"] = self._books.heads[name]
             self._bytes[1] += down + len(own["inbox"]) * 3 // 4
             yield Message(
-                with_facts(content, own), self._nodes[site], WORK[task.purpose], group_id=str(task.round_number)
+                with_facts(content, own),
+                self._nodes[site],
+                WORK[task.purpose],
+                group_id=str(task.round_number),
             )
 
     def _closed(self, task: Task, session: Session) -> Total:

@@ -8,7 +8,7 @@ import importlib.util
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,16 +19,22 @@ from flwr.serverapp import Grid
 from client.accounting import cross_check
 from client.agent import Agent, Benches, evaluate_sites
 from client.app import evaluate_many, make_app, train_many
+from client.identity import Identity, Roster
 from client.ledger import Ledger, close_all
 from client.limits import Limit
 from client.plan import Plan
 from client.randomness import SeededEntropy
+from client.secagg.journal import MemoryJournal
+from client.secagg.policy import Policy
+from client.secure_app import evaluate_secure, train_secure
+from client.secure_site import Membership, SecureSite
 from fer_models.counts import Counts
-from fer_models.errors import ConfigError, EngineError
+from fer_models.errors import ConfigError, EngineError, FedferError
 from fer_models.samples import Samples
 from server.app import make_app as make_server_app
 from server.rounds import Coordinator, Observer, Result
 from server.run_folder import RunFolder
+from server.secure import WORK
 from simulations.grid import LocalGrid
 from simulations.partition import Partition
 from simulations.units import Units
@@ -45,6 +51,8 @@ class Sites:
     ledgers : folder of the privacy ledgers, None keeps them in memory.
     device : "cpu" or "cuda".
     limit : what every site lets itself be charged, None for no limit.
+    sessions : folder where the sites' sessions of secure aggregation are kept while they may be answered from
+        several processes, None keeps them in memory.
     """
 
     samples: Samples
@@ -53,6 +61,7 @@ class Sites:
     ledgers: Path | None
     device: str = "cpu"
     limit: Limit | None = None
+    sessions: Path | None = None
 
     @property
     def names(self) -> list[str]:
@@ -103,14 +112,44 @@ class Sites:
         """Return the agent that answers for a node."""
         return self.agent(int(context.node_config["partition-id"]))
 
+    # Secure aggregation
+
+    @functools.cached_property
+    def _identities(self) -> dict[str, Identity]:
+        return {name: Identity(SeededEntropy(self.seed, name).key(0, "identity")) for name in self.names}
+
+    @functools.cached_property
+    def roster(self) -> Roster:
+        """Everybody's public keys."""
+        return Roster({name: identity.public for name, identity in self._identities.items()})
+
+    @functools.cached_property
+    def _members(self) -> dict[int, SecureSite]:
+        return {}
+
+    def secure(self, context: Context) -> SecureSite:
+        """Return a node's part in secure aggregation; one a process."""
+        site = int(context.node_config["partition-id"])
+        if site not in self._members:
+            name = self.names[site]
+            policy = Policy(profile="semi-honest", simulated=True)
+            store = self.sessions / f"{name}.json" if self.sessions else None
+            membership = Membership(self._identities[name], self.roster, policy, MemoryJournal(), store)
+            self._members[site] = SecureSite(self.agent(site), membership)
+        return self._members[site]
+
     def many(
         self, kind: str, contexts: list[Context], contents: list[RecordDict], *, one_pass: bool
-    ) -> list[RecordDict]:
+    ) -> Sequence[RecordDict | FedferError]:
         """Answer a message for several sites of this process, trained in one pass or one after the other."""
-        agents = [self(context) for context in contexts]
         if kind == MessageType.TRAIN:
-            return train_many(agents, contents, one_pass=one_pass)
-        return evaluate_many(agents, contents[0])
+            return train_many([self(c) for c in contexts], contents, one_pass=one_pass)
+        if kind == MessageType.EVALUATE:
+            return evaluate_many([self(c) for c in contexts], contents[0])
+        members = [self.secure(context) for context in contexts]
+        if kind == WORK["train"]:
+            return train_secure(members, contents, one_pass=one_pass)
+        return evaluate_secure(members, contents)
 
 
 def choose_device(wanted: str) -> str:
@@ -163,10 +202,20 @@ def local_grid(sites: Sites, workers: int, together: int = 1) -> Iterator[Grid]:
         for i in range(sites.partition.sites)
     }
     processes = 1 if sites.device == "cuda" else workers
+    with contextlib.ExitStack() as stack:
+        if processes > 1 and sites.sessions is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fedfer-"))
+            sites = replace(sites, sessions=Path(folder))
+        yield from _opened_grid(sites, configs, processes, together)
+
+
+def _opened_grid(
+    sites: Sites, configs: dict[int, dict[str, int]], processes: int, together: int
+) -> Iterator[Grid]:
     many = functools.partial(sites.many, one_pass=together > 1)
     units = Units(sites.pictures("train"), sites.pictures("test"), together)
     with one_thread():
-        grid = LocalGrid(make_app(sites), configs, processes, together=many, units=units)
+        grid = LocalGrid(make_app(sites, sites.secure), configs, processes, together=many, units=units)
         try:
             yield grid
         finally:
@@ -185,7 +234,7 @@ def run_local(
 ) -> Result:
     """Run a plan with ``engine=local``; ``initial`` are weights to start from, the seed's own when None."""
     with local_grid(sites, workers, together) as grid:
-        return Coordinator(plan, folder, system, observer, initial).run(grid)
+        return Coordinator(plan, folder, system, observer, initial, roster=sites.roster).run(grid)
 
 
 def counts_by_site(sites: Sites, plan: Plan, vector: torch.Tensor) -> dict[str, Counts]:
@@ -225,13 +274,18 @@ class SavedSites:
         """Return the agent that answers for a node, made once a process."""
         return _opened(self)(context)
 
+    def secure(self, context: Context) -> SecureSite:
+        """Return a node's part in secure aggregation."""
+        return _opened(self).secure(context)
+
 
 @functools.lru_cache(maxsize=1)
 def _opened(saved: SavedSites) -> Sites:
     torch.set_num_threads(1)
     samples = Samples.load(saved.folder / "samples")
     partition = Partition.load(saved.folder / "partition")
-    return Sites(samples, partition, saved.seed, saved.ledgers, saved.device, saved.limit)
+    sessions = saved.folder / "sessions"
+    return Sites(samples, partition, saved.seed, saved.ledgers, saved.device, saved.limit, sessions)
 
 
 def run_ray(
@@ -255,17 +309,19 @@ def run_ray(
     from flwr.simulation import run_simulation
 
     box: list[Result | BaseException] = []
-    coordinator = Coordinator(plan, folder, system, observer, initial, sites.partition.sites)
+    everybody = sites.partition.sites
+    coordinator = Coordinator(plan, folder, system, observer, initial, everybody, sites.roster)
     logging.getLogger("flwr").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns at every start
     with tempfile.TemporaryDirectory(prefix="fedfer-") as temporary:
         sites.samples.save(Path(temporary) / "samples")
         sites.partition.save(Path(temporary) / "partition")
+        (Path(temporary) / "sessions").mkdir()
         saved = SavedSites(Path(temporary), sites.seed, sites.ledgers, sites.device, sites.limit)
         resources = {"num_cpus": 1, "num_gpus": 1.0 if sites.device == "cuda" else 0.0}
         run_simulation(
             make_server_app(coordinator, box.append),
-            make_app(saved),
+            make_app(saved, saved.secure),
             sites.partition.sites,
             backend_config={
                 "client_resources": resources,

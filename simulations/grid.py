@@ -24,8 +24,8 @@ from simulations.workers import Answer, WorkerPool
 UNKNOWN_ERROR = 2
 """Flower's code for a ClientApp that raised an exception."""
 
-Together = Callable[[str, list[Context], list[RecordDict]], list[RecordDict]]
-"""Message type, contexts of several nodes, what each is sent -> one answer each."""
+Together = Callable[[str, list[Context], list[RecordDict]], Sequence[RecordDict | FedferError]]
+"""Message type, contexts of several nodes, what each is sent -> one answer each, or the error of that node alone."""
 
 
 def _failure(error: Exception) -> Error:
@@ -92,7 +92,8 @@ class LocalGrid(Grid):
             return [Message(error_to_wire(error), reply_to=message) for message in unit]
         except Exception as error:
             return [Message(_failure(error), reply_to=message) for message in unit]
-        return [Message(answer, reply_to=message) for answer, message in zip(answers, unit, strict=True)]
+        whole = [error_to_wire(each) if isinstance(each, FedferError) else each for each in answers]
+        return [Message(answer, reply_to=message) for answer, message in zip(whole, unit, strict=True)]
 
     def _context(self, message: Message) -> Context:
         node = message.metadata.dst_node_id

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flwr.app import ArrayRecord, Message, MessageType
 
 from client.evaluation import EVALUATION_BATCH
+from server.secure import WORK
 
 MOST_EVALUATED = 64
 """Sites whose test pictures share batches in evaluation, at most."""
@@ -44,9 +45,9 @@ class Units:
     def __call__(self, messages: Sequence[Message]) -> int:
         """Return the size of the units that ``messages`` are cut into."""
         kind = messages[0].metadata.message_type
-        if kind == MessageType.EVALUATE:
+        if kind in (MessageType.EVALUATE, WORK["evaluate"]):
             return _within(EVALUATION_BATCH / max(1.0, self.test), MOST_EVALUATED)
-        if kind != MessageType.TRAIN:
+        if kind not in (MessageType.TRAIN, WORK["train"]):
             return 1
         if self.together > 1:
             return self.together
