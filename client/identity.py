@@ -19,6 +19,9 @@ KEY = 32
 MOST_SITES = 1 << 16
 LONGEST_NAME = 200
 
+REMEMBERED = 4096
+"""Good signatures that a roster remembers, so that a process checks each once."""
+
 
 class Identity:
     """A site's Ed25519 key (RFC 8032).
@@ -71,6 +74,9 @@ class Roster:
             "Let every site make its own key.",
         )
         self._keys = [Ed25519PublicKey.from_public_bytes(public) for public in self._raw]
+        self._good: set[tuple[int, bytes, bytes]] = (
+            set()
+        )  # a simulation's sites share a roster, and check the same
         parts = (part for name in self.names for part in (name.encode(), keys[name]))
         self.digest = digest("fedfer roster", *parts)
 
@@ -108,10 +114,15 @@ class Roster:
         """
         if not 0 <= site < len(self._keys):
             raise refuse("unknown_site", "a site that the roster does not know", site)
+        if (site, signature, message) in self._good:
+            return
         try:
             self._keys[site].verify(signature, message)
         except InvalidSignature as error:
             raise refuse("bad_signature", "a signature that is not the site's", site) from error
+        if len(self._good) >= REMEMBERED:
+            self._good.clear()
+        self._good.add((site, bytes(signature), bytes(message)))
 
     def to_json(self) -> str:
         """Return the roster as a file holds it: name -> public key in hexadecimal."""
