@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,8 @@ from server.class_shares import Adjustment
 from server.exchange import POLL_SECONDS, content_of, exchange
 from server.optimizers import ServerOptimizer
 from server.run_folder import RunFolder, reading
-from server.secure import Recorder, SecureSites, Task
+from server.secagg.transcript import Transcripts
+from server.secure import SecureSites, Task
 
 WAITING_SECONDS = 300.0
 """How long the sites of a simulation may take to register."""
@@ -112,7 +114,7 @@ class Coordinator:
     initial : float32 (P + Q,), weights to start from; None takes those that the plan's seed gives.
     sites : how many to wait for: an engine may start the coordinator before all its sites have registered.
     roster : everybody's public keys, which secure aggregation needs.
-    record : keeps transcripts of secure aggregation, None keeps none.
+    transcripts : keeps every session of secure aggregation for an auditor, None keeps none.
     """
 
     def __init__(
@@ -124,9 +126,9 @@ class Coordinator:
         initial: torch.Tensor | None = None,
         sites: int = 0,
         roster: Roster | None = None,
-        record: Recorder | None = None,
+        transcripts: Transcripts | None = None,
     ) -> None:
-        self._sites, self._roster, self._record = sites, roster, record
+        self._sites, self._roster, self._transcripts = sites, roster, transcripts
         self._lost = 0  # rounds in a row
         self.plan, self.folder, self.system = plan, folder, system
         self._observer = observer or (lambda _: None)
@@ -214,7 +216,7 @@ class Coordinator:
             roster=self._roster,
             following=functools.partial(self._following, order),
             first=first,
-            record=self._record,
+            record=self._transcripts.record if self._transcripts else None,
         )
         return order, sites
 
@@ -312,7 +314,9 @@ class Coordinator:
                 where=f"round {round_number}",
                 cure="Lower local.learning_rate or server.learning_rate.",
             )
-        self._optimizer.step(mean_delta, round_number)
+        kept = self._transcripts.step(round_number, self._optimizer) if self._transcripts else None
+        with kept or contextlib.nullcontext():
+            self._optimizer.step(mean_delta, round_number)
 
     def _seconds(self) -> float:
         return self._earlier_seconds + time.monotonic() - self._began

@@ -22,7 +22,6 @@ import torch
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from client.grid import decode
 from client.identity import Roster
 from client.label_counts import shares
 from client.messages import facts_of, pack, tell, text, vector_of, with_facts
@@ -32,6 +31,7 @@ from client.secagg.refusals import refuse
 from client.secagg.wire import Offer
 from client.secure_site import expected, from_text, question_digest, to_text
 from fer_models.errors import EngineError, SecureAggregationError
+from server.aggregation import mean_of_sum
 from server.asking import Answers, Judging, question
 from server.books import Books
 from server.exchange import content_of, exchange
@@ -129,17 +129,9 @@ class SecureSites:
         found = self._run(Task("train", round_number, tuple(nodes)), content)
         done = self._answers(found)
         if isinstance(found, Sum):
-            assert found.update is not None
-            done.mean = self._mean(found)
+            done.mean = mean_of_sum(self._plan, found)
             done.loss, done.visits = found.loss, found.visits
         return done
-
-    def _mean(self, found: Sum) -> torch.Tensor:
-        plan, update = self._plan, found.update
-        assert update is not None
-        if plan.privacy is not None and plan.privacy.noise == "distributed":
-            return torch.from_numpy(decode(update, plan, found.sites)).mul_(-plan.local.learning_rate)
-        return torch.from_numpy(update / found.weight)
 
     def _answers(self, found: Sum | SecureAggregationError) -> Answers:
         done = Answers(bytes_up=self._bytes[0], bytes_down=self._bytes[1])
