@@ -25,6 +25,7 @@ commands
   faces          a contact sheet of drawn faces: faces sheet=FILE.png
   models         the nets that can be trained
   site ledger    what a site has released, and what it cost: site ledger FILE|RUN --site NAME --check --json
+  server verify-round RUN  replay rounds of secure aggregation from their transcripts: --session N --roster FILE --json
   tune-private   levers of private training, chosen on drawn faces: tune-private target_epsilon=8 sites=10 pictures=2000
   bench NAME     benchmarks: rounds, private-step, private-frontier, faces, fer2013
 
@@ -80,6 +81,10 @@ def _command(words: list[str]) -> int:
         from client.cli import site
 
         return site(words[1:])
+    if words[0] == "server":
+        from server.cli import server
+
+        return server(words[1:])
     from simulations import commands
 
     table: dict[str, Callable[[list[str]], int]] = {
@@ -99,7 +104,9 @@ def _command(words: list[str]) -> int:
         from client.strict import nearest
 
         raise ConfigError(
-            f"unknown command {words[0]!r}", where="command line", cure=nearest(words[0], [*table, "site"])
+            f"unknown command {words[0]!r}",
+            where="command line",
+            cure=nearest(words[0], [*table, "site", "server"]),
         )
     return table[words[0]](with_run_dir(words[1:]))
 

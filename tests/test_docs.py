@@ -128,7 +128,9 @@ def test_every_choice_is_named_and_no_other():
 
 def test_every_command_is_named():
     listed = re.findall(
-        r"^  ([\w-]+(?: check| ledger)?)(?: [A-Z.]+)* .*", cli.HELP.split("options")[0], re.MULTILINE
+        r"^  ([\w-]+(?: check| ledger| verify-round)?)(?: [A-Z.]+)* .*",
+        cli.HELP.split("options")[0],
+        re.MULTILINE,
     )
     commands = [name for name in dict.fromkeys(listed) if name != "fedfer"]
     assert "compare" in commands

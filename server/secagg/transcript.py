@@ -10,7 +10,7 @@
     reveal-3.bin                 the shares that it revealed
     sum.bin                      the sum of the survivors' vectors
     before.safetensors           the server's weights and the state of its optimizer before the round's step
-    step.json                    the round, and the digest of the weights after it
+    step.json                    the round, the digest of that file, and those of the weights after the step
 
 Whoever reads it learns what the coordinator did and no more: sums, not vectors.
 """
@@ -32,7 +32,8 @@ from client.secagg.wire import Offer
 from server.optimizers import ServerOptimizer
 from server.run_folder import write_bytes, write_text
 
-PLAN, ROSTER, BEFORE, STEP = "plan.json", "roster.json", "before.safetensors", "step.json"
+PLAN, ROSTER, SUM = "plan.json", "roster.json", "sum.bin"
+BEFORE, STEP = "before.safetensors", "step.json"
 
 
 def weights_digest(vector: torch.Tensor) -> str:
@@ -70,11 +71,13 @@ class Transcripts:
     def step(self, round_number: int, optimizer: ServerOptimizer) -> Iterator[None]:
         """Keep what the optimizer is before the block, which makes the round's step, and what weights it made."""
         folder = self._training[round_number]
-        write_bytes(folder / BEFORE, save({k: v.contiguous() for k, v in optimizer.state().items()}))
+        state = save({k: v.contiguous() for k, v in optimizer.state().items()})
+        write_bytes(folder / BEFORE, state)
         yield
         facts = {
             "round": round_number,
             "parameters": optimizer.parameters,
+            "before": hashlib.sha256(state).hexdigest(),
             "vector": weights_digest(optimizer.vector),
             "average": weights_digest(optimizer.average),
         }

@@ -47,6 +47,7 @@ class Verified:
     session, round_number, purpose : which session it was.
     survivors : names of the sites that are in the sum.
     checks : what was found to hold, a line each.
+    before, after : digests of the weights before and after the server's step; None where nothing was trained.
     """
 
     run: str
@@ -55,6 +56,8 @@ class Verified:
     purpose: str
     survivors: tuple[str, ...]
     checks: tuple[str, ...]
+    before: str | None = None
+    after: str | None = None
 
 
 def verify(folder: Path, roster: Roster | None = None) -> Verified:
@@ -85,12 +88,11 @@ class _Replay:
         self._keys(view)
         total = self._vectors(view)
         self._unmasked(view, total)
-        self._stepped(plan, layout, view, total)
+        ends = self._stepped(plan, layout, view, total)
         names = tuple(view.roster.names[site] for site in view.survivors)
         offer = view.offer
-        return Verified(
-            plan.run, offer.session, offer.round_number, offer.purpose, names, tuple(self._checks)
-        )
+        what = plan.run, offer.session, offer.round_number, offer.purpose
+        return Verified(*what, names, tuple(self._checks), *ends)
 
     def _files(self) -> None:
         if not self._folder.is_dir():
@@ -188,20 +190,29 @@ class _Replay:
         )
         self._checks.append("sum: the same, bit for bit")
 
-    def _stepped(self, plan: Plan, layout: Layout, view: View, total: bytearray) -> None:
-        """Read the sum, and where it trained make the server's step and compare the weights."""
+    def _stepped(
+        self, plan: Plan, layout: Layout, view: View, total: bytearray
+    ) -> tuple[str, str] | tuple[None, None]:
+        """Read the sum, and where it trained make the server's step and compare the weights.
+
+        Returns the digests of the weights before and after it.
+        """
         with _naming("sum.bin"):
             found = read_sum(plan, layout, total, len(view.survivors))
         self._checks.append("count and canaries: no mask is left in the sum")
         if found.update is None:
-            return
+            return None, None
         with _naming(STEP):
             facts = json.loads(self._read(STEP))
             told = facts["round"], facts["parameters"], facts["vector"], facts["average"]
             if told[0] != view.offer.round_number:
                 raise refuse("wrong_offer", f"a step of round {told[0]} after a sum of another round")
         with _naming(BEFORE):
-            state = load(self._read(BEFORE))
+            before = self._read(BEFORE)
+            if hashlib.sha256(before).hexdigest() != facts["before"]:
+                raise refuse("bad_sum", "weights that are not those from which the step was made")
+            state = load(before)
+            start = weights_digest(state["vector"])
             optimizer = ServerOptimizer(plan.server, state["vector"], told[1])
             optimizer.restore(state)
             optimizer.step(mean_of_sum(plan, found), told[0])
@@ -212,6 +223,7 @@ class _Replay:
                 if weights_digest(weights) != digest:
                     raise refuse("bad_sum", f"{name} that the sum does not lead to")
         self._checks.append("next model: the weights that the sum leads to")
+        return start, told[2]
 
     # Files
 
