@@ -58,12 +58,14 @@ def _holders(view: View, owner: int, reveals: Mapping[int, Reveal]) -> tuple[tup
 
 
 def _combined(points: list[int], rows: list[list[bytes]], owners: list[int]) -> list[bytes]:
+    """Return the secrets of some owners; where shares make none, whose they are is found one by one."""
     try:
         return combine(points, rows)
     except ValueError as error:
-        # The shares are those that were committed to, so they were never a polynomial's.
-        culprit = owners[0] if len(owners) == 1 else None
-        raise refuse("bad_secret", f"shares that make no secret: {error}", culprit) from error
+        if len(owners) == 1:
+            # The shares are those that the owner committed to, so they were never a polynomial's.
+            raise refuse("bad_secret", f"shares that make no secret: {error}", owners[0]) from error
+    return [_combined(points, [[row[k]] for row in rows], [owner])[0] for k, owner in enumerate(owners)]
 
 
 def _check_secret(view: View, owner: int, secret: bytes) -> None:

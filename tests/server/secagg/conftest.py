@@ -11,7 +11,8 @@ from client.secagg.journal import MemoryJournal
 from client.secagg.participant import Participant
 from client.secagg.policy import Expected, Policy
 from client.secagg.terms import Secure, least_threshold
-from client.secagg.wire import Offer
+from client.secagg.wire import Consents, Inbox, Offer, Roll, Survivors
+from fer_models.errors import SecureAggregationError
 from server.secagg.session import Session
 
 WORDS64, WORDS32 = 3, 10
@@ -92,7 +93,6 @@ class World:
             clip=1.0,
             profile=offer.profile,
             degree=offer.degree,
-            colluders=self.policy.colluders,
         )
         self.expected = Expected(offer.run, offer.plan, offer.layout, offer.purpose, words64, words32, terms)
         self.session = Session(self.terms, self.roster, record and record(self.terms))
@@ -139,6 +139,51 @@ class World:
         return session.finish()
 
 
+def refused(code, call, *arguments, culprit=None):
+    with pytest.raises(SecureAggregationError) as found:
+        call(*arguments)
+    assert (found.value.code, found.value.culprit) == (code, culprit), str(found.value)
+    return found.value
+
+
+class Steps:
+    """A session that stops before the exchange that a test is about."""
+
+    def __init__(self, world, until):
+        self.world, session, sites = world, world.session, world.sites
+        self.me, everybody = sites[2], range(world.count)
+        if until > 0:
+            for site in everybody:
+                session.take_advert(site, sites[site].advertise(session.offer()))
+            self.roll = Roll.parse(session.roll())
+        if until > 1:
+            for site in everybody:
+                session.take_shares(site, sites[site].share(session.roll()))
+            self.inbox = Inbox.parse(session.inbox(2))
+        if until > 2:
+            session.ask(QUESTION)
+            for site in everybody:
+                masked = sites[site].mask(session.inbox(site), QUESTION, world.body(site))
+                session.take_masked(site, masked)
+            self.survivors = Survivors.parse(session.survivors())
+        if until > 3:
+            for site in everybody:
+                session.take_consent(site, sites[site].consent(session.survivors()))
+            self.consents = Consents.parse(session.consents(2))
+
+
+def finish(world, sites):
+    session = world.session
+    survivors = session.survivors()
+    for site in sites:
+        session.take_consent(site, world.sites[site].consent(survivors))
+    for site in sites:
+        session.take_reveal(site, world.sites[site].reveal(session.consents(site)))
+    done = session.finish()
+    assert done.survivors == tuple(sites)
+    assert done.total == total_of([world.bodies[site] for site in sites])
+
+
 @pytest.fixture
-def world():
-    return World
+def until():
+    return lambda step, sites=5, **changes: Steps(World(sites, **changes), step)
