@@ -49,8 +49,11 @@ class KeyedOptimizer(DPOptimizerFastGradientClipping):
         scale = self.noise_multiplier * self.max_grad_norm
         for parameter in (p for group in self.param_groups for p in group["params"]):
             assert parameter.grad is not None
-            noise = torch.from_numpy(self.stream.normal(parameter.numel())).mul_(scale)
-            parameter.grad.add_(noise.to(parameter.grad))
+            start = 0
+            for drawn in self.stream.normals(parameter.numel(), scale):
+                noise = torch.from_numpy(drawn).to(parameter.grad)
+                parameter.grad[start : start + len(drawn)].add_(noise)
+                start += len(drawn)
 
 
 class PrivateTrainer:

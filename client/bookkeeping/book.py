@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,9 @@ from fer_models.errors import PrivacyError
 
 NOTHING = 1e-6
 """Added to a norm before the clip is divided by it, as in Opacus."""
+
+SHORT = 1024
+"""Numbers of a row up to which a call costs more than copying the row."""
 
 WeightedSum = Callable[[Tensor, Tensor | None], Tensor]
 """(weight of each sample (n,), samples that count as none, bool (n,), or None) -> gradient (P,) in the flat order."""
@@ -171,7 +174,8 @@ class Book:
         """
         self._settle_derived()
         self._require_known()
-        for rows in self._rows.values():
+        joined = list(self._joined())
+        for _, rows in joined:
             self._add_squares(torch.linalg.vector_norm(rows, dim=1).square_())
         squares = torch.zeros(len(self.units)) if self._squares is None else self._squares
         lengths = squares.clamp(min=0).sqrt_()
@@ -179,8 +183,10 @@ class Book:
         factors = torch.where(good, (clip / (lengths + NOTHING)).clamp(max=1.0), 0.0).to(squares)
         bad = None if bool(good.all()) else ~good
         sums: dict[int, Tensor] = {}
-        for key, rows in self._rows.items():
-            sums[key] = factors @ (rows if bad is None else rows.masked_fill(bad[:, None], 0))
+        for keys, rows in joined:
+            summed = factors @ (rows if bad is None else rows.masked_fill(bad[:, None], 0))
+            widths = [self._rows[key].shape[1] for key in keys]
+            sums |= dict(zip(keys, summed.split(widths), strict=True))
         weights = self.units.spread(factors)
         broken = None if bad is None else self.units.spread(bad)
         for parameter, weighted_sum in self._sums:
@@ -189,6 +195,15 @@ class Book:
         return Settled(
             lengths, factors, {n: sums[id(p)] for n, p in self._parameters.items() if id(p) in sums}
         )
+
+    def _joined(self) -> Iterator[tuple[list[int], Tensor]]:
+        """Yield parameters and their rows; short rows lie side by side in one tensor, so that they cost one call."""
+        short = [key for key, rows in self._rows.items() if rows.shape[1] <= SHORT]
+        if short:
+            yield short, torch.cat([self._rows[key] for key in short], 1)
+        for key, rows in self._rows.items():
+            if rows.shape[1] > SHORT:
+                yield [key], rows
 
     def _settle_derived(self) -> None:
         """Carry gradients of computed tensors on to the parameters that they were computed from, unit by unit."""

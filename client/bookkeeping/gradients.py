@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -128,9 +128,10 @@ class PrivateGradients:
             raise PrivacyError(
                 "layers have begun to learn that were fixed when the net was tried", where="model", cure=CURE
             )
-        with quiet_hooks():
+        with quiet_hooks() if self._hooks else nullcontext():
             total.backward()
-        self._take_slow()
+        if self._hooks:
+            self._take_slow()
         return self._book.settle(clip)
 
     @contextmanager

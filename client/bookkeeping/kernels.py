@@ -18,10 +18,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from client.bookkeeping.products import batched
 from client.bookkeeping.units import Units, contracted
 
-GRAM_SHARE = 0.46
+GRAM_SHARE = 0.3
 """Norms come from Gram matrices where those take less than this share of the products that rows take."""
+
+PIXEL_SHARE = 0.46
+"""The same where the Gram matrices of patches are added up from those of pixels, which are smaller."""
+
+FEW_PLACES = 16
+"""Output places below which adding up costs more than it saves."""
 
 KEPT_ROW = 1 << 17
 """Numbers of a row above which rows are made a few at a time for their norms, and not kept."""
@@ -30,7 +37,7 @@ CHUNK = 8
 """Units whose long rows are held at a time."""
 
 CACHED = 1 << 19
-"""Numbers of patches that are held at a time, on the CPU, where a batch has four times as many."""
+"""Numbers of patches that are held at a time, on the CPU, where a batch has twice as many."""
 
 MANY_PLACES = 256
 """Output places from which one pass a unit beats patches, on the CPU."""
@@ -81,16 +88,22 @@ def norms_only(shape: Shape, places: int, units: Units) -> bool:
     if shape.groups > 1 or not units.size:
         return False
     fan_out, patch = shape.weight[0], shape.patch
-    return places * units.size * (patch + fan_out) < GRAM_SHARE * fan_out * patch
+    share = PIXEL_SHARE if by_pixels(shape, places, units) else GRAM_SHARE
+    return places * units.size * (patch + fan_out) < share * fan_out * patch
+
+
+def by_pixels(shape: Shape, places: int, units: Units) -> bool:
+    """Return whether the Gram matrices of patches are added up from those of pixels."""
+    return not shape.pointwise and units.size == 1 and shape.stride == (1, 1) and places >= FEW_PLACES
 
 
 def norms(x: Tensor, g: Tensor, shape: Shape, units: Units) -> Tensor:
     """Return the squared norm of each unit's gradient (units,), by Gram matrices; see :func:`norms_only`."""
     a = _places(g)
     places = g.shape[2] * g.shape[3]
-    if shape.pointwise or units.size > 1 or shape.stride != (1, 1) or places < 16:
-        return units.gram(a, patches(x, shape))
-    return contracted(_patch_gram(x, g.shape, shape), torch.bmm(a, a.transpose(1, 2)))
+    if by_pixels(shape, places, units):
+        return contracted(_patch_gram(x, g.shape, shape), torch.bmm(a, a.transpose(1, 2)))
+    return units.gram(a, patches(x, shape))
 
 
 def _patch_gram(x: Tensor, out: torch.Size, shape: Shape) -> Tensor:
@@ -188,14 +201,14 @@ def _by_patches(x: Tensor, g: Tensor, shape: Shape, units: Units) -> Tensor:
     """Rows from products over patches, some units at a time, so that their patches are still in the cache."""
     numbers = g.shape[2] * g.shape[3] * shape.patch
     step = max(1, CACHED // (numbers * units.size)) if units.size else len(units)
-    if x.is_cuda or 4 * step > len(units):
+    if x.is_cuda or 2 * step > len(units):
         return units.products(_places(g), patches(x, shape)).flatten(1)
     a, found = _places(g), g.new_empty(len(units), shape.weight[0], shape.patch)
     for start in range(0, len(units), step):
         own, chosen = units.slices[start : start + step], slice(start, start + step)
         samples = slice(own[0].start, own[-1].stop)
         part, b = Units(units.sizes[chosen]), patches(x[samples], shape)
-        torch.bmm(part.joined(a[samples]).transpose(1, 2), part.joined(b), out=found[chosen])
+        batched(part.joined(a[samples]).transpose(1, 2), part.joined(b), found[chosen])
     return found.flatten(1)
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from client.bookkeeping import kernels
-from client.bookkeeping.book import Book, Source, flat_order
+from client.bookkeeping import group_norms, kernels
+from client.bookkeeping.book import SHORT, Book, Source, flat_order
 from client.bookkeeping.kernels import Shape
 from fer_models.errors import PrivacyError
 
@@ -24,13 +23,6 @@ CURE = "Choose another net, freeze the layer, or train without privacy (privacy=
 
 Pair = tuple[Source | None, Source | None]
 """Where the gradients of a layer's weight and bias belong; None for one that does not learn."""
-
-LONG_ROW = 256
-"""Numbers of a row from which the loop over rows costs nothing."""
-
-
-LANES = 8
-"""Channels of a group from which torch's forward of a group norm is fast in ``channels_last``."""
 
 
 def clean(broken: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -137,7 +129,8 @@ def _linear_rows(book: Book, source: Source, g: Tensor, x: Tensor) -> None:
         return ((own_g * weights.view(-1, 1, 1)).flatten(0, 1).t() @ own_x.flatten(0, 1)).flatten()
 
     most = max(units.sizes, default=1) * places
-    if book.once(source) and most * (out + fan_in) < kernels.GRAM_SHARE * out * fan_in:
+    worth = out * fan_in > SHORT and most * (out + fan_in) < kernels.GRAM_SHARE * out * fan_in
+    if book.once(source) and worth:
         book.note(source, units.gram(g, x), weighted_sum)
     else:
         book.keep(source, units.products(g, x).flatten(1))
@@ -168,94 +161,27 @@ class GroupNorm(torch.autograd.Function):
         ctx.last = (
             x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
         )
-        if ctx.last and channels < LANES * groups:
-            y, mean, scale = _normalised_last(x, groups, weight, bias, eps)
+        if ctx.last:
+            y, kept = group_norms.forward_last(x, groups, weight, bias, eps)
         else:
-            x = x if ctx.last else x.contiguous()
-            places = x.numel() // max(1, n * channels)
-            y, mean, scale = torch.native_group_norm(x, weight, bias, n, channels, places, groups, eps)
-        ctx.save_for_backward(x, mean, scale, weight)
+            x, places = x.contiguous(), x.numel() // max(1, n * channels)
+            y, *kept = torch.native_group_norm(x, weight, bias, n, channels, places, groups, eps)
+        ctx.save_for_backward(x, weight, *kept)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Write the parameters' gradients into the book and return the input's."""
-        x, mean, scale, w = ctx.saved_tensors
+        x, w, *kept = ctx.saved_tensors
         book, (weight, bias), g = ctx.book, ctx.sources, gradients[0]
-        work = _group_norm_last if ctx.last else _group_norm_folded
-        to_input, to_weight, to_bias = work(g, x, mean, scale, w, ctx.groups, ctx.needs_input_grad[0])
+        work = group_norms.backward_last if ctx.last else group_norms.backward_folded
+        to_input, to_weight, to_bias = work(g, x, kept, w, ctx.groups, to_input=ctx.needs_input_grad[0])
         if weight is not None:
             book.keep(weight, book.units.total(to_weight))
         if bias is not None:
             book.keep(bias, book.units.total(to_bias))
         return to_input, *[None] * 7
-
-
-def _normalised_last(
-    x: Tensor, groups: int, w: Tensor, b: Tensor, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the output, and the mean and 1 / deviation (n, groups), of ``x`` in ``channels_last``."""
-    n, channels, height, width = x.shape
-    rows = x.permute(0, 2, 3, 1).reshape(n, -1, channels)
-    count = height * width * channels // groups
-    mean = rows.sum(1).view(n, groups, -1).sum(2) / count
-    squares = _dots(rows, rows).view(n, groups, -1).sum(2) / count
-    scale = torch.rsqrt((squares - mean.square()).clamp(min=0) + eps)
-    by_channel = (scale[:, :, None] * w.view(groups, -1)).reshape(n, 1, channels)
-    shift = b - (mean[:, :, None] * by_channel.view(n, groups, -1)).reshape(n, 1, channels)
-    y = torch.addcmul(shift, rows, by_channel)
-    return y.view(n, height, width, channels).permute(0, 3, 1, 2), mean, scale
-
-
-def _dots(a: Tensor, b: Tensor) -> Tensor:
-    """Return the sum over places of ``a * b``, (n, C), of contiguous (n, places, C).
-
-    numpy's einsum adds up row by row without a temporary array; rows are joined until they are long enough for that.
-    """
-    n, places, channels = a.shape
-    if a.is_cuda:
-        return torch.linalg.vecdot(a, b, dim=1)
-    joined = 1
-    while joined * channels < LONG_ROW and places % (2 * joined) == 0:
-        joined *= 2
-    rows = [each.reshape(n, places // joined, joined * channels).numpy() for each in (a, b)]
-    return torch.from_numpy(np.einsum("npc,npc->nc", *rows)).view(n, joined, channels).sum(1)
-
-
-def _group_norm_last(
-    g: Tensor, x: Tensor, mean: Tensor, scale: Tensor, w: Tensor, groups: int, to_input: bool
-) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Return the gradients of input, weight (n, C) and bias (n, C) in ``channels_last``."""
-    n, channels, height, width = x.shape
-    g, x = (each.permute(0, 2, 3, 1).reshape(n, -1, channels) for each in (g, x))
-    to_bias, products = g.sum(1), _dots(g, x)
-    by_group = to_bias.view(n, groups, -1)
-    to_weight = ((products.view(n, groups, -1) - mean[:, :, None] * by_group) * scale[:, :, None]).view(n, -1)
-    if not to_input:
-        return None, to_weight, to_bias
-    count = height * width * channels // groups
-    weighted = (to_weight * w).view(n, groups, -1).sum(2) / count
-    linear = -weighted * scale.square()
-    constant = -linear * mean - (by_group * w.view(groups, -1)).sum(2) * scale / count
-    spread = channels // groups
-    by_channel = (scale[:, :, None] * w.view(groups, -1)).reshape(n, 1, channels)
-    found = torch.addcmul(constant.repeat_interleave(spread, 1)[:, None], g, by_channel)
-    found.addcmul_(x, linear.repeat_interleave(spread, 1)[:, None])
-    return found.view(n, height, width, channels).permute(0, 3, 1, 2), to_weight, to_bias
-
-
-def _group_norm_folded(
-    g: Tensor, x: Tensor, mean: Tensor, scale: Tensor, w: Tensor, groups: int, to_input: bool
-) -> tuple[Tensor | None, Tensor, Tensor]:
-    """The same where places lie together: with the batch folded into the channels, torch's sums are per sample."""
-    n, channels = x.shape[:2]
-    places = x.numel() // max(1, n * channels)
-    one = (g.contiguous().view(1, -1, places), x.view(1, -1, places), mean.view(1, -1), scale.view(1, -1))
-    found, to_weight, to_bias = torch.ops.aten.native_group_norm_backward(
-        *one, w.repeat(n), 1, n * channels, places, n * groups, [to_input, True, True]
-    )
-    return found.view_as(x) if to_input else None, to_weight.view(n, -1), to_bias.view(n, -1)
 
 
 class LayerNorm(torch.autograd.Function):

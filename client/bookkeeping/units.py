@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from client.bookkeeping.products import batched
+
 ROUNDINGS = 32
 """Units of rounding by which a sum of products may be off, as a share of the sum of their sizes."""
 
@@ -83,7 +85,7 @@ class Units:
         a, b : (samples, places, A) and (samples, places, B).
         """
         if self.size:
-            return torch.bmm(self.joined(a).transpose(1, 2), self.joined(b))
+            return batched(self.joined(a).transpose(1, 2), self.joined(b))
         return self.each(lambda own: a[own].flatten(0, 1).t() @ b[own].flatten(0, 1))
 
     def gram(self, a: Tensor, b: Tensor) -> Tensor:

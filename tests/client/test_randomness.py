@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from client.randomness import BoundEntropy, KeyedStream, SeededEntropy, SystemEntropy, torch_generator
+from client.randomness import BLOCK, BoundEntropy, KeyedStream, SeededEntropy, SystemEntropy, torch_generator
 
 KEY = bytes(range(32))
 
@@ -80,6 +80,19 @@ def test_normal_numbers_are_those_of_box_and_muller():
     np.testing.assert_allclose(KeyedStream(KEY).normal(10_000), expected, rtol=0, atol=1e-14)
 
 
+def test_blocks_are_drawn_one_after_the_other():
+    """Each from as many words as it has numbers, its angles behind its radii, the last one as long as is left."""
+    stream, counts = KeyedStream(KEY), (BLOCK, 4465)
+    expected = []
+    for count in counts:
+        half = (count + 1) // 2
+        radius, angle = np.sqrt(-2 * np.log(stream.uniform(half))), 2 * np.pi * stream.uniform(half)
+        expected += [radius * np.cos(angle), (radius * np.sin(angle))[: count // 2]]
+    blocks = list(KeyedStream(KEY).normals(sum(counts), 2.5))
+    assert [len(block) for block in blocks] == list(counts)
+    np.testing.assert_allclose(np.concatenate(blocks), 2.5 * np.concatenate(expected), rtol=0, atol=1e-13)
+
+
 def test_normal_numbers_are_normal():
     z = KeyedStream(KEY).normal(200_001)
     assert len(z) == 200_001
@@ -90,9 +103,9 @@ def test_normal_numbers_are_normal():
     assert abs(z.var() - 1) < error * np.sqrt(2)
     assert abs(stats.skew(z)) < error * np.sqrt(6)
     assert abs(stats.kurtosis(z)) < error * np.sqrt(24)
-    # The two halves come from the sine and the cosine of one angle.
-    half = len(z) // 2 + 1
-    assert abs(np.corrcoef(z[: half - 1], z[half:])[0, 1]) < 0.015
+    # The two halves of a block come from the sine and the cosine of one angle.
+    half = BLOCK // 2
+    assert abs(np.corrcoef(z[:half], z[half : 2 * half])[0, 1]) < 0.025
     tails = (np.abs(z) > 4).sum()
     assert abs(tails - 200_001 * 2 * stats.norm.sf(4)) < 4 * np.sqrt(12.7)
 

@@ -67,6 +67,9 @@ class Same:
         self.at += count
         return self.noise[self.at - count : self.at].copy()
 
+    def normals(self, count, deviation):
+        yield from (deviation * self.normal(part) for part in (count // 3, count - count // 3))
+
 
 class SameNoise(DPOptimizer):
     """Opacus's optimizer with noise that is given."""
