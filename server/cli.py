@@ -15,9 +15,6 @@ from fer_models.errors import ConfigError, SecureAggregationError
 
 USAGE = "Write: fedfer server verify-round FOLDER [--session N] [--roster FILE] [--json]."
 
-TRANSCRIPTS = "transcripts"
-"""Folder of a run's transcripts, one folder a session."""
-
 UNTRUSTED = (
     "The public keys are those beside the transcript: give --roster FILE to check against the ones you trust."
 )
@@ -94,6 +91,8 @@ def transcripts_of(path: Path, session: int | None) -> list[Path]:
     if (path / "offer.bin").exists():
         found = [path]
     else:
+        from server.secagg.transcript import TRANSCRIPTS
+
         folder = path / TRANSCRIPTS if (path / TRANSCRIPTS).is_dir() else path
         found = sorted(
             (p for p in folder.iterdir() if p.is_dir() and p.name.isdecimal()), key=lambda p: int(p.name)
@@ -150,21 +149,24 @@ def _verified(asked: _Asked) -> Iterator[tuple[Path, dict[str, Any]]]:
     from server.secagg.transcript import STEP, SUM
     from server.secagg.verify import verify
 
-    after, folders = None, transcripts_of(asked.folder, asked.session)
+    ends: dict[int, str] = {}  # round -> digest of the weights with which it ended
+    folders = transcripts_of(asked.folder, asked.session)
     for folder in folders:
         if len(folders) > 1 and not any((folder / name).exists() for name in (SUM, STEP)):
             yield folder, {"session": int(folder.name), "lost": True}
             continue
         found = verify(folder, asked.roster)
-        if found.before is not None:
-            if after is not None and found.before != after:
+        if found.before is not None and found.after is not None:
+            # A run that was killed makes its last rounds again, from where an earlier one ended.
+            ends = {number: end for number, end in ends.items() if number < found.round_number}
+            if ends and found.before != ends[max(ends)]:
                 raise SecureAggregationError(
                     "a round that does not start from the weights with which the one before it ended",
                     code="wrong_question",
                     where=str(folder),
                     cure="Do not rely on this run's model.",
                 )
-            after = found.after
+            ends[found.round_number] = found.after
         yield folder, asdict(found)
 
 

@@ -61,6 +61,11 @@ def learned_of(plan: Plan) -> str:
             "answers by class and group."
         )
     what = "updates" if plan.privacy else "updates and training losses"
+    site = (
+        "whether it took part, and what its ledger says it has spent"
+        if plan.privacy
+        else "whether it took part"
+    )
     coordinator = "breaks" if secure.profile == "malicious" else "follows"
     alone = ""
     if secure.colluders:
@@ -69,5 +74,5 @@ def learned_of(plan: Plan) -> str:
     return (
         f"Secure aggregation: of every round the coordinator learned the sum over {secure.fewest} or more of "
         f"{secure.sites} sites, of {what} and of counts of right and wrong answers by class and group; of one site it "
-        f"learned whether it took part. That holds against a coordinator that {coordinator} the protocol{alone}."
+        f"learned {site}. That holds against a coordinator that {coordinator} the protocol{alone}."
     )

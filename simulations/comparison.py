@@ -260,7 +260,9 @@ class Comparison:
         run = {"local": run_local, "ray": run_ray}[self.settings.engine.name]
         together = 1 if plan.privacy else self.settings.engine.together
         initial = self._start.vector if self._start else None
-        result = run(plan, sites, self.folder, system, self.workers, self._observe, together, initial)
+        kept = self.settings.aggregation.transcripts and system == "federated" and plan.secure is not None
+        work = (plan, sites, self.folder, system, self.workers, self._observe, together, initial)
+        result = run(*work, transcripts=kept)
         if plan.privacy is not None:
             sites.verify_ledgers(plan.privacy.delta)
         own = result.counts if plan.secure is None else counts_by_site(sites, plan, result.vector)

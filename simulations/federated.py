@@ -34,6 +34,7 @@ from fer_models.samples import Samples
 from server.app import make_app as make_server_app
 from server.rounds import Coordinator, Observer, Result
 from server.run_folder import RunFolder
+from server.secagg.transcript import TRANSCRIPTS, Transcripts
 from server.secure import WORK
 from simulations.grid import LocalGrid
 from simulations.partition import Partition
@@ -231,10 +232,27 @@ def run_local(
     observer: Observer,
     together: int = 1,
     initial: torch.Tensor | None = None,
+    *,
+    transcripts: bool = False,
 ) -> Result:
-    """Run a plan with ``engine=local``; ``initial`` are weights to start from, the seed's own when None."""
+    """Run a plan with ``engine=local``.
+
+    Parameters
+    ----------
+    initial : weights to start from, the seed's own when None.
+    transcripts : keep the sessions of secure aggregation in the run folder.
+    """
+    kept = kept_in(folder, plan, sites) if transcripts else None
     with local_grid(sites, workers, together) as grid:
-        return Coordinator(plan, folder, system, observer, initial, roster=sites.roster).run(grid)
+        coordinator = Coordinator(
+            plan, folder, system, observer, initial, roster=sites.roster, transcripts=kept
+        )
+        return coordinator.run(grid)
+
+
+def kept_in(folder: RunFolder, plan: Plan, sites: Sites) -> Transcripts:
+    """Return what keeps the transcripts of a run in its folder."""
+    return Transcripts(folder.path / TRANSCRIPTS, plan, sites.roster)
 
 
 def counts_by_site(sites: Sites, plan: Plan, vector: torch.Tensor) -> dict[str, Counts]:
@@ -297,8 +315,10 @@ def run_ray(
     observer: Observer,
     together: int = 1,
     initial: torch.Tensor | None = None,
+    *,
+    transcripts: bool = False,
 ) -> Result:
-    """Run a plan with ``engine=ray``, Flower's own simulation; ``initial`` as in :func:`run_local`.
+    """Run a plan with ``engine=ray``, Flower's own simulation; parameters as in :func:`run_local`.
 
     Raises
     ------
@@ -310,7 +330,8 @@ def run_ray(
 
     box: list[Result | BaseException] = []
     everybody = sites.partition.sites
-    coordinator = Coordinator(plan, folder, system, observer, initial, everybody, sites.roster)
+    kept = kept_in(folder, plan, sites) if transcripts else None
+    coordinator = Coordinator(plan, folder, system, observer, initial, everybody, sites.roster, kept)
     logging.getLogger("flwr").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns at every start
     with tempfile.TemporaryDirectory(prefix="fedfer-") as temporary:

@@ -240,7 +240,8 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
     server = parse(ServerWork, server_facts, "server")
     size = len(cohort(settings.seed, 1, range(division.sites), server.participation))
     require_enough(server, size)
-    secure = terms_of(settings, size, largest_weight(samples, division), server.weighting)
+    heaviest = largest_weight(samples, division)
+    secure = terms_of(settings, size, division.sites, heaviest, server.weighting)
     fewest = size if secure is None else secure.fewest
     privacy = privacy_of(settings.privacy, samples, division, size, fewest)
     model = {

@@ -16,11 +16,14 @@ from simulations.partition import Partition
 from simulations.settings import Settings
 
 
-def terms_of(settings: Settings, sites: int, largest_weight: int, weighting: str) -> Secure | None:
+def terms_of(
+    settings: Settings, sites: int, everybody: int, largest_weight: int, weighting: str
+) -> Secure | None:
     """Return the terms of secure aggregation for rounds of ``sites`` sites, None for plain aggregation.
 
     Parameters
     ----------
+    everybody : sites of the run, all of which evaluate.
     largest_weight : of a site, where weights follow the sizes.
     weighting : "size" or "uniform".
 
@@ -36,7 +39,7 @@ def terms_of(settings: Settings, sites: int, largest_weight: int, weighting: str
         "Use auto, secure or plain.",
     )
     colluders = _colluders(settings)
-    fits = FEWEST + colluders <= sites <= MOST_COMPLETE or wanted.degree > 0
+    fits = sites >= FEWEST + colluders and (everybody <= MOST_COMPLETE or wanted.degree > 0)
     if wanted.kind == "plain" or (wanted.kind == "auto" and not (SECURE_BY_DEFAULT and fits)):
         return None
     weight = largest_weight if wanted.largest_weight is None else wanted.largest_weight
@@ -44,7 +47,8 @@ def terms_of(settings: Settings, sites: int, largest_weight: int, weighting: str
     threshold = wanted.threshold
     if threshold is None and wanted.profile in ("malicious", "semi-honest"):
         threshold = least_threshold(holders, wanted.profile, colluders)  # type: ignore[arg-type]
-    facts: dict[str, Any] = {"sites": sites, "threshold": threshold or 0, "colluders": colluders}
+    facts: dict[str, Any] = {"everybody": 0 if everybody == sites else everybody}
+    facts |= {"sites": sites, "threshold": threshold or 0, "colluders": colluders}
     facts["minimum"] = min(sites, FEWEST + colluders) if wanted.minimum is None else wanted.minimum
     facts |= {"profile": wanted.profile, "degree": wanted.degree, "clip": wanted.clip}
     return parse(Secure, facts | {"largest_weight": weight if weighting == "size" else 1}, "aggregation")

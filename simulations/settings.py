@@ -131,7 +131,7 @@ class AggregationSettings:
 
     ``kind`` is secure, plain, or auto. Null takes for ``threshold`` the least that the profile allows, for ``minimum``
     three sites besides the colluders, for ``colluders`` those of distributed noise, and for ``largest_weight`` the
-    pictures of the largest site.
+    pictures of the largest site. ``transcripts`` keeps every session for an auditor.
     """
 
     kind: str = "auto"
@@ -142,6 +142,7 @@ class AggregationSettings:
     clip: float = 16.0
     largest_weight: int | None = None
     degree: int = 0
+    transcripts: bool = False
 
 
 @dataclass

@@ -64,8 +64,8 @@ def layout_of(plan: Plan, purpose: Purpose, numbers: int = 0, *, evaluates: bool
     ------
     ConfigError : sums of the plan's sites could overflow.
     """
-    secure = plan.secure
-    assert secure is not None
+    assert plan.secure is not None
+    secure = plan.secure.of(purpose)
     counts = Segment("counts", "exact", vector_size(plan.labels, plan.attributes), MOST)
     cpu = Segment("cpu", "exact", 1, MOST)
     if purpose == "label_counts":

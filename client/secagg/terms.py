@@ -111,10 +111,10 @@ class Secure:
 
     def _require_threshold(self) -> None:
         require(
-            self.degree > 0 or self.sites <= MOST_COMPLETE,
-            f"{self.sites} sites a round that all share masks with all",
+            self.degree > 0 or max(self.sites, self.everybody) <= MOST_COMPLETE,
+            f"{max(self.sites, self.everybody)} sites that all share masks with all",
             "aggregation",
-            f"Invite {MOST_COMPLETE} at most (server.participation); or simulate a sparse graph with "
+            f"Have {MOST_COMPLETE} sites at most, use aggregation=plain, or simulate a sparse graph with "
             "aggregation.degree=48 aggregation.profile=semi-honest.",
         )
         require(
@@ -149,7 +149,7 @@ class Secure:
         if purpose == "train" or self.everybody in (0, self.sites):
             return self
         holders = self.holders if self.degree else self.everybody
-        threshold = max(self.threshold, least_threshold(holders, self.profile))
+        threshold = max(self.threshold, least_threshold(holders, self.profile, self.colluders))
         return replace(self, sites=self.everybody, threshold=threshold)
 
     @property

@@ -32,6 +32,9 @@ from client.secagg.wire import Offer
 from server.optimizers import ServerOptimizer
 from server.run_folder import write_bytes, write_text
 
+TRANSCRIPTS = "transcripts"
+"""Folder of a run's transcripts, one folder a session."""
+
 PLAN, ROSTER, SUM = "plan.json", "roster.json", "sum.bin"
 BEFORE, STEP = "before.safetensors", "step.json"
 
@@ -60,7 +63,9 @@ class Transcripts:
         write_text(folder / PLAN, self._plan.text)
         write_text(folder / ROSTER, self._roster.to_json())
         if offer.purpose == "train":
-            self._training = {offer.round_number: folder}
+            # The session of a round begins before the step of the round before.
+            self._training = {n: f for n, f in self._training.items() if n == offer.round_number - 1}
+            self._training[offer.round_number] = folder
 
         def keep(name: str, data: bytes) -> None:
             write_bytes(folder / f"{name}.bin", data)

@@ -58,5 +58,9 @@ def test_what_a_coordinator_learned(plan_of, changed, said):
     assert "the sum over 7 or more of 10 sites, of updates and training losses and of counts" in learned_of(
         plan
     )
+    assert "of one site it learned whether it took part. That" in learned_of(plan)
+    private = replace(plan_of(private=True), aggregation="secure", secure=secure)
+    assert "of updates and of counts" in learned_of(private)
+    assert "took part, and what its ledger says it has spent. That" in learned_of(private)
     assert "saw what each site sent, its update and its training loss" in learned_of(plain)
     assert "loss" not in learned_of(plan_of(private=True)), "under privacy no site sends one"

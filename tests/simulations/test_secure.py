@@ -1,24 +1,25 @@
 """From settings to the terms of secure aggregation, and whom the noise is divided among."""
 
 import json
-from dataclasses import replace
+import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
-import simulations.comparison as comparison
 import simulations.secure as secure_settings
 from client.accounting import epsilon_of
 from client.grid import LARGEST, plan_grid
 from client.limits import with_rounds
-from fer_models.errors import ConfigError
-from fer_models.metrics import across_sites, headline, summarise
-from server.rounds import cohort, sum_counts
+from fer_models.errors import ConfigError, SecureAggregationError
+from server.rounds import cohort
+from server.run_folder import RunFolder
 from server.trust import WORKED_OUT
+from simulations.cli import main
 from simulations.compose import composed
-from simulations.federated import run_local
 from simulations.pooled_private import pooled_private
 from simulations.prepare import prepare
-from simulations.secure import largest_weight, without_privacy
+from simulations.secure import largest_weight, terms_of, without_privacy
 
 TINY = ["data=faces", "data.options.count=240", "partition.sites=6", "model=cnn_tiny", "server.rounds=3"]
 SHARED = ["privacy=distributed", "local=private", "local.amount=1", "server=fedadam_distributed"]
@@ -49,6 +50,12 @@ def test_a_part_of_the_sites_is_what_a_round_invites():
     secure = prepared("aggregation=secure", "server.participation=0.7").plan.secure
     assert secure.sites == len(cohort(0, 1, range(6), 0.7)) == 4
     assert secure.threshold == 3
+
+
+def test_evaluation_asks_everybody():
+    secure = prepared("aggregation=secure", "server.participation=0.7").plan.secure
+    assert (secure.of("train").sites, secure.of("evaluate").sites) == (4, 6)
+    assert secure.of("label_counts").threshold == 5
 
 
 def test_plain_terms_are_none():
@@ -108,6 +115,20 @@ def test_more_malicious_sites_than_a_rule_bears_are_refused(rule, malicious, nee
     assert error.value.where == "server.malicious"
 
 
+def test_more_than_200_sites_take_a_sparse_graph(by_default):
+    def found(*words, sites=201, everybody=201):
+        return terms_of(composed([*TINY, *words])[0], sites, everybody, 1, "uniform")
+
+    assert found(sites=200, everybody=200).threshold == 134
+    assert found() is None, "plain by default"
+    assert found(sites=20) is None, "all 201 evaluate"
+    with pytest.raises(ConfigError, match="201 sites that all share masks with all") as error:
+        found("aggregation=secure")
+    assert "aggregation.degree=48" in error.value.cure
+    sparse = found("aggregation=secure", "aggregation.degree=48", "aggregation.profile=semi-honest")
+    assert (sparse.threshold, sparse.fewest) == (25, 3)
+
+
 def test_shared_noise_is_divided_among_the_fewest_of_a_sum():
     plan = prepared(*SHARED, "aggregation=secure", "privacy.colluders=1").plan
     assert (plan.secure.colluders, plan.privacy.colluders) == (1, 1)
@@ -139,39 +160,33 @@ def test_the_systems_beside_keep_to_what_they_can():
 # What is left of single sites
 
 
-def finished(monkeypatch, tmp_path, counts_of):
-    """A comparison whose run is secure, with what its coordinator would hand back."""
-    words = [*TINY, "server.rounds=1", "local.amount=1", "aggregation=secure", "engine.workers=1"]
-    settings, path = composed([*words, f"hydra.run.dir={tmp_path / 'run'}"])
-
-    def run(plan, sites, folder, *rest):
-        assert plan.aggregation == "secure"
-        plain = replace(plan, aggregation="plain", secure=None)
-        result = run_local(plain, sites, folder, *rest)
-        return replace(result, counts={"all sites": counts_of(result.counts)})
-
-    monkeypatch.setattr(comparison, "run_local", run)
-    done = comparison.Comparison(settings, path, ["federated"], lambda _: None)
-    done.prepare()
-    done.run()
-    return path, json.loads((path / "summary.json").read_text())["systems"]["federated"]
+@pytest.fixture(scope="module")
+def secure_run(tmp_path_factory):
+    """The folder of a run of three rounds with transcripts, made by the command, and of the same run in plain."""
+    folder = tmp_path_factory.mktemp("secure")
+    words = [*TINY, "server=fedavg", "server.rounds=3", "server.evaluate_every=2", "engine.workers=1"]
+    for kind in ("secure", "plain"):
+        more = [f"aggregation={kind}", "aggregation.transcripts=true", "--run-dir", str(folder / kind)]
+        with pytest.raises(SystemExit) as ended:
+            main(["simulate", *words, *more])
+        assert ended.value.code == 0
+    return folder / "secure", folder / "plain"
 
 
-def test_a_total_alone_is_enough_for_summary_report_and_card(monkeypatch, tmp_path):
-    kept = {}
+def federated(path):
+    return json.loads((path / "summary.json").read_text())["systems"]["federated"]
 
-    def total(counts):
-        kept.update(counts)
-        return sum_counts(list(counts.values()))
 
-    path, system = finished(monkeypatch, tmp_path, total)
-    assert system["accuracy"] == summarise(sum_counts(list(kept.values())))["accuracy"]
-    assert [row["site"] for row in system["per_site"]] == sorted(kept)
-    for row in system["per_site"]:  # worked out by the simulation, and the same as each site counted
-        assert row["accuracy"] == headline(kept[row["site"]])["accuracy"]
-        assert row["test"] == kept[row["site"]].rows
-    assert system["sites"] == json.loads(json.dumps(across_sites([kept[name] for name in sorted(kept)])))
+def test_a_total_alone_is_enough_for_summary_report_and_card(secure_run):
+    path, plain = secure_run
+    system, seen = federated(path), federated(plain)
     assert (system["aggregation"], system["secure"]["threshold"]) == ("secure", 5)
+    # Figures of single sites are the simulation's own, and add up to the total, which is the protocol's.
+    assert [row["site"] for row in system["per_site"]] == [row["site"] for row in seen["per_site"]]
+    held = [row for row in system["per_site"] if row["test"]]
+    right = sum(row["accuracy"] * row["test"] for row in held)
+    assert right / sum(row["test"] for row in held) == pytest.approx(system["accuracy"])
+    assert system["visits"] == seen["visits"]
     page = " ".join((path / "report.html").read_text().split())
     assert system["sites_note"] == WORKED_OUT
     assert "The coordinator never saw a figure of a single site." in page
@@ -180,6 +195,32 @@ def test_a_total_alone_is_enough_for_summary_report_and_card(monkeypatch, tmp_pa
     card = (path / "model" / "README.md").read_text()
     assert "## What the coordinator learned" in card
     assert "Secure aggregation: of every round" in card
+
+
+def test_a_secure_run_learns_what_a_plain_one_learns(secure_run):
+    """But for the rounding of the sums, some 1e-7 of the clip."""
+    nets = [load_file(path / "model" / "model.safetensors") for path in secure_run]
+    for name, weights in nets[0].items():
+        assert torch.allclose(weights, nets[1][name], atol=1e-5), name
+    losses = [[line["loss"] for line in RunFolder(path).metrics()] for path in secure_run]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_every_round_of_a_run_can_be_verified(secure_run, fedfer, refused, tmp_path):
+    path, plain = secure_run
+    code, out, _ = fedfer("server", "verify-round", str(path))
+    assert code == 0
+    assert out.count("next model: the weights that the sum leads to") == 3
+    assert "round 3, evaluate" in out
+    assert not (plain / "transcripts").exists()
+    assert refused(
+        fedfer("server", "verify-round", str(plain)), ConfigError, "no transcript", "transcripts=true"
+    )
+    sessions = sorted((path / "transcripts").iterdir())
+    copied = shutil.copytree(path / "transcripts", tmp_path / "transcripts")
+    shutil.rmtree(copied / sessions[1].name)  # round 2 is not there, and round 3 begins with its weights
+    found = fedfer("server", "verify-round", str(copied))
+    assert refused(found, SecureAggregationError, "does not start from the weights", sessions[2].name)
 
 
 def test_a_plain_run_says_that_the_coordinator_saw_it_all(tmp_path, fedfer):

@@ -121,14 +121,11 @@ def test_somebody_elses_keys(kept, fedfer, refused, tmp_path):
     assert refused(found, errors.SecureAggregationError, "a roster that is not the one you trust")
 
 
-def test_rounds_that_do_not_follow_each_other(run, plan, fedfer, refused):
-    """A second round that begins with other weights than those with which the first one ended."""
-    session = run / "transcripts" / "000002"
-    shutil.copytree(run / "transcripts" / "000001", session)
-    found = fedfer("server", "verify-round", str(run))
-    assert refused(found, errors.SecureAggregationError, "does not start from the weights", "000002")
-    assert "000001: session 1" in found[1], "what is right before it is told"
-    assert fedfer("server", "verify-round", str(run), "--session", "2")[0] == 0
+def test_a_round_made_again_after_a_kill_starts_where_the_one_before_ended(run, fedfer):
+    """Both begin with the same weights; rounds that do not follow each other are tried on a run of several."""
+    shutil.copytree(run / "transcripts" / "000001", run / "transcripts" / "000002")
+    code, out, _ = fedfer("server", "verify-round", str(run))
+    assert (code, out.count("round 1, train")) == (0, 2)
 
 
 def test_a_lost_session_has_no_sum(run, fedfer, refused):
