@@ -117,4 +117,5 @@ def entries(layout: struct.Struct, parts: Iterable[tuple[Any, ...]]) -> bytes:
 
 def ids_to_bytes(ids: Iterable[int]) -> bytes:
     """Return a list of sites' ids as it travels: how many, then each in two bytes."""
-    return entries(COUNT, ((site,) for site in ids))
+    listed = tuple(ids)
+    return struct.pack(f"<{len(listed) + 1}H", len(listed), *listed)

@@ -31,19 +31,20 @@ class Graph:
         self._complete = not offer.degree
         if self._complete:
             return
-        ring = sorted(offer.invited, key=lambda site: _place(offer.seed, site))
-        count, half = len(ring), offer.degree // 2
-        self._near = {
-            site: frozenset(ring[(at + step) % count] for step in range(-half, half + 1))
-            for at, site in enumerate(ring)
-        }
+        self._ring = sorted(offer.invited, key=lambda site: _place(offer.seed, site))
+        self._at = {site: at for at, site in enumerate(self._ring)}
+        self._half = offer.degree // 2
+        self._near: dict[int, frozenset[int]] = {}
 
     def around(self, site: int, members: Iterable[int]) -> tuple[int, ...]:
-        """Return the members that are ``site`` or its neighbours, in the members' order."""
+        """Return those of ``members``, which come in increasing order, that are ``site`` or its neighbours."""
         if self._complete:
             return tuple(members)
-        near = self._near[site]
-        return tuple(member for member in members if member in near)
+        # Worked out when it is asked for: of all neighbourhoods a site needs its own.
+        if site not in self._near:
+            steps = range(self._at[site] - self._half, self._at[site] + self._half + 1)
+            self._near[site] = frozenset(self._ring[at % len(self._ring)] for at in steps)
+        return tuple(sorted(self._near[site].intersection(members)))
 
 
 def _place(seed: bytes, site: int) -> bytes:
