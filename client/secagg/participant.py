@@ -293,6 +293,8 @@ class Participant:
         found = {p.peer: opened(state.seal_keys[p.peer], state.session, self.site, p) for p in inbox.parcels}
         accused = tuple(peer for peer, shares in found.items() if shares is None)
         state.members = inbox.members
+        # Of another inbox that was only looked at, nothing stays.
+        state.held = {self.site: state.held[self.site]}
         state.held |= {peer: shares for peer, shares in found.items() if shares is not None}
         return accused
 

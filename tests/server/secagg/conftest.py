@@ -29,7 +29,7 @@ def vector(site, words64=WORDS64, words32=WORDS32, seed=0):
     wide = rng.integers(0, 1 << 64, words64, np.uint64)
     narrow = rng.integers(0, 1 << 32, words32, np.uint32)
     wide[0] = 1
-    wide[1] = 1 << site
+    wide[1] = 1 << site % 64
     return bytearray(wide.tobytes() + narrow.tobytes())
 
 
@@ -57,6 +57,7 @@ class World:
         policy=None,
         world=None,
         record=None,
+        ring=bytes(32),
         **changes,
     ):
         self.count, self.seed, self.words64, self.words32 = sites, seed, words64, words32
@@ -83,6 +84,7 @@ class World:
                 threshold,
                 min(3, sites),
             ),
+            seed=ring,
             **changes,
         )
         offer = self.terms

@@ -71,7 +71,7 @@ def test_a_complete_graph_of_too_many_sites():
 
 
 def test_a_sparse_graph_is_for_simulations(until):
-    sparse = {"degree": 4, "seed": key("ring"), "profile": "semi-honest", "threshold": 3}
+    sparse = {"degree": 4, "ring": key("ring"), "profile": "semi-honest", "threshold": 3}
     steps = until(0, sites=7, policy=Policy(profile="semi-honest"), **sparse)
     refused("simulation_only", steps.me.advertise, steps.world.terms.encode())
 

@@ -112,6 +112,15 @@ def test_an_inbox_of_other_members_than_its_parcels(until):
     assert steps.me.open(inbox.encode()) is None
 
 
+def test_an_inbox_that_was_looked_at_leaves_nothing(until):
+    """A coordinator shows five members, then asks the site to mask for four: it holds no share of the fifth."""
+    steps = until(2)
+    assert steps.me.open(steps.inbox.encode()) is None
+    fewer = Inbox(1, (0, 1, 2, 3), steps.inbox.parcels[:3])
+    steps.me.mask(fewer.encode(), QUESTION, steps.world.body(2))
+    assert sorted(steps.me._state.held) == [0, 1, 2, 3]
+
+
 def test_a_vector_of_another_length(until):
     steps = until(2)
     body = steps.world.body(2)

@@ -3,7 +3,9 @@
 import hashlib
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from scipy.stats import chisquare
 
 from client.secagg import parcels, statements
 from client.secagg.shamir import split
@@ -299,3 +301,24 @@ def test_swapped_inputs_look_alike():
     for site in (1, 3):
         first, second = (Masked.parse(told[f"masked-{site}"]) for told in heard)
         assert hashlib.sha256(first.body).digest() != hashlib.sha256(second.body).digest()
+
+
+@pytest.mark.parametrize("fill", [0x00, 0xFF, 0x5A])
+def test_masked_words_look_the_same_whatever_they_hide(fill):
+    """Vectors of one value each, masked in many sessions: every byte value is as frequent as any other."""
+
+    class Filled(World):
+        def body(self, site):
+            return bytearray([fill]) * self.terms.nbytes
+
+    bodies = []
+    for seed in range(12):
+        world = Filled(3, seed=seed, words64=8, words32=2000)
+        steps = Steps(world, 2)
+        bodies += [np.frombuffer(Masked.parse(answer(steps, 2, site)).body, np.uint8) for site in range(3)]
+    counts = np.bincount(np.concatenate(bodies), minlength=256)
+    assert 0.001 < chisquare(counts).pvalue < 0.999
+    together = (
+        np.stack(bodies[:3]).view("<u4").sum(axis=0, dtype=np.uint32)
+    )  # self masks are left in this sum
+    assert 0.001 < chisquare(np.bincount(together.view(np.uint8), minlength=256)).pvalue < 0.999

@@ -17,7 +17,7 @@ def ring(sites, **changes):
         "profile": "semi-honest",
         "degree": degree,
         "threshold": threshold,
-        "seed": key("ring"),
+        "ring": key("ring"),
         **changes,
     }
     return World(sites, policy=SIMULATED, **terms)
