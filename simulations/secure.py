@@ -49,7 +49,10 @@ def terms_of(
         threshold = least_threshold(holders, wanted.profile, colluders)  # type: ignore[arg-type]
     facts: dict[str, Any] = {"everybody": 0 if everybody == sites else everybody}
     facts |= {"sites": sites, "threshold": threshold or 0, "colluders": colluders}
-    facts["minimum"] = min(sites, FEWEST + colluders) if wanted.minimum is None else wanted.minimum
+    least = min(sites, FEWEST + colluders)
+    if wanted.degree:  # there the threshold is of peers, and no floor of a sum
+        least = max(least, sites // 2 + 1)
+    facts["minimum"] = least if wanted.minimum is None else wanted.minimum
     facts |= {"profile": wanted.profile, "degree": wanted.degree, "clip": wanted.clip}
     return parse(Secure, facts | {"largest_weight": weight if weighting == "size" else 1}, "aggregation")
 

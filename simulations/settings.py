@@ -130,8 +130,9 @@ class AggregationSettings:
     """What the coordinator learns of a round; see :class:`client.secagg.terms.Secure`.
 
     ``kind`` is secure, plain, or auto. Null takes for ``threshold`` the least that the profile allows, for ``minimum``
-    three sites besides the colluders, for ``colluders`` those of distributed noise, and for ``largest_weight`` the
-    pictures of the largest site. ``transcripts`` keeps every session for an auditor.
+    three sites besides the colluders or in a sparse graph half of all and one more, for ``colluders`` those of
+    distributed noise, and for ``largest_weight`` the pictures of the largest site. ``transcripts`` keeps every session
+    for an auditor.
     """
 
     kind: str = "auto"

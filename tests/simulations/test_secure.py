@@ -126,7 +126,7 @@ def test_more_than_200_sites_take_a_sparse_graph(by_default):
         found("aggregation=secure")
     assert "aggregation.degree=48" in error.value.cure
     sparse = found("aggregation=secure", "aggregation.degree=48", "aggregation.profile=semi-honest")
-    assert (sparse.threshold, sparse.fewest) == (25, 3)
+    assert (sparse.threshold, sparse.fewest) == (25, 101)
 
 
 def test_shared_noise_is_divided_among_the_fewest_of_a_sum():
