@@ -44,6 +44,10 @@ class Journal(Protocol):
         """
         ...
 
+    def has_masked(self, run: bytes, purpose: str, round_number: int) -> bool:
+        """Return whether the round has had its masked vector, in any session."""
+        ...
+
     def mask(self, run: bytes, purpose: str, round_number: int, session: int) -> None:
         """Note that the round's masked vector is about to be sent.
 
@@ -82,9 +86,13 @@ class MemoryJournal:
         self._sessions[run] = session
         self._sent = {k: value for k, value in self._sent.items() if k[0] != run or k[1] >= session - 1}
 
+    def has_masked(self, run: bytes, purpose: str, round_number: int) -> bool:
+        """Return whether the round has had its masked vector, in any session."""
+        return (run, purpose, round_number) in self._masked
+
     def mask(self, run: bytes, purpose: str, round_number: int, session: int) -> None:  # noqa: ARG002
         """Note that the round's masked vector is about to be sent."""
-        if (run, purpose, round_number) in self._masked:
+        if self.has_masked(run, purpose, round_number):
             raise _already(round_number)
         self._masked.add((run, purpose, round_number))
 
@@ -167,6 +175,12 @@ class DiskJournal:
                 raise _stale(session)
             connection.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?)", (run, session))
             connection.execute("DELETE FROM sent WHERE run = ? AND session < ?", (run, session - 1))
+
+    def has_masked(self, run: bytes, purpose: str, round_number: int) -> bool:
+        """Return whether the round has had its masked vector, in any session."""
+        asked = "SELECT 1 FROM masked WHERE run = ? AND purpose = ? AND round = ?"
+        with self._writing() as connection:
+            return connection.execute(asked, (run, purpose, round_number)).fetchone() is not None
 
     def mask(self, run: bytes, purpose: str, round_number: int, session: int) -> None:
         """Note that the round's masked vector is about to be sent."""

@@ -218,6 +218,9 @@ class Participant:
             if site >= len(self._roster):
                 raise refuse("unknown_site", "an invited site that the roster does not know", site)
         self._journal.begin(offer.run, offer.session)
+        if self._journal.has_masked(offer.run, offer.purpose, offer.round_number):
+            # Found now, it costs no training, and under privacy no epsilon.
+            raise refuse("already_masked", f"round {offer.round_number} has had its masked vector")
         self._accept(offer, data)
         state.offer = data
         state.seal_key, state.mask_key, state.seed = map(self._draw, ("seal key", "mask key", "seed"))

@@ -44,7 +44,9 @@ def test_sessions_increase_in_each_run(again):
 
 
 def test_a_round_is_masked_once_for_each_purpose(again):
+    assert not again().has_masked(RUN, "train", 1)
     again().mask(RUN, "train", 1, 3)
+    assert again().has_masked(RUN, "train", 1) and not again().has_masked(OTHER, "train", 1)
     refused("already_masked", again().mask, RUN, "train", 1, 4)
     refused("already_masked", again().mask, RUN, "train", 1, 3)
     again().mask(RUN, "evaluate", 1, 4)

@@ -70,11 +70,8 @@ def test_the_same_round_in_a_new_session_is_refused():
     world = World(5)
     world.run()
     again = World(5, session=2, seed=7, round_number=1, world=world)
-    Steps(again, 2)
-    again.session.ask(QUESTION)
-    for site in range(5):
-        inbox = again.session.inbox(site)
-        refused("already_masked", again.sites[site].mask, inbox, QUESTION, again.body(site))
+    for site in again.sites:
+        refused("already_masked", site.advertise, again.session.offer())
     World(5, session=3, world=world).run()  # the next round is another round
 
 
@@ -99,7 +96,9 @@ def gradient(weights, x, y):
     before = w * x + b
     hidden = np.maximum(before, 0.0)
     slope = 2 * (hidden * v - y)
-    return np.array([np.sum(slope * v * x * (before > 0)), np.sum(slope * v * (before > 0)), np.sum(slope * hidden)])
+    return np.array(
+        [np.sum(slope * v * x * (before > 0)), np.sum(slope * v * (before > 0)), np.sum(slope * hidden)]
+    )
 
 
 def fixed(values):
@@ -112,9 +111,7 @@ def test_a_dead_model_for_all_but_one_leaves_one_update_in_the_sum():
     data = [(rng.normal(size=20), rng.normal(size=20)) for _ in range(4)]
     live, dead = np.array([1.0, 0.5, 2.0]), np.array([1.0, -1e6, 2.0])
     models = [dead, live, dead, dead]
-    sites = [
-        weak.Site(number, fixed(gradient(model, *data[number]))) for number, model in enumerate(models)
-    ]
+    sites = [weak.Site(number, fixed(gradient(model, *data[number]))) for number, model in enumerate(models)]
     total = weak.sum_of(sites, weak.upto_masked(sites, threshold=3))
     target = fixed(gradient(live, *data[1]))
     assert (total == target).all() and target.any()

@@ -54,11 +54,19 @@ def test_a_forged_share_is_found_and_its_maker_named(until):
         good = Reveal.parse(world.sites[site].reveal(session.consents(site)))
         if site == 0:
             forged = tuple((owner, bytes(SHARE) if owner == 3 else share) for owner, share in good.shares)
-            refused("bad_share", session.take_reveal, 0, signed(world, 0, replace(good, shares=forged)), culprit=0)
+            refused(
+                "bad_share", session.take_reveal, 0, signed(world, 0, replace(good, shares=forged)), culprit=0
+            )
             # Another site's good share of the same secret, or its own share of another owner, is none either.
             other = dict(world.sites[4]._state.held)[3][1]
             swapped = tuple((owner, other if owner == 3 else share) for owner, share in good.shares)
-            refused("bad_share", session.take_reveal, 0, signed(world, 0, replace(good, shares=swapped)), culprit=0)
+            refused(
+                "bad_share",
+                session.take_reveal,
+                0,
+                signed(world, 0, replace(good, shares=swapped)),
+                culprit=0,
+            )
         else:
             session.take_reveal(site, good.encode())
     assert session.finish().total == total_of(list(world.bodies.values()))
@@ -227,7 +235,9 @@ def lie(world, site):
     parcels, own = [], ()
     for holder, pair in enumerate(shares):
         names = zip(("key", "seed"), pair, strict=True)
-        commitments = tuple(statements.share_commitment(session, site, holder, name, share) for name, share in names)
+        commitments = tuple(
+            statements.share_commitment(session, site, holder, name, share) for name, share in names
+        )
         if holder == site:
             own = commitments
             participant._state.held[site] = pair

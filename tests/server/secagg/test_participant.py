@@ -281,15 +281,21 @@ def test_a_round_is_masked_once_whatever_the_session(tmp_path):
     journal = DiskJournal(tmp_path / "journal.sqlite")
     world.sites[2] = restarted(world, journal)
     Steps(world, 3)
-    # A coordinator offers the same round again under another number; every site has forgotten but this one.
+    # A coordinator offers the same round again under another number.
     again = World(5, session=2, round_number=1)
-    again.sites[2] = restarted(again, DiskJournal(tmp_path / "journal.sqlite"))
-    steps = Steps(again, 2)
-    body = again.body(2)
-    refused("already_masked", steps.world.sites[2].mask, again.session.inbox(2), QUESTION, body)
-    assert bytes(body) == again.bodies[2]
+    site = restarted(again, DiskJournal(tmp_path / "journal.sqlite"))
+    refused("already_masked", site.advertise, again.session.offer())
+    # Of two sessions for one round that run beside each other, one gets the vector.
+    first, second = World(5, session=4, round_number=3), World(5, session=5, round_number=3)
+    for each in (first, second):
+        each.sites[2] = restarted(each, journal)
+        Steps(each, 2)
+    first.sites[2].mask(first.session.inbox(2), QUESTION, first.body(2))
+    body = second.body(2)
+    refused("already_masked", second.sites[2].mask, second.session.inbox(2), QUESTION, body)
+    assert bytes(body) == second.bodies[2]
     # The next round is another matter.
-    third = World(5, session=3, round_number=2)
+    third = World(5, session=6, round_number=2)
     third.sites[2] = restarted(third, journal)
     assert third.run().survivors == (0, 1, 2, 3, 4)
 

@@ -37,7 +37,9 @@ class Site:
 
     def __init__(self, number, vector=None, session=0):
         self.number, self.vector = number, update(number) if vector is None else vector
-        self.seal_key, self.mask_key, self.seed = (key(session, number, name) for name in ("seal", "mask", "seed"))
+        self.seal_key, self.mask_key, self.seed = (
+            key(session, number, name) for name in ("seal", "mask", "seed")
+        )
 
     def advertise(self, threshold):
         """Answer an offer with two public keys; the threshold is what the coordinator says."""
@@ -112,10 +114,14 @@ def sum_of(sites, masked, gone=()):
     places = [list(members).index(number) + 1 for number in stay]
     total = sum((masked[number] for number in stay), np.zeros(NUMBERS, np.uint32))
     threshold = sites[0].threshold
+
+    def chosen(points, shares):
+        return list(zip(points, shares, strict=True))[:threshold]
+
     for number in stay:
-        total -= noise(secret_of(dict(list(zip(places, (seeds[number] for seeds, _ in answers)))[:threshold])))
+        total -= noise(secret_of(dict(chosen(places, [seeds[number] for seeds, _ in answers]))))
     for number in gone:
-        secret = secret_of(dict(list(zip(places, (keys[number] for _, keys in answers)))[:threshold]))
+        secret = secret_of(dict(chosen(places, [keys[number] for _, keys in answers])))
         for peer in stay:
             total += pair_mask(secret, members[peer].advertise(threshold)[1], number < peer)
     return total
