@@ -108,20 +108,17 @@ def stripped(masked, number, seed, mask_key, roll):
 
 def sum_of(sites, masked, gone=()):
     """The sum over the sites that stay, as an honest coordinator works it out at the end."""
-    members = {site.number: site for site in sites}
+    members, threshold = {site.number: site for site in sites}, sites[0].threshold
     stay = [number for number in members if number not in gone]
-    answers = [members[number].unmask(stay, list(gone)) for number in stay]
-    places = [list(members).index(number) + 1 for number in stay]
+    # Place from 1 -> (shares of seeds, shares of keys), of as many sites as it takes.
+    told = {place: members[number].unmask(stay, list(gone)) for place, number in enumerate(members, 1)
+            if number in stay}  # fmt: skip
+    told = dict(list(told.items())[:threshold])
     total = sum((masked[number] for number in stay), np.zeros(NUMBERS, np.uint32))
-    threshold = sites[0].threshold
-
-    def chosen(points, shares):
-        return list(zip(points, shares, strict=True))[:threshold]
-
     for number in stay:
-        total -= noise(secret_of(dict(chosen(places, [seeds[number] for seeds, _ in answers]))))
+        total -= noise(secret_of({place: seeds[number] for place, (seeds, _) in told.items()}))
     for number in gone:
-        secret = secret_of(dict(chosen(places, [keys[number] for _, keys in answers])))
+        secret = secret_of({place: keys[number] for place, (_, keys) in told.items()})
         for peer in stay:
             total += pair_mask(secret, members[peer].advertise(threshold)[1], number < peer)
     return total
