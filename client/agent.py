@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -31,6 +32,9 @@ from client.training import (
 from fer_models.counts import Counts
 from fer_models.errors import DataError, PrivacyError
 from fer_models.samples import Samples
+
+log = logging.getLogger("fedfer.site")
+"""What stays at a site: its reasons, where telling them would tell something of its pictures."""
 
 
 @dataclass(frozen=True)
@@ -278,8 +282,34 @@ class Agent:
         if seen is not None:
             self._ledger.require_contains(seen)
         if plan.digest not in self._admitted:
+            self._require_delta(plan)
             self._ledger.admit(plan, round_number)
             self._admitted.add(plan.digest)
+
+    def _require_delta(self, plan: Plan) -> None:
+        """Refuse a plan whose delta is no promise at this site, which may hold more units than the plan supposes.
+
+        The number of units is private: a real site gives its reason to its own log, and no other than that it takes no
+        part to whoever asks.
+        """
+        assert plan.privacy is not None
+        by_person, delta = plan.privacy.unit == "subject", plan.privacy.delta
+        units = len(self._rows(plan.local.targets).people) if by_person else len(self._train)
+        if delta * units < 1:
+            return
+        reason = PrivacyError(
+            f"delta {delta:g} is not below 1 / {units}, the {'people' if by_person else 'pictures'} of this site",
+            where=f"{self.name}, privacy.delta",
+            cure=f"Ask for a plan with delta {0.1 / units:.0e} or less.",
+        )
+        if self.simulated:
+            raise reason
+        log.error("%s", reason)
+        raise PrivacyError(
+            "the site takes no part in this plan",
+            where=self.name,
+            cure="Ask who keeps the site; the reason stands in its own log.",
+        )
 
     def _release(self, plan: Plan, round_number: int, kind: str, key: bytes, mechanism: Mechanism) -> None:
         """Write a release of the plan to the ledger; nothing of it may leave before this returns.

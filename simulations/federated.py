@@ -49,7 +49,8 @@ class Sites:
     ----------
     samples, partition : everybody's pictures, and who holds which.
     seed : of all the sites' randomness.
-    ledgers : folder of the privacy ledgers, None keeps them in memory.
+    ledgers : folder of the privacy ledgers, None drops them after the run: kept in memory, or in a folder of the run's
+        own where several processes answer for a site.
     device : "cpu" or "cuda".
     limit : what every site lets itself be charged, None for no limit.
     sessions : folder where the sites' sessions of secure aggregation are kept while they may be answered from
@@ -204,9 +205,11 @@ def local_grid(sites: Sites, workers: int, together: int = 1) -> Iterator[Grid]:
     }
     processes = 1 if sites.device == "cuda" else workers
     with contextlib.ExitStack() as stack:
-        if processes > 1 and sites.sessions is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fedfer-"))
-            sites = replace(sites, sessions=Path(folder))
+        if processes > 1:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedfer-")))
+            stack.callback(close_all)  # before the folder goes
+            kept = sites.sessions or folder, sites.ledgers or folder / "ledger"
+            sites = replace(sites, sessions=kept[0], ledgers=kept[1])
         yield from _opened_grid(sites, configs, processes, together)
 
 
@@ -284,7 +287,7 @@ class SavedSites:
 
     folder: Path
     seed: int
-    ledgers: Path | None
+    ledgers: Path
     device: str
     limit: Limit | None
 
@@ -338,7 +341,8 @@ def run_ray(
         sites.samples.save(Path(temporary) / "samples")
         sites.partition.save(Path(temporary) / "partition")
         (Path(temporary) / "sessions").mkdir()
-        saved = SavedSites(Path(temporary), sites.seed, sites.ledgers, sites.device, sites.limit)
+        ledgers = sites.ledgers or Path(temporary) / "ledger"
+        saved = SavedSites(Path(temporary), sites.seed, ledgers, sites.device, sites.limit)
         resources = {"num_cpus": 1, "num_gpus": 1.0 if sites.device == "cuda" else 0.0}
         run_simulation(
             make_server_app(coordinator, box.append),

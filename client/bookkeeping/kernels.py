@@ -37,7 +37,7 @@ CHUNK = 8
 """Units whose long rows are held at a time."""
 
 CACHED = 1 << 19
-"""Numbers of patches that are held at a time, on the CPU, where a batch has twice as many."""
+"""Numbers of patches that are held at a time, on the CPU, where a batch has four times as many."""
 
 MANY_PLACES = 256
 """Output places from which one pass a unit beats patches, on the CPU."""
@@ -201,7 +201,7 @@ def _by_patches(x: Tensor, g: Tensor, shape: Shape, units: Units) -> Tensor:
     """Rows from products over patches, some units at a time, so that their patches are still in the cache."""
     numbers = g.shape[2] * g.shape[3] * shape.patch
     step = max(1, CACHED // (numbers * units.size)) if units.size else len(units)
-    if x.is_cuda or 2 * step > len(units):
+    if x.is_cuda or 4 * step > len(units):
         return units.products(_places(g), patches(x, shape)).flatten(1)
     a, found = _places(g), g.new_empty(len(units), shape.weight[0], shape.patch)
     for start in range(0, len(units), step):

@@ -10,6 +10,7 @@ from client.accounting import epsilon_of
 from client.ledger import close_all
 from client.limits import Limit
 from client.mechanisms import gaussian
+from client.randomness import SystemEntropy
 from fer_models.errors import PrivacyError
 
 
@@ -87,3 +88,30 @@ def test_an_old_copy_of_the_ledger_releases_nothing(tmp_path, plan_of, bench_of,
     with pytest.raises(PrivacyError, match="the privacy ledger is gone"):
         agent_of(path=path).train(plan, 3, start, second.head)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("kind", ["training", "label counts"])
+def test_a_site_of_more_units_than_1_over_delta_releases_nothing_and_keeps_the_reason(
+    kind, tmp_path, plan_of, bench_of, agent_of, caplog
+):
+    """50 pictures; the plan supposes fewer, which a coordinator cannot know."""
+    facts = {"counts_epsilon": 0.5} if kind == "label counts" else {}
+    plan = plan_of(
+        privacy={"delta": 0.02, "nominal_units": 20} | facts,
+        server={"adjustment": 1.0} if facts else {},
+    )
+    path, start = tmp_path / "site.sqlite", vector_for(bench_of, plan)
+
+    def ask(agent):
+        return agent.train(plan, 1, start) if kind == "training" else agent.count_labels(plan)
+
+    with pytest.raises(
+        PrivacyError, match=r"delta 0.02 is not below 1 / 50, the pictures .*delta 2e-03 or less"
+    ):
+        ask(agent_of(path=path))
+    with pytest.raises(PrivacyError, match=r"^the site takes no part in this plan \(site-0\)") as told:
+        ask(agent_of(path=path, entropy=SystemEntropy()))
+    assert "50" not in str(told.value)
+    assert "1 / 50" in caplog.text
+    assert not path.exists()
+    assert ask(agent_of(path=path, train=range(49))).history

@@ -161,6 +161,7 @@ def test_workers_order_and_interruptions_change_no_bit(shared_plan, sites_of, tm
     plan = shared_plan(rounds=4, optimizer="adam", learning_rate=0.01, momentum=0.9, ema=0.9)
     whole = run(plan, sites_of(ledgers=tmp_path / "ledger-1"), tmp_path / "whole")
     results = [run(plan, sites_of(ledgers=tmp_path / "ledger-2"), tmp_path / "two", workers=2)]
+    results.append(run(plan, sites_of(), tmp_path / "unkept", workers=2))
     sites = sites_of()
     for name, order in (("a", [0, 1, 2]), ("b", [2, 0, 1])):
         grid = LocalGrid(make_app(sites), {90 - 7 * i: {"partition-id": i} for i in order})

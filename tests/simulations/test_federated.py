@@ -173,11 +173,13 @@ def test_a_missing_extra_is_named(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra fedfer[ray] is not installed")
 def test_ray_and_this_process_give_equal_bits(tmp_path):
-    """One command runs a federation without privacy and one with it, on Ray and here."""
+    """One command runs a federation without privacy and one with it, on Ray and here; both count labels first."""
     words = ["compare", "data.options.count=200", "model=cnn_tiny", "partition.sites=3", "server.rounds=2"]
     words += [
         "server.evaluate_every=1",
         "privacy=dp",
+        "privacy.counts_epsilon=0.5",
+        "server.adjustment=1.0",
         "local.rate=0.1",
         "baseline.systems=[]",
         "compare.pooled_private=false",
@@ -196,6 +198,8 @@ def test_ray_and_this_process_give_equal_bits(tmp_path):
         (system, number) for system in ("federated_without_privacy", "federated") for number in (1, 2)
     ]
     assert releases(ray / "ledger") == releases(local / "ledger")
+    for events in releases(ray / "ledger").values():
+        assert [event.kind for event in events] == ["label_counts", "training", "training"]
     assert len(releases(ray / "ledger")) == len(list((ray / "ledger").iterdir())) == 3, (
         "no log is left behind"
     )
@@ -206,3 +210,4 @@ def test_ray_and_this_process_give_equal_bits(tmp_path):
     ]
     assert both[0]["epsilon"] == both[1]["epsilon"] > 0
     assert both[0]["per_site"] == both[1]["per_site"]
+    assert both[0]["class_shares"] == both[1]["class_shares"]

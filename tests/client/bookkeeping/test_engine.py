@@ -60,6 +60,7 @@ NETS = [
     *[(name, "gn", "hooks") for name in ("hog_linear", "fer_nano", "fer_small", "fer_base")],
     *[("fer_nano", "none", "hooks"), ("cnn_pool", "none", "hooks"), ("cnn_tiny", "none", "hooks")],
     *[("fer_nano", "ws", "functorch"), ("fer_small", "ws", "hooks"), ("fer_nano", "gn", "ghost")],
+    *[(f"timm:{name}", "gn", "hooks") for name in ("test_efficientnet", "test_byobnet")],
 ]
 
 

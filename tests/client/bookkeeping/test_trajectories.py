@@ -40,6 +40,13 @@ BY_HAND = {
     "resnet10t": "adds in place, which hooks do not allow",
     "dla46x_c": "as resnet10t",
     "test_resnet": "as resnet10t",
+    **dict.fromkeys(
+        (
+            *("mnasnet_small", "hardcorenas_a", "semnasnet_075", "convnext_atto", "rexnet_100"),
+            *("ghostnet_050", "mobilenetv1_100", "vit_tiny_patch16_224"),
+        ),
+        "hooks take seconds a step",
+    ),
 }
 TIMM = (
     *("test_convnext3", "regnety_002", "test_vit3"),
@@ -47,8 +54,11 @@ TIMM = (
     *("resnet10t", "regnetx_002", "mobilevit_xxs", "lcnet_050", "mobilenetv4_conv_small_035", "dla46x_c"),
     *("mobilenetv3_small_050", "test_nfnet", "starnet_s050", "test_convnext", "test_convnext2"),
     *("test_mambaout", "test_byobnet", "test_efficientnet", "test_resnet", "test_vit", "test_vit2"),
+    *(name for name, why in BY_HAND.items() if "seconds" in why),
 )
-"""Nets in which Opacus's formulas take at most a third of a second a step; test_timm.py has those of others."""
+"""Nets in which Opacus's formulas take at most a third of a second a step, or that are done by hand.
+
+test_timm.py has one sum of each of yet others."""
 
 ZOO = [
     *[("fer_nano", norm) for norm in ("gn", "ws", "none")],
