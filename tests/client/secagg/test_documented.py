@@ -43,6 +43,16 @@ def test_sizes_of_messages(n):
         assert eval(formula, {"N": n, "t": t, "B": len(BODY)}) == len(message.encode()), name
 
 
+def test_what_a_site_sends():
+    fixed, each = map(int, re.search(r"A site sends (\d+) \+ (\d+) N bytes beside", PAGE).groups())
+    sent = messages(50, 34)
+    beside = sum(len(sent[name].encode()) for name in ("advert", "shares", "consent", "reveal"))
+    assert beside == fixed + each * 50
+    vector = 4 * 1_000_000
+    whole = vector + beside + wire.Masked.HEAD + 8 * 9 + 4 * 4  # count, weight, CPU, loss, visits; canaries
+    assert f"{whole / vector:.4f} times the vector: {whole / 1e6:.2f} MB" in PAGE.replace("\n", " ")
+
+
 def test_thresholds():
     found = re.findall(r"^\| ([a-z, -]+) \| ([\d| ]+) \|$", PAGE, re.MULTILINE)
     rows = {name: cells.split(" | ") for name, cells in found}
