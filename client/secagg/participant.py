@@ -349,9 +349,8 @@ class Participant:
         for site, signature in consents.signatures:
             if site not in near:
                 raise refuse("unknown_site", "a consent of a site that is no survivor", site)
-            if site != self.site:
-                self._roster.verify(site, signature, statement)
-                agreed.add(site)
+            self._roster.verify(site, signature, statement)
+            agreed.add(site)
         if len(agreed) < self._accepted.threshold:
             raise refuse("too_few", f"{len(agreed)} consents where {self._accepted.threshold} are needed")
         survived = set(state.survivors)
