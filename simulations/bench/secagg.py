@@ -140,9 +140,9 @@ class Reference:
 
 
 class Measured:
-    """One session of a case."""
+    """One session of a case; ``recorded``: with every vector hashed, as where a transcript is kept."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, *, recorded: bool = False) -> None:
         self.case, self.clock, size = case, Clock(), SIZES[case.size]
         terms = case.terms()
         parts = Segment("update", "fixed", size, clip=CLIP), Segment("visits", "exact", 1, 1 << 40)
@@ -156,7 +156,8 @@ class Measured:
             _key("graph") if terms.degree else bytes(32),
         )  # fmt: skip
         expected = Expected(run, plan, self.layout.digest, "train", *words, terms)
-        self.session = self.clock.run(COORDINATOR, Session, offer, roster)
+        record = (lambda *_: None) if recorded else None
+        self.session = self.clock.run(COORDINATOR, Session, offer, roster, record)
         self.sites = [self._participant(each, roster, expected) for each in identities]
         self.reference = Reference(self.layout, size)
         self._update = np.random.default_rng(0).normal(0, CLIP / 3, size).astype(np.float32)
@@ -220,6 +221,9 @@ def bench(options: Options) -> Figures:
     cases, flower = chosen(options)
     for case in cases:
         figures |= Measured(case).figures()
+        if case.key == "50_1M":
+            recorded = Measured(case, recorded=True).figures()
+            figures["server_transcript_s_50_1M"] = recorded["server_s_50_1M"]
     if flower:
         site, server = secagg_flower.seconds(50, SIZES["1M"], DROP_OUTS)
         figures |= {"flower_site_s_50_1M": site, "flower_server_s_50_1M": server}
