@@ -42,6 +42,9 @@ CHECKPOINT_SECONDS = 10.0
 MOST_LOST = 10
 """Rounds in a row without a sum, after which a run ends."""
 
+RETRIES = 3
+"""How often the last evaluation is tried again; it was lost before any site had sent its counts, or it stays lost."""
+
 Observer = Callable[[dict[str, Any]], None]
 """Called with each line of metrics.jsonl as it is written."""
 
@@ -285,10 +288,16 @@ class Coordinator:
 
     def _evaluate(self, sites: Sites, nodes: list[int], *, prove: bool) -> None:
         """Have the weights evaluated by themselves: at the end, or where other sites train than evaluate."""
-        done = sites.evaluate(nodes, Judging(self._judged(), prove), self._round)
-        self._take(done)
-        if done.lost and self._round == self.plan.server.rounds:
+        last, judging = self._round == self.plan.server.rounds, Judging(self._judged(), prove)
+        done = sites.evaluate(nodes, judging, self._round)
+        for _ in range(
+            RETRIES if last else 0
+        ):  # sites that have sent their counts once do not send them again
+            if done.lost:
+                done = sites.evaluate(nodes, judging, self._round)
+        if done.lost and last:
             raise refuse("too_few", f"the last evaluation was lost: {done.lost}")
+        self._take(done)
 
     def _take(self, done: Answers) -> None:
         """Add up what answers cost, and report the counts that came with them."""

@@ -278,12 +278,12 @@ class SecureSites:
 
     def _keys(self, parts: Mapping[int, Mapping[str, bytes]], takers: Mapping[str, Take]) -> None:
         """Send each site its part of some exchanges, and hand its answers to whom they are for."""
-        plan, texts = self._plan.text, {}
+        plan, texts, group = self._plan.text, {}, f"{self._number}: {', '.join(takers)}"
         messages = []
         for site, part in parts.items():
             self._bytes[1] += sum(map(len, part.values()))
             told = {name: texts.setdefault(id(data), to_text(data)) for name, data in part.items()}
-            messages.append(Message(tell({"plan": plan, **told}), self._nodes[site], KEYS))
+            messages.append(Message(tell({"plan": plan, **told}), self._nodes[site], KEYS, group_id=group))
         for site, reply in self._replies(messages):
             facts = facts_of(reply)
             for name in parts[site]:

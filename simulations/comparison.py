@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from client.plan import Plan
 from fer_models.checkpoints import save_model
 from fer_models.counts import Counts
+from fer_models.errors import ConfigError
 from fer_models.flat import FlatModel
 from fer_models.metrics import across_sites, summarise
 from fer_models.zoo import build
@@ -108,7 +109,7 @@ class Comparison:
         self.settings, self.systems = settings, systems
         self._path = path
         engine = settings.engine
-        require_engine(engine.name, engine.workers, engine.together)
+        require_engine(engine.name, engine.workers, engine.together, engine.dropout)
         self.device = choose_device(settings.engine.device)
         self.workers = settings.engine.workers or os.cpu_count() or 1
         self._observer = observer
@@ -117,6 +118,12 @@ class Comparison:
     def prepare(self) -> None:
         """Read the pictures and make the plan; a mistake in the settings shows here, before anything is written."""
         self.prepared = prepare(self.settings)
+        if self.settings.engine.dropout and self.prepared.plan.aggregation == "plain":
+            raise ConfigError(
+                "plain aggregation bears no site that drops out",
+                where="engine.dropout",
+                cure="Use aggregation=secure with three sites or more, or engine.dropout=0.",
+            )
 
     def run(self) -> Path:
         """Run everything that is missing in a prepared comparison, and return the run folder."""
@@ -150,6 +157,8 @@ class Comparison:
         facts["partition"] = dataclasses.asdict(self.settings.partition)
         if self.settings.engine.together > 1:  # other than the engine and its workers, this changes the bits
             facts["together"] = self.settings.engine.together
+        if self.settings.engine.dropout:
+            facts["dropout"] = self.settings.engine.dropout
         if self.prepared.pretraining.wanted:
             facts["pretrain"] = identity(self.prepared.pretraining)
         return facts | {"central": dataclasses.asdict(self.prepared.central)}
@@ -182,7 +191,15 @@ class Comparison:
         division = division or prepared.partition
         # The yardstick, all pictures in one place, is nobody's site and sets itself no limit.
         limit = site_limit(self.settings, prepared.plan) if division is prepared.partition else None
-        return Sites(prepared.samples, division, self.settings.seed, ledgers, self.device, limit)
+        return Sites(
+            prepared.samples,
+            division,
+            self.settings.seed,
+            ledgers,
+            self.device,
+            limit,
+            dropout=self.settings.engine.dropout,
+        )
 
     # Baselines
 

@@ -23,7 +23,7 @@ from simulations.settings import Settings, register
 CONF = Path(__file__).parent / "conf"
 """Where the YAML files lie."""
 
-SECURE_BY_DEFAULT = False
+SECURE_BY_DEFAULT = True
 """Whether ``aggregation=auto`` is secure aggregation where a round has three sites or more."""
 
 PATH = re.compile(r"^data\.root=([^'\"\[${].*)$")

@@ -36,6 +36,7 @@ from server.rounds import Coordinator, Observer, Result
 from server.run_folder import RunFolder
 from server.secagg.transcript import TRANSCRIPTS, Transcripts
 from server.secure import WORK
+from simulations.faults import Dropouts
 from simulations.grid import LocalGrid
 from simulations.partition import Partition
 from simulations.units import Units
@@ -55,6 +56,7 @@ class Sites:
     limit : what every site lets itself be charged, None for no limit.
     sessions : folder where the sites' sessions of secure aggregation are kept while they may be answered from
         several processes, None keeps them in memory.
+    dropout : share of the messages of secure aggregation that get lost.
     """
 
     samples: Samples
@@ -64,6 +66,7 @@ class Sites:
     device: str = "cpu"
     limit: Limit | None = None
     sessions: Path | None = None
+    dropout: float = 0.0
 
     @property
     def names(self) -> list[str]:
@@ -163,7 +166,7 @@ def choose_device(wanted: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
 
 
-def require_engine(name: str, workers: int, together: int) -> None:
+def require_engine(name: str, workers: int, together: int, dropout: float = 0.0) -> None:
     """Refuse an engine that cannot run, before anything does.
 
     Raises
@@ -179,6 +182,14 @@ def require_engine(name: str, workers: int, together: int) -> None:
         )
     if together < 1:
         raise ConfigError(f"{together} sites in one pass", where="engine.together", cure="Give 1 or more.")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"a dropout of {dropout}", where="engine.dropout", cure="Give a share below 1.")
+    if name == "ray" and dropout > 0:
+        raise ConfigError(
+            "Ray loses no messages on purpose",
+            where="engine.dropout",
+            cure="Use engine.dropout=0 or engine=local.",
+        )
     if name == "ray" and together > 1:
         raise ConfigError(
             "Ray serves sites one by one",
@@ -219,7 +230,9 @@ def _opened_grid(
     many = functools.partial(sites.many, one_pass=together > 1)
     units = Units(sites.pictures("train"), sites.pictures("test"), together)
     with one_thread():
-        grid = LocalGrid(make_app(sites, sites.secure), configs, processes, together=many, units=units)
+        lost = Dropouts(sites.dropout, sites.seed)
+        app = make_app(sites, sites.secure)
+        grid = LocalGrid(app, configs, processes, together=many, units=units, lost=lost)
         try:
             yield grid
         finally:

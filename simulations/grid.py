@@ -19,6 +19,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from client.messages import error_to_wire
 from fer_models.errors import FedferError
+from simulations.faults import LOST
 from simulations.workers import Answer, WorkerPool
 
 UNKNOWN_ERROR = 2
@@ -53,6 +54,7 @@ class LocalGrid(Grid):
     node_configs : node id -> Flower node configuration.
     workers : 1 answers in this process, more in that many processes.
     together : answers a unit of several messages at once; a failure falls to all of the unit.
+    lost : whether a message gets lost; an error comes in place of its answer.
     units : given all messages in a row that share type and vector, returns how many of them make a unit.
     """
 
@@ -64,11 +66,13 @@ class LocalGrid(Grid):
         *,
         together: Together | None = None,
         units: Callable[[Sequence[Message]], int] = lambda _: 1,
+        lost: Callable[[Message], bool] = lambda _: False,
     ) -> None:
         run_id = secrets.randbits(62)
         take_identity(run_id)
         self._app, self._configs, self._run = app, node_configs, Run.create_empty(run_id)
-        self._together, self._units = together, units
+        self._together, self._units, self._lost = together, units, lost
+        self._failed: list[Message] = []
         self._numbers = itertools.count(1)
         self._queue: deque[list[Message]] = deque()
         self._pool = WorkerPool(workers, self._start_worker) if workers > 1 else None
@@ -137,9 +141,12 @@ class LocalGrid(Grid):
             for message in alike:
                 message.metadata.__dict__["_message_id"] = str(next(self._numbers))
                 identities.append(message.metadata.message_id)
+            flags = [self._lost(message) for message in alike]
+            arriving = [message for message, lost in zip(alike, flags, strict=True) if not lost]
+            self._failed += [Message(LOST, reply_to=m) for m, lost in zip(alike, flags, strict=True) if lost]
             size = self._units(alike)
-            for start in range(0, len(alike), size):
-                self._submit(alike[start : start + size])
+            for start in range(0, len(arriving), size):
+                self._submit(arriving[start : start + size])
         return identities
 
     def _submit(self, unit: list[Message]) -> None:
@@ -150,6 +157,9 @@ class LocalGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:  # noqa: ARG002 - Flower's signature
         """Work until at least one reply is there, and return what is there; ``message_ids`` is not needed."""
+        if self._failed:
+            failed, self._failed = self._failed, []
+            return failed
         if self._pool is not None:
             return self._pool.collect()
         return self._answer_unit(self._queue.popleft()) if self._queue else []

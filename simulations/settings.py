@@ -163,13 +163,15 @@ class PretrainSettings:
 class EngineSettings:
     """Where sites run: ``local`` (this machine's processes; ``workers`` 0 takes all cores) or ``ray``.
 
-    ``together`` sites are trained in one pass, which pays for nets of some 10 thousand parameters.
+    ``together`` sites are trained in one pass, which pays for nets of some 10 thousand parameters. ``dropout`` is the
+    share of the messages of secure aggregation that get lost.
     """
 
     name: str = "local"
     workers: int = 0
     together: int = 1
     device: str = "auto"
+    dropout: float = 0.0
 
 
 @dataclass

@@ -87,7 +87,7 @@ class Trial:
         with tempfile.TemporaryDirectory(prefix="fedfer-") as temporary:
             run, initial = RunFolder(Path(temporary)), start.vector if start else None
             with local_grid(sites, 1) as grid:
-                found = Coordinator(plan, run, "trial", initial=initial).run(grid)
+                found = Coordinator(plan, run, "trial", initial=initial, roster=sites.roster).run(grid)
         figures = {key: value for key, value in headline(found.overall).items() if key != "parity"}
         spent = {
             "epsilon": found.totals.epsilon,
