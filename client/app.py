@@ -95,13 +95,13 @@ def _trained(agent: Agent, update: Update, counts: Counts | None, cpu_seconds: f
     )
 
 
-def name(agent: Agent, content: RecordDict, secure: SecureSite | None) -> RecordDict:
+def name(agent: Agent, content: RecordDict, secure: Callable[[], SecureSite]) -> RecordDict:
     """Answer a query: the site's name out, and where its sessions of the plan's run stand."""
     facts: dict[str, str | int] = {"site": agent.name}
     if "plan" in facts_of(content):
         plan = read_plan(text(content, "plan"))
-        if plan.aggregation == "secure" and secure is not None:
-            facts["session"] = secure.last(plan)
+        if plan.aggregation == "secure":
+            facts["session"] = secure().last(plan)
     return tell(facts)
 
 
@@ -159,8 +159,9 @@ def make_app(find_agent: FindAgent, find_secure: FindSecure | None = None) -> Cl
 
     @app.query()
     def _query(message: Message, context: Context) -> Message:
-        secure = find_secure(context) if find_secure else None
-        return relay(lambda content: name(find_agent(context), content, secure), message)
+        return relay(
+            lambda content: name(find_agent(context), content, lambda: _secure(find_secure, context)), message
+        )
 
     app.query("label_counts")(relayed(count_labels))
     app.train()(relayed(train))

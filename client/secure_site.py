@@ -230,7 +230,8 @@ class SecureSite:
             numbers = self.agent.update_size(plan)
             layout = layout_of(plan, purpose, numbers, evaluates=evaluates)  # type: ignore[arg-type]
             weight = round(done.weight) if isinstance(done, Update) else 1
-            dither = self.agent.draw(offer.session, "secure aggregation, dither")
+            # By the round and not by the session, whose number a simulation that is resumed does not repeat.
+            dither = self.agent.draw(offer.round_number, f"secure aggregation, dither, {purpose}")
             body = layout.encode(values, weight, dither)
             masked = participant.mask(inbox, question, body)
         return self._masked(masked, _ledger_facts(done))

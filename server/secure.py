@@ -259,7 +259,7 @@ class SecureSites:
                 _to_all(ahead[1].advertised, "roll", ahead[1].roll(), parts)
                 takers["roll"] = ahead[1].take_shares
         self._keys(parts, takers)
-        if "roll" in takers:
+        if ahead and not ahead[1].hopeless:  # else sites that are back have another chance
             self._ahead = ahead
         self._left_out |= set(session.accused())
         return session.finish()

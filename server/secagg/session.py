@@ -120,6 +120,11 @@ class Session:
         return sorted(self._survivors)
 
     @property
+    def hopeless(self) -> bool:
+        """Whether fewer sites have shared than a sum needs, so that nothing can come of the session any more."""
+        return len(self._shares) < fewest(self._view.offer)
+
+    @property
     def consented(self) -> list[int]:
         """Ids of the sites whose consents have arrived."""
         return sorted(self._consents)

@@ -76,6 +76,7 @@ class Transcripts:
     def step(self, round_number: int, optimizer: ServerOptimizer) -> Iterator[None]:
         """Keep what the optimizer is before the block, which makes the round's step, and what weights it made."""
         folder = self._training[round_number]
+        self._training = {number: path for number, path in self._training.items() if number > round_number}
         state = save({k: v.contiguous() for k, v in optimizer.state().items()})
         write_bytes(folder / BEFORE, state)
         yield
