@@ -23,9 +23,6 @@ from simulations.settings import Settings, register
 CONF = Path(__file__).parent / "conf"
 """Where the YAML files lie."""
 
-SECURE_BY_DEFAULT = True
-"""Whether ``aggregation=auto`` is secure aggregation where a round has three sites or more."""
-
 PATH = re.compile(r"^data\.root=([^'\"\[${].*)$")
 """The folder of the pictures, which may hold characters that mean something to Hydra."""
 

@@ -11,7 +11,6 @@ from client.plan import Plan, Secure
 from client.secagg.terms import FEWEST, MOST_COMPLETE, least_threshold
 from client.strict import parse, require
 from fer_models.samples import Samples
-from simulations.compose import SECURE_BY_DEFAULT
 from simulations.partition import Partition
 from simulations.settings import Settings
 
@@ -40,7 +39,7 @@ def terms_of(
     )
     colluders = _colluders(settings)
     fits = sites >= FEWEST + colluders and (everybody <= MOST_COMPLETE or wanted.degree > 0)
-    if wanted.kind == "plain" or (wanted.kind == "auto" and not (SECURE_BY_DEFAULT and fits)):
+    if wanted.kind == "plain" or (wanted.kind == "auto" and not fits):
         return None
     weight = largest_weight if wanted.largest_weight is None else wanted.largest_weight
     holders = wanted.degree + 1 if wanted.degree else sites

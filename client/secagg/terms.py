@@ -65,6 +65,7 @@ class Secure:
     def __post_init__(self) -> None:
         self._require_sites()
         self._require_threshold()
+        self.of("evaluate")  # which refuses more sites than it can ask
         require(
             0 < self.clip < math.inf,
             f"coordinates of up to {self.clip:g} are no update",

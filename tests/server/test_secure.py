@@ -1,4 +1,4 @@
-"""Secure aggregation over real Flower messages: sums like plain ones, nothing of one site on the wire, drop-outs borne."""
+"""Secure aggregation over real Flower messages: plain sums, nothing of one site on the wire, drop-outs borne."""
 
 from dataclasses import replace
 
@@ -137,9 +137,8 @@ def test_nothing_of_one_site_is_on_the_wire(secure_of, sites_of, tmp_path):
     for body in bodies:
         expected = len(body) / 256
         chi = float(((np.bincount(body, minlength=256) - expected) ** 2 / expected).sum())
-        assert chi < 255 + 6 * (2 * 255) ** 0.5 or len(body) < 5000
-    rows = [row for row in RunFolder(tmp_path).metrics()]
-    assert all("accuracy" in row for row in rows)
+        assert chi < 255 + 6 * (2 * 255) ** 0.5
+    assert all("accuracy" in row for row in RunFolder(tmp_path).metrics())
 
 
 def test_a_coordinator_or_a_site_without_keys_is_refused(secure_of, sites_of, tmp_path):

@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import simulations.secure as secure_settings
 from client.accounting import epsilon_of
 from client.grid import LARGEST, plan_grid
 from client.limits import with_rounds
@@ -28,11 +27,6 @@ SHARED += ["server.rounds=40", "privacy.allow_useless=true"]
 
 def prepared(*words):
     return prepare(composed([*TINY, *words])[0])
-
-
-@pytest.fixture
-def by_default(monkeypatch):
-    monkeypatch.setattr(secure_settings, "SECURE_BY_DEFAULT", True)
 
 
 def test_secure_terms_follow_from_the_sites():
@@ -59,12 +53,11 @@ def test_evaluation_asks_everybody():
 
 
 def test_plain_terms_are_none():
-    for words in (["aggregation=plain"], []):
-        plan = prepared(*words).plan
-        assert (plan.aggregation, plan.secure) == ("plain", None)
+    plan = prepared("aggregation=plain").plan
+    assert (plan.aggregation, plan.secure) == ("plain", None)
 
 
-def test_three_sites_are_enough_by_default(by_default):
+def test_three_sites_are_enough_by_default():
     assert prepared("partition.sites=3").plan.aggregation == "secure"
     assert prepared("partition.sites=2").plan.aggregation == "plain"
     assert prepared("server.participation=0.3").plan.aggregation == "plain", "two of six a round"
@@ -100,7 +93,7 @@ def test_robust_rules_and_secure_aggregation_exclude_each_other(rule):
     assert prepared(*words, "aggregation=plain").plan.server.weighting == "uniform"
 
 
-def test_the_default_gives_no_robust_rule_the_updates(by_default):
+def test_the_default_gives_no_robust_rule_the_updates():
     with pytest.raises(ConfigError, match="compares single updates"):
         prepared("server.rule=median")
 
