@@ -49,7 +49,9 @@ def plain_of(plan):
 
 
 def run(plan, sites, folder, observer=None, workers=1, together=1):
-    return run_local(plan, sites, RunFolder(folder), "federated", workers, observer or (lambda _: None), together)
+    return run_local(
+        plan, sites, RunFolder(folder), "federated", workers, observer or (lambda _: None), together
+    )
 
 
 class Watched(LocalGrid):
@@ -177,7 +179,9 @@ def losing(nodes, session, exchange):
         if message.metadata.dst_node_id not in nodes:
             return False
         facts = facts_of(message.content)
-        parts = [(session_of(from_text(facts[name])), EXCHANGES.index(name)) for name in EXCHANGES if name in facts]
+        parts = [
+            (session_of(from_text(facts[name])), EXCHANGES.index(name)) for name in EXCHANGES if name in facts
+        ]
         return any(number == session and at >= exchange for number, at in parts)
 
     return lose
@@ -296,7 +300,11 @@ def test_every_session_of_a_run_can_be_replayed(secure_of, sites_of, tmp_path):
     grid = Watched(sites, lose=losing((3,), 0, 2))
     Coordinator(plan, folder, "federated", roster=sites.roster, transcripts=kept).run(grid)
     found = [verify(path, sites.roster) for path in sorted((tmp_path / "transcripts").iterdir())]
-    assert [(each.purpose, each.round_number) for each in found] == [("train", 1), ("train", 2), ("evaluate", 2)]
+    assert [(each.purpose, each.round_number) for each in found] == [
+        ("train", 1),
+        ("train", 2),
+        ("evaluate", 2),
+    ]
     assert found[0].survivors == ("site-0", "site-1", "site-3", "site-4")
 
 
