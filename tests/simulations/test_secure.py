@@ -108,7 +108,7 @@ def test_more_malicious_sites_than_a_rule_bears_are_refused(rule, malicious, nee
     assert error.value.where == "server.malicious"
 
 
-def test_more_than_200_sites_take_a_sparse_graph(by_default):
+def test_more_than_200_sites_take_a_sparse_graph():
     def found(*words, sites=201, everybody=201):
         return terms_of(composed([*TINY, *words])[0], sites, everybody, 1, "uniform")
 
