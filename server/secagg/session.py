@@ -38,6 +38,15 @@ from server.secagg.unmask import unmask
 from server.secagg.view import View
 
 PHASES = ("adverts", "shares", "masked", "consents", "reveals", "done")
+NAMES = {
+    "adverts": "adverts",
+    "shares": "sets of shares",
+    "masked": "masked vectors",
+    "consents": "consents",
+    "reveals": "sets of revealed shares",
+}
+"""What a phase is waiting for, in words."""
+
 M = TypeVar("M", Advert, Shares, Masked, Complaint, Consent, Reveal)
 
 
@@ -294,9 +303,9 @@ class Session:
             due = PHASES.index(phase)
             if due != self._phase:
                 code, what = ("late", "too late") if due < self._phase else ("out_of_order", "too early")
-                raise refuse(code, f"a message of the {phase} that comes {what}")
+                raise refuse(code, f"{NAMES[phase]} that come {what}")
             if site not in known:
-                raise refuse("unknown_site", f"a site that has no part in the {phase}")
+                raise refuse("unknown_site", f"{NAMES[phase]} of a site that has no part in them")
         return message
 
     def _same(self, phase: str, site: int, data: bytes, message: object) -> None:
@@ -307,7 +316,7 @@ class Session:
             if hashlib.sha256(message.body).digest() != message.digest:
                 raise refuse("bad_signature", "a vector that is not the one that was signed")
         if told != self._taken[phase, site]:
-            raise refuse("replayed", f"a second message of the {phase} that differs from the first")
+            raise refuse("replayed", f"other {NAMES[phase]} than the first")
 
     def _keep(self, phase: str, site: int, told: bytes, name: str, data: bytes | None = None) -> None:
         self._taken[phase, site] = told
@@ -326,13 +335,13 @@ class Session:
             raise refuse("aborted", f"the session has ended: {self._ended}")
         due = PHASES.index(phase)
         if due > self._phase:
-            raise refuse("out_of_order", f"the {phase} have not begun")
+            raise refuse("out_of_order", f"{NAMES[phase]} have not begun")
         if due < self._phase:
             return False
         offer = self._view.offer
         least = offer.threshold if phase in ("consents", "reveals") else fewest(offer)
         if len(arrived) < least:
-            self._abort(refuse("too_few", f"{len(arrived)} sites in the {phase} where {least} are needed"))
+            self._abort(refuse("too_few", f"{len(arrived)} {NAMES[phase]} where {least} are needed"))
         self._phase += 1
         return True
 
