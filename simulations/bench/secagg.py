@@ -24,8 +24,10 @@ from client import identity
 from client.identity import Identity
 from client.secagg.encoding import Layout, Segment
 from client.secagg.journal import MemoryJournal
+from client.secagg.masks import add_masks
 from client.secagg.participant import Participant
 from client.secagg.policy import Expected, Policy
+from client.secagg.shamir import combine, split
 from client.secagg.terms import Profile, Secure, least_threshold
 from client.secagg.wire import Offer
 from fer_models.errors import ConfigError
@@ -37,6 +39,9 @@ CLIP, LARGEST_WEIGHT = 1.0, 1000
 DROP_OUTS = 0.1
 DEGREE = 48
 """Peers of a site in the sparse graph."""
+
+REPEATS = 7
+"""Times that a part is measured; the smallest counts."""
 
 COORDINATOR = -1
 """The coordinator's name beside the sites' numbers."""
@@ -210,6 +215,24 @@ class Measured:
         clock.send(site, participant.mask, self.session.take_masked, inbox, _key("question"), body)
 
 
+def parts() -> Figures:
+    """Return milliseconds of one mask of a million numbers, and of sharing among 50 sites and putting together."""
+    body, keys = bytearray(4 * SIZES["1M"]), [_key("mask", each) for each in range(10)]
+    secrets = [_key("secret", site) for site in range(50)]
+    shares = split(secrets, 50, 34, _key("polynomials"))
+    work: dict[str, Callable[[], object]] = {
+        "mask_ms_1M": lambda: add_masks(body, 0, keys, [1] * len(keys)),
+        "split_ms_50": lambda: split(secrets[:2], 50, 34, _key("polynomials")),
+        "combine_ms_50": lambda: combine(range(1, 35), shares[:34]),
+    }
+    return {
+        name: 1e3
+        * min(_seconds(each) for _ in range(REPEATS))
+        / (len(keys) if name.startswith("mask") else 1)
+        for name, each in work.items()
+    }
+
+
 def bench(options: Options) -> Figures:
     """Measure the sessions that are chosen.
 
@@ -217,8 +240,8 @@ def bench(options: Options) -> Figures:
     ------
     ConfigError : a setting that this benchmark does not have.
     """
-    figures: Figures = {}
     cases, flower = chosen(options)
+    figures = parts()
     for case in cases:
         figures |= Measured(case).figures()
         if case.key == "50_1M":
@@ -248,3 +271,9 @@ def chosen(options: Options) -> tuple[list[Case], bool]:
 
 def _key(*parts: object) -> bytes:
     return hashlib.sha256(repr(parts).encode()).digest()
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start

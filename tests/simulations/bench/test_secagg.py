@@ -13,6 +13,7 @@ from simulations.bench.secagg import CASES, Case, Measured, Reference, bench, ch
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     monkeypatch.setitem(secagg.SIZES, "300k", 300)
+    monkeypatch.setitem(secagg.SIZES, "1M", 1000)
 
 
 @pytest.mark.parametrize("case", [Case(10, "300k"), Case(30, "300k", 12)])
@@ -70,9 +71,10 @@ def test_sessions_can_be_chosen():
     cases, flower = chosen(Options(overrides=["sessions=10_300k,1000_1M", "flower=false"]))
     assert ([case.key for case in cases], flower) == (["10_300k", "1000_1M"], False)
     figures = bench(Options(overrides=["sessions=10_300k", "flower=false"]))
-    assert set(figures) == {
-        f"{name}_10_300k" for name in ("site_s", "server_s", "bytes_per_parameter", "error")
-    }
+    parts = {"mask_ms_1M", "split_ms_50", "combine_ms_50"}
+    names = ("site_s", "server_s", "bytes_per_parameter", "error")
+    assert set(figures) == parts | {f"{name}_10_300k" for name in names}
+    assert all(figures[name] > 0 for name in parts)
     for word in ("sessions=10_2M", "flower=maybe", "size=3"):
         with pytest.raises(ConfigError, match=f"unknown setting '{word}'"):
             chosen(Options(overrides=[word]))
