@@ -60,7 +60,7 @@ def _colluders(settings: Settings) -> int:
     """Return how many sites may tell all they know: as many as may give their noise away, unless it is said."""
     own, privacy = settings.aggregation.colluders, settings.privacy
     noise = privacy.colluders if privacy.enabled and privacy.noise == "distributed" else 0
-    return noise if own is None else own
+    return max(noise, 0) if own is None else own  # one below 0 is refused where it was given
 
 
 def largest_weight(samples: Samples, division: Partition) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from client.accounting import epsilon_of
-from client.grid import grid_of, mechanism_of
+from client.grid import grid_of, mechanism_of, plan_grid
 from client.mechanisms import gaussian
 from fer_models import errors
 from server.trust import trust_of
@@ -28,12 +28,14 @@ def prepared():
     return ready()
 
 
-def test_the_plan_shares_the_noise_among_the_sites_of_a_round(prepared):
-    plan, privacy = prepared.plan, prepared.plan.privacy
-    assert (privacy.noise, privacy.threshold, privacy.colluders) == ("distributed", 4, 0)
+@pytest.mark.parametrize(("aggregation", "threshold"), [("secure", 3), ("plain", 4)])
+def test_the_plan_shares_the_noise_among_the_fewest_sites_of_a_sum(aggregation, threshold):
+    plan = ready(f"aggregation={aggregation}").plan
+    privacy = plan.privacy
+    assert (privacy.noise, privacy.threshold, privacy.colluders) == ("distributed", threshold, 0)
     assert privacy.parameters == 12_355
     assert privacy.resolution == 1 << 20
-    assert grid_of(privacy, plan.local.rate).slack < 1e-8
+    assert plan_grid(plan).slack < 1e-8
     assert privacy.delta * privacy.nominal_units * 4 < 1
     spent = epsilon_of((replace(mechanism_of(plan), count=6),), privacy.delta).value
     assert 7.9 < spent <= 8.0
@@ -119,7 +121,8 @@ def folder(tmp_path_factory):
 def test_summary_page_and_card_name_the_trust(folder, prepared):
     systems = json.loads((folder / "summary.json").read_text())["systems"]
     assert list(systems) == ["pooled_private", "federated"]
-    trust = trust_of(prepared.plan.privacy, simulated=True)
+    trust = trust_of(prepared.plan.privacy, simulated=True, secure=prepared.plan.secure)
+    assert "each more adds noise" in trust
     assert systems["federated"]["noise"] == "distributed"
     assert systems["federated"]["trust"] == trust
     assert 7.9 < systems["federated"]["epsilon"] <= 8
