@@ -86,7 +86,9 @@ def from_text(told: str) -> bytes:
 def question_digest(kind: str, content: RecordDict) -> bytes:
     """Return the digest, 32 bytes, of what a message of work asks of every site alike: its vector and its facts."""
     record = content.get("vector")
-    vectors = [array.data for array in record.values()] if isinstance(record, ArrayRecord) else []
+    arrays = record.items() if isinstance(record, ArrayRecord) else ()
+    # With their names: else two vectors that change places would be two questions with one digest.
+    vectors = [part for name, array in arrays for part in (name.encode(), array.data)]
     shared = {name: value for name, value in facts_of(content).items() if name not in OWN}
     return digest("fedfer question", kind.encode(), json.dumps(shared, sort_keys=True).encode(), *vectors)
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from client.messages import pack, vector_of
 from client.secagg.wire import Consent, Consents, Inbox, Reveal, Survivors
+from client.secure_site import question_digest
 
 from . import weak
 from .conftest import QUESTION, Steps, World, key, refused
@@ -136,6 +138,41 @@ def test_different_models_reveal_nothing(until):
     refused("bad_signature", world.sites[1].reveal, alike, culprit=0)
     alone = Consents(1, ((1, signatures[1]),)).encode()
     refused("too_few", world.sites[1].reveal, alone)
+
+
+def swapping(first, second):
+    """Two messages with the same two vectors in the same order, of which the site that is asked reads another."""
+    contents = []
+    for names in (("vector", "z"), ("a", "vector")):
+        content = pack(first, {"round": 1})
+        record = content["vector"]
+        one, other = record["vector"], pack(second, {})["vector"]["vector"]
+        del record["vector"]
+        record[names[0]], record[names[1]] = one, other
+        contents.append(content)
+    return contents
+
+
+def test_two_vectors_under_swapped_names_are_two_questions():
+    """The names of arrays are part of the question; a digest of their bytes alone would be the same for both."""
+    live, dead = np.ones(4, np.float32), np.zeros(4, np.float32)
+    contents = swapping(live, dead)
+    read = [vector_of(content, np.float32).tolist() for content in contents]
+    assert read == [live.tolist(), dead.tolist()]
+    assert len({b"".join(array.data for array in content["vector"].values()) for content in contents}) == 1
+    assert len({question_digest("train", content) for content in contents}) == 2
+
+
+@pytest.mark.parametrize("change", ["vector", "fact", "kind", "type"])
+def test_the_question_is_all_that_a_site_reads(change):
+    vector = np.ones(4, np.float32)
+    own = {"round": 1, "inbox": "mine", "ledger": "3"}
+    asked = question_digest("train", pack(vector, own))
+    assert question_digest("train", pack(vector, own | {"inbox": "yours", "ledger": "4"})) == asked
+    kind = "evaluate" if change == "kind" else "train"
+    facts = own | ({"round": 2} if change == "fact" else {})
+    sent = {"vector": vector + 1, "type": vector.view(np.int32)}.get(change, vector)
+    assert question_digest(kind, pack(sent, facts)) != asked
 
 
 # 4. Different survivors to different sites
