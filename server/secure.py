@@ -111,7 +111,9 @@ class SecureSites:
         self._number = first
         self._ahead: tuple[Task, Session] | None = None
         self._left_out: set[int] = set()
-        self._bytes = [0, 0]  # up, down
+        # Up and down: masked vectors and weights. Messages of keys are some thousandths of that, and as many more when
+        # a run is resumed; they are not counted.
+        self._bytes = [0, 0]
         self.lost: dict[str, str] = {}  # site -> why it dropped out of the last session, where it said so
 
     # The questions
@@ -152,7 +154,8 @@ class SecureSites:
         """Evaluate weights at every site; see :class:`server.asking.Sites`."""
         facts = {"plan": self._plan.text, "prove": int(judging.prove), "round": round_number}
         content = pack(judging.vector.numpy(), facts)
-        return self._answers(self._run(Task("evaluate", round_number, tuple(nodes)), content))
+        done = self._answers(self._run(Task("evaluate", round_number, tuple(nodes)), content))
+        return replace(done, bytes_up=0, bytes_down=0)  # as in plain, where an evaluation is not counted
 
     def label_shares(self, nodes: Sequence[int]) -> tuple[float, ...]:
         """Ask for label counts, of which only the sum is learnt; see :class:`server.asking.Sites`.
@@ -227,16 +230,12 @@ class SecureSites:
 
     def _questions(self, task: Task, session: Session, content: RecordDict) -> Iterator[Message]:
         """Yield a message of work for every member; all share one vector."""
-        down = (
-            sum(len(array.data) for array in content.array_records["vector"].values())
-            if "vector" in content
-            else 0
-        )
+        down = vector_of(content, np.float32).nbytes if "vector" in content else 0
         for site in session.shared:
             own, name = {"inbox": to_text(session.inbox(site))}, self._roster.names[site]
             if task.purpose != "evaluate" and name in self._books.heads:
                 own["ledger"] = self._books.heads[name]
-            self._bytes[1] += down + len(own["inbox"]) * 3 // 4
+            self._bytes[1] += down
             yield Message(
                 with_facts(content, own),
                 self._nodes[site],
@@ -281,7 +280,6 @@ class SecureSites:
         plan, texts, group = self._plan.text, {}, f"{self._number}: {', '.join(takers)}"
         messages = []
         for site, part in parts.items():
-            self._bytes[1] += sum(map(len, part.values()))
             told = {name: texts.setdefault(id(data), to_text(data)) for name, data in part.items()}
             messages.append(Message(tell({"plan": plan, **told}), self._nodes[site], KEYS, group_id=group))
         for site, reply in self._replies(messages):
@@ -291,7 +289,6 @@ class SecureSites:
                     if name not in facts:
                         raise refuse("malformed", facts.get(f"{name} refused", f"no answer to the {name}"))
                     answer = from_text(text(reply, name))
-                    self._bytes[0] += len(answer)
                     takers[name](site, answer)
 
     def _replies(self, messages: Iterable[Message]) -> Iterator[tuple[int, RecordDict]]:

@@ -82,7 +82,14 @@ class Job:
             device=self.device,
             initial=start.vector if start else None,
         )
-        done = trainer.run(progress)
+
+        def tell(record: dict[str, Any]) -> None:
+            # Written here and not where it is told of: a kill must not fall between a checkpoint and its line.
+            if self.site is None:
+                folder.append(record)
+            progress(record)
+
+        done = trainer.run(tell)
         folder.drop_checkpoint(f"checkpoint-{self.name}")
         if self.site is None:
             folder.save_checkpoint(f"baselines/{self.name}", {"vector": done.vector}, {})
@@ -208,16 +215,11 @@ class Comparison:
         if "local_only" in self.systems:
             names += [(f"local_only-{name}", site) for site, name in enumerate(self._sites(None).names)]
         jobs = [Job(self.prepared, self.folder.path, name, site, self.device) for name, site in names]
-        run_jobs(jobs, 1 if self.device == "cuda" else self.workers, self._baseline_progress)
+        run_jobs(jobs, 1 if self.device == "cuda" else self.workers, self._observe)
         if "pooled" in self.systems:
             self._summary["pooled"] = self._pooled()
         if "local_only" in self.systems:
             self._summary["local_only"] = self._local_only()
-
-    def _baseline_progress(self, record: dict[str, Any]) -> None:
-        if not record["system"].startswith("local_only-"):
-            self.folder.append(record)
-        self._observe(record)
 
     def _baseline(self, name: str, *judged: str) -> tuple[dict[str, Any], list[Counts]]:
         """Return what a baseline came to, and its counts over these pictures."""
