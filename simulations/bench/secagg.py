@@ -34,6 +34,7 @@ from fer_models.errors import ConfigError
 from server.secagg.session import Session
 from simulations.bench import secagg_flower
 from simulations.bench.run import Figures, Options
+from simulations.bench.secagg_rounds import overhead
 
 CLIP, LARGEST_WEIGHT = 1.0, 1000
 DROP_OUTS = 0.1
@@ -240,7 +241,7 @@ def bench(options: Options) -> Figures:
     ------
     ConfigError : a setting that this benchmark does not have.
     """
-    cases, flower = chosen(options)
+    cases, flower, rounds = chosen(options)
     figures = parts()
     for case in cases:
         figures |= Measured(case).figures()
@@ -250,23 +251,25 @@ def bench(options: Options) -> Figures:
     if flower:
         site, server = secagg_flower.seconds(50, SIZES["1M"], DROP_OUTS)
         figures |= {"flower_site_s_50_1M": site, "flower_server_s_50_1M": server}
+    if rounds:
+        figures["round_overhead_ratio"] = overhead()
     return figures
 
 
-def chosen(options: Options) -> tuple[list[Case], bool]:
-    """Return the sessions that ``sessions=50_1M,1000_1M`` names, all without it; and whether Flower is measured."""
-    cases, flower = {case.key: case for case in CASES}, True
+def chosen(options: Options) -> tuple[list[Case], bool, bool]:
+    """Return the sessions that ``sessions=50_1M,1000_1M`` names, all without it; whether Flower and rounds are measured."""
+    cases, beside = {case.key: case for case in CASES}, {"flower": True, "rounds": True}
     found = list(cases.values())
     for word in options.overrides:
         name, _, value = word.partition("=")
         if name == "sessions" and set(value.split(",")) <= set(cases):
             found = [cases[key] for key in value.split(",")]
-        elif word in ("flower=true", "flower=false"):
-            flower = value == "true"
+        elif name in beside and value in ("true", "false"):
+            beside[name] = value == "true"
         else:
-            cure = f"Use sessions={','.join(cases)} and flower=true or flower=false."
+            cure = f"Use sessions={','.join(cases)}, flower=true or false, rounds=true or false."
             raise ConfigError(f"unknown setting {word!r}", where="command line", cure=cure)
-    return found, flower
+    return found, beside["flower"], beside["rounds"]
 
 
 def _key(*parts: object) -> bytes:

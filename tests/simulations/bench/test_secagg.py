@@ -66,11 +66,18 @@ def test_flowers_functions_give_the_mean_of_those_that_stay():
     assert all(seconds > 0 for seconds in secagg_flower.seconds(5, 40, 0.2, repeats=1))
 
 
+def test_rounds_with_and_without_are_compared():
+    assert 0.1 < secagg_rounds.overhead(RoundsCase("cnn_tiny", 3, 20), repeats=1) < 100
+    plan = secagg_rounds.secured(RoundsCase("cnn_tiny", 20, 20).plan(2), 20)
+    assert (plan.aggregation, plan.secure.threshold) == ("secure", 14)
+
+
 def test_sessions_can_be_chosen():
-    assert chosen(Options()) == (list(CASES), True)
-    cases, flower = chosen(Options(overrides=["sessions=10_300k,1000_1M", "flower=false"]))
-    assert ([case.key for case in cases], flower) == (["10_300k", "1000_1M"], False)
-    figures = bench(Options(overrides=["sessions=10_300k", "flower=false"]))
+    assert chosen(Options()) == (list(CASES), True, True)
+    words = ["sessions=10_300k,1000_1M", "flower=false"]
+    cases, flower, rounds = chosen(Options(overrides=words))
+    assert ([case.key for case in cases], flower, rounds) == (["10_300k", "1000_1M"], False, True)
+    figures = bench(Options(overrides=["sessions=10_300k", "flower=false", "rounds=false"]))
     parts = {"mask_ms_1M", "split_ms_50", "combine_ms_50"}
     names = ("site_s", "server_s", "bytes_per_parameter", "error")
     assert set(figures) == parts | {f"{name}_10_300k" for name in names}
