@@ -257,7 +257,7 @@ def bench(options: Options) -> Figures:
 
 
 def chosen(options: Options) -> tuple[list[Case], bool, bool]:
-    """Return the sessions that ``sessions=50_1M,1000_1M`` names, all without it; whether Flower and rounds are measured."""
+    """Return the sessions that ``sessions=50_1M,1000_1M`` names, else all; whether Flower and rounds are measured."""
     cases, beside = {case.key: case for case in CASES}, {"flower": True, "rounds": True}
     found = list(cases.values())
     for word in options.overrides:

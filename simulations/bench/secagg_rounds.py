@@ -48,4 +48,6 @@ def _seconds(case: Case, plan: Plan) -> float:
             lambda _: marks.append(time.process_time()),
             roster=sites.roster,
         ).run(grid)
-    return min(b - a for a, b in itertools.pairwise(marks[:-1]))  # the last one ends before anybody trains again
+    return min(
+        b - a for a, b in itertools.pairwise(marks[:-1])
+    )  # the last one ends before anybody trains again

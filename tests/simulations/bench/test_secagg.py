@@ -5,7 +5,8 @@ import pytest
 
 from client.secagg.encoding import Layout, Segment
 from fer_models.errors import ConfigError
-from simulations.bench import secagg, secagg_flower
+from simulations.bench import secagg, secagg_flower, secagg_rounds
+from simulations.bench.rounds import Case as RoundsCase
 from simulations.bench.run import Options
 from simulations.bench.secagg import CASES, Case, Measured, Reference, bench, chosen
 
