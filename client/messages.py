@@ -104,10 +104,11 @@ def parts_of(content: RecordDict, *parts: tuple[type[np.generic], int]) -> list[
     EngineError : the message holds none, or not as many bytes.
     """
     sizes = [np.dtype(kind).itemsize * size for kind, size in parts]
-    whole = vector_of(content, np.uint8, sum(sizes))
-    ends = np.cumsum(sizes)
-    cut = zip(ends - sizes, ends, parts, strict=True)
-    return [whole[start:end].view(kind) for start, end, (kind, _) in cut]
+    whole, start, found = vector_of(content, np.uint8, sum(sizes)), 0, []
+    for (kind, _), size in zip(parts, sizes, strict=True):
+        found.append(whole[start : start + size].view(kind))
+        start += size
+    return found
 
 
 def _opened(array: Array, dtype: np.dtype[Any]) -> NDArray[Any]:

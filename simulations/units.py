@@ -13,13 +13,13 @@ from server.secure import WORK
 MOST_EVALUATED = 64
 """Sites whose test pictures share batches in evaluation, at most."""
 
-PICTURES = 256
+PICTURES = 1024
 """Pictures that the sites of a unit train on: above this, a unit more costs nothing that one would notice."""
 
 UPDATE_BYTES = 1 << 20
 """Bytes of the updates of a unit, at most; they wait in memory until all are there."""
 
-UNITS = 16
+UNITS = 8
 """Units that the messages of a round make at least, so that no worker waits long for another."""
 
 

@@ -17,7 +17,7 @@ def asked(kind, count, numbers=100):
     return [Message(content, node + 1, kind) for node in range(count)]
 
 
-@pytest.mark.parametrize(("pictures", "size"), [(20, 12), (200, 1), (300, 1), (128, 2), (0, 25), (0.5, 25)])
+@pytest.mark.parametrize(("pictures", "size"), [(20, 50), (200, 5), (1100, 1), (512, 2), (0, 50), (0.5, 50)])
 def test_sites_with_few_pictures_are_trained_in_a_row(pictures, size):
     assert Units(pictures, 5)(asked(MessageType.TRAIN, 400)) == size
 
