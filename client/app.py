@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 
@@ -10,8 +9,8 @@ import numpy as np
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.agent import Agent, Update, evaluate_sites, train_sites
-from client.mechanisms import to_plain
+from client.agent import Agent, Update, evaluate_sites
+from client.answers import judged, ledger_facts, updates
 from client.messages import error_to_wire, facts_of, pack, pack_parts, scalar, tell, text, vector_of
 from client.plan import Plan, read_plan
 from client.question import read_question, seen_of
@@ -42,17 +41,10 @@ def train_many(
     began = time.process_time()
     question = read_question(contents[0])
     _require_plain(question.plan)
-    plan, number, vector, prior = question.plan, question.round_number, question.vector, question.prior
-    counts: Sequence[Counts | None] = [None] * len(agents)
-    if question.judged is not None:
-        counts = evaluate_sites(agents, plan, question.judged, prove=question.prove)
-    if one_pass:
-        updates = train_sites(agents, plan, number, vector, prior)
-    else:
-        seen = [seen_of(content) for content in contents]
-        updates = [a.train(plan, number, vector, head, prior) for a, head in zip(agents, seen, strict=True)]
+    counts = judged(agents, question)
+    found = updates(agents, contents, question, lambda work: work(), one_pass=one_pass)
     each = (time.process_time() - began) / len(agents)
-    done = zip(agents, updates, counts, strict=True)
+    done = zip(agents, found, counts, strict=True)
     return [_trained(agent, update, counted, each) for agent, update, counted in done]
 
 
@@ -76,18 +68,12 @@ def count_labels(agent: Agent, content: RecordDict) -> RecordDict:
     plan = read_plan(text(content, "plan"))
     _require_plain(plan)
     found = agent.count_labels(plan, seen_of(content))
-    facts: dict[str, str] = {"site": agent.name}
-    if found.head is not None:
-        facts |= {"history": json.dumps(to_plain(found.history)), "ledger": str(found.head)}
-    return pack(found.counts, facts)
+    return pack(found.counts, {"site": agent.name, **ledger_facts(found)})
 
 
 def _trained(agent: Agent, update: Update, counts: Counts | None, cpu_seconds: float) -> RecordDict:
     facts = {"site": agent.name, "weight": update.weight, "visits": update.visits, "loss": update.loss}
-    if update.history:
-        facts["history"] = json.dumps(to_plain(update.history))
-    if update.head is not None:
-        facts["ledger"] = str(update.head)
+    facts |= ledger_facts(update)
     # Time follows the size of the batches, which a real site keeps to itself.
     facts["cpu_seconds"] = cpu_seconds if agent.simulated else 0.0
     return (

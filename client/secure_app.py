@@ -9,10 +9,11 @@ from typing import TypeVar
 import numpy as np
 from flwr.app import RecordDict
 
-from client.agent import Agent, LabelCounts, Update, evaluate_sites, train_sites
+from client.agent import LabelCounts, Update, evaluate_sites
+from client.answers import judged, updates
 from client.messages import scalar, text, vector_of
 from client.plan import Plan, read_plan
-from client.question import Question, read_question, seen_of
+from client.question import read_question, seen_of
 from client.secagg.layout import evaluated, labelled, trained
 from client.secure_site import SecureSite
 from fer_models.counts import Counts
@@ -40,10 +41,10 @@ def train_secure(
     free = [i for i, answer in enumerate(answers) if answer is None]
     if free:
         agents, own = [sites[i].agent for i in free], [contents[i] for i in free]
-        counts = _judged(agents, question)
-        updates = _updates(agents, own, question, one_pass=one_pass)
+        counts = judged(agents, question)
+        found = updates(agents, own, question, _tried, one_pass=one_pass)
         each = (time.process_time() - began) / len(free)
-        for i, update, counted in zip(free, updates, counts, strict=True):
+        for i, update, counted in zip(free, found, counts, strict=True):
             answers[i] = _tried(
                 lambda i=i, u=update, c=counted: _finished(sites[i], contents[i], plan, u, c, each)
             )
@@ -61,24 +62,6 @@ def _tried(work: Callable[[], T]) -> T | FedferError:
         return work()
     except FedferError as error:
         return error
-
-
-def _judged(agents: Sequence[Agent], question: Question) -> Sequence[Counts | None]:
-    if question.judged is None:
-        return [None] * len(agents)
-    return evaluate_sites(agents, question.plan, question.judged, prove=question.prove)
-
-
-def _updates(
-    agents: Sequence[Agent], contents: Sequence[RecordDict], question: Question, *, one_pass: bool
-) -> Sequence[Update | FedferError]:
-    plan, number, vector, prior = question.plan, question.round_number, question.vector, question.prior
-    if one_pass:
-        return train_sites(agents, plan, number, vector, prior)
-    return [
-        _tried(lambda a=agent, c=content: a.train(plan, number, vector, seen_of(c), prior))
-        for agent, content in zip(agents, contents, strict=True)
-    ]
 
 
 def _finished(

@@ -21,14 +21,14 @@ import numpy as np
 from flwr.app import ArrayRecord, RecordDict
 
 from client.agent import Agent, LabelCounts, Update
+from client.answers import ledger_facts
 from client.identity import Identity, Roster
-from client.mechanisms import to_plain
 from client.messages import facts_of, pack, tell, text
 from client.plan import Plan, read_plan
 from client.secagg.agreement import digest
 from client.secagg.codec import session_of
 from client.secagg.journal import Journal, MemoryJournal
-from client.secagg.layout import Values, layout_of
+from client.secagg.layout import Values, session_layout
 from client.secagg.participant import Participant
 from client.secagg.policy import Expected, Policy
 from client.secagg.refusals import refuse
@@ -111,7 +111,7 @@ def expected(plan: Plan, purpose: str, round_number: int, numbers: int) -> Expec
             where="aggregation",
             cure="Run the same version of FedFER everywhere.",
         )
-    layout = layout_of(plan, purpose, numbers, evaluates=purpose == "train" and plan.judges_in(round_number))  # type: ignore[arg-type]
+    layout = session_layout(plan, purpose, round_number, numbers)
     own = bytes.fromhex(plan.digest)
     terms = plan.secure.of(purpose)
     return Expected(run_digest(plan), own, layout.digest, purpose, layout.words64, layout.words32, terms)
@@ -201,13 +201,10 @@ class SecureSite:
             if (offer.plan, offer.purpose, offer.round_number) != asked:
                 raise refuse("wrong_question", "work that the session's offer was not for")
             if participant.answered("inbox"):
-                again = participant.mask(inbox, self._question(content, purpose), bytearray())
+                again = participant.mask(inbox, question_digest(purpose, content), bytearray())
                 return self._masked(again, {})
             complaint = participant.open(inbox)
             return None if complaint is None else self._masked(complaint, {})
-
-    def _question(self, content: RecordDict, purpose: str) -> bytes:
-        return question_digest(purpose, content)
 
     def finish(
         self,
@@ -224,19 +221,17 @@ class SecureSite:
         values : segment -> numbers, as the session's layout has them.
         done : what the agent returned, where it wrote to the ledger.
         """
-        inbox, question = from_text(text(content, "inbox")), self._question(content, purpose)
+        inbox, question = from_text(text(content, "inbox")), question_digest(purpose, content)
         with self._kept(plan):
             participant = self._of(inbox)
             offer = participant.offer
-            evaluates = purpose == "train" and plan.judges_in(offer.round_number)
-            numbers = self.agent.update_size(plan)
-            layout = layout_of(plan, purpose, numbers, evaluates=evaluates)  # type: ignore[arg-type]
+            layout = session_layout(plan, purpose, offer.round_number, self.agent.update_size(plan))
             weight = round(done.weight) if isinstance(done, Update) else 1
             # By the round and not by the session, whose number a simulation that is resumed does not repeat.
             dither = self.agent.draw(offer.round_number, f"secure aggregation, dither, {purpose}")
             body = layout.encode(values, weight, dither)
             masked = participant.mask(inbox, question, body)
-        return self._masked(masked, _ledger_facts(done))
+        return self._masked(masked, ledger_facts(done))
 
     def _masked(self, answer: bytes, facts: Mapping[str, str]) -> RecordDict:
         return pack(np.frombuffer(answer, np.uint8), {"site": self.agent.name, **facts})
@@ -269,9 +264,3 @@ class SecureSite:
             part = store.with_suffix(".part")
             part.write_text(json.dumps({"journal": to_text(self._journal.snapshot()), "sessions": sessions}))
             part.replace(store)
-
-
-def _ledger_facts(done: Update | LabelCounts | None) -> dict[str, str]:
-    if done is None or done.head is None:
-        return {}
-    return {"history": json.dumps(to_plain(done.history)), "ledger": str(done.head)}

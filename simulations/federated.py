@@ -39,6 +39,7 @@ from server.secure import WORK
 from simulations.faults import Dropouts
 from simulations.grid import LocalGrid
 from simulations.partition import Partition
+from simulations.threads import one_thread
 from simulations.units import Units
 
 
@@ -281,17 +282,6 @@ def counts_by_site(sites: Sites, plan: Plan, vector: torch.Tensor) -> dict[str, 
     with one_thread():
         found = evaluate_sites(agents, plan, vector.numpy(), prove=False)
     return dict(zip(sites.names, found, strict=True))
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch add sums up in one thread, so in one order, and give it its threads back."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import torch
 
 from client.messages import error_from_wire, error_to_wire
 from fer_models.errors import EngineError, FedferError
+from simulations.threads import one_thread
 from simulations.workers import context, follow_parent, start_process
 
 Progress = Callable[[dict[str, Any]], None]
@@ -30,13 +31,9 @@ def run_jobs(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
     EngineError : a job's process died.
     """
     if workers <= 1:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             for job in jobs:
                 job(progress)
-        finally:
-            torch.set_num_threads(threads)
         return
     waiting, running = deque(jobs), dict[Connection, BaseProcess]()
     try:

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
+from client.transactions import transaction
 from fer_models.errors import PrivacyError, RunFolderError
 
 MOST_OPEN = 100
@@ -125,15 +126,13 @@ class Store:
         PrivacyError : the file is damaged or gone.
         RunFolderError : it cannot be read or written.
         """
-        with _lock, self.translated("write" if write else "read"):
-            connection = self._connection()
-            connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+        begin = "BEGIN IMMEDIATE" if write else "BEGIN"
+        with (
+            _lock,
+            self.translated("write" if write else "read"),
+            transaction(self._connection(), begin) as connection,
+        ):
+            yield connection
 
     def _connection(self) -> sqlite3.Connection:
         if self.path is None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from client.secagg.refusals import refuse
+from client.transactions import transaction
 
 PATIENCE = 60.0
 """Seconds to wait for another process's write."""
@@ -151,13 +152,8 @@ class DiskJournal:
                 sqlite3.connect(self._path, timeout=PATIENCE, isolation_level=None)
             ) as connection:
                 connection.execute("PRAGMA synchronous=FULL")
-                connection.execute("BEGIN IMMEDIATE")
-                try:
+                with transaction(connection):
                     yield connection
-                    connection.execute("COMMIT")
-                finally:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise refuse(
                 "damaged_journal", f"the journal of secure aggregation cannot be used: {error}"

@@ -83,6 +83,15 @@ def layout_of(plan: Plan, purpose: Purpose, numbers: int = 0, *, evaluates: bool
     return Layout(tuple(parts), secure.sites, secure.largest_weight)
 
 
+def session_layout(plan: Plan, purpose: str, round_number: int, numbers: int) -> Layout:
+    """Return the layout of a plan's session: that of its purpose, with the counts of a round in which sites evaluate.
+
+    ``numbers`` is T, how many numbers of an update travel.
+    """
+    evaluates = purpose == "train" and plan.judges_in(round_number)
+    return layout_of(plan, cast("Purpose", purpose), numbers, evaluates=evaluates)
+
+
 # At the site
 
 

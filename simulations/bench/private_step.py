@@ -32,6 +32,7 @@ from fer_models.memory import keep_freed_memory
 from fer_models.zoo import ModelSpec, build
 from simulations.bench.memory import measured, peak_memory
 from simulations.bench.run import Figures, Options
+from simulations.threads import one_thread
 
 BATCH = 64
 CLASSES = 7
@@ -214,14 +215,10 @@ def bench(options: Options) -> Figures:
     """
     cases, repeats = chosen(options)
     keep_freed_memory()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     figures: Figures = {}
-    try:
+    with one_thread():
         for case in cases:
             figures |= figures_of(case, repeats)
-    finally:
-        torch.set_num_threads(threads)
     return figures
 
 

@@ -30,6 +30,7 @@ from simulations.bench.run import Figures, Options
 from simulations.display import new_console
 from simulations.federated import Sites, local_grid
 from simulations.partition import Partition
+from simulations.threads import one_thread
 
 CHILD = "simulations.bench.child"
 """What measures in a process of its own."""
@@ -119,12 +120,8 @@ def interleaved(case: Case, repeats: int = REPEATS) -> tuple[Timing, Timing, flo
         theirs.add(start)
         began.append(Timing.now())
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         result = run_case(case, repeats + 2, observer)
-    finally:
-        torch.set_num_threads(threads)
     weights = torch.cat([value.flatten() for value in parameters_of(result, case).values()])
     expected = torch.cat([weight.flatten() for weight in bare.weights])
     return ours, theirs, float((weights - expected).abs().max())

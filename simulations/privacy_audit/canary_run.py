@@ -85,14 +85,9 @@ class CanaryRun:
                 cure="Use engine=local.",
             )
         require_confidence(self._wanted.confidence)
-        plain = dataclasses.replace(
-            settings.aggregation, kind="plain"
-        )  # the audit has to see what each site sends
-        self.settings, self._path, self._observer = (
-            dataclasses.replace(settings, aggregation=plain),
-            path,
-            observer,
-        )
+        plain = dataclasses.replace(settings.aggregation, kind="plain")  # to see what each site sends
+        self.settings = dataclasses.replace(settings, aggregation=plain)
+        self._path, self._observer = path, observer
         self.device = choose_device(engine.device)
         self.workers = engine.workers or os.cpu_count() or 1
 

@@ -19,20 +19,19 @@ others.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from client.grid import plan_grid
 from client.plan import Plan
 from client.randomness import KeyedStream, SeededEntropy
 from simulations.privacy_audit.laboratory import Laboratory, Scene, Vector
+from simulations.threads import one_thread
 
 LOOKED_AT = 3
 """Rounds in which each picture is tried."""
@@ -74,7 +73,7 @@ Told = Callable[[dict[str, Any]], None]
 
 def run_trials(laboratory: Laboratory, plan: Plan, count: int, seed: int, told: Told) -> Trials:
     """Look for the picture that moves a step most, and try a round of the plan with it ``count`` times."""
-    with _one_thread():
+    with one_thread():
         scene, picture, moved = _worst(laboratory, plain_step(plan), told)
         direction = _direction(laboratory, plan, scene, picture)
         coins = KeyedStream(SeededEntropy(seed, "privacy audit").key(0, "trials")).uniform(count) < 0.5
@@ -160,14 +159,3 @@ def _direction(laboratory: Laboratory, plan: Plan, scene: Scene, picture: int) -
         return 0.0 * laboratory.release(plan, scene, None, 1)
     mean = np.mean(changes, axis=0)
     return mean / np.linalg.norm(mean)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Add sums up in one order, as the sites of a run do."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -6,27 +6,16 @@ import shutil
 import pytest
 
 from client.identity import Identity, Roster
-from client.plan import Attribute, LocalWork, Plan, Secure, ServerWork
 from fer_models import errors
-from fer_models.zoo import ModelSpec
 from server.cli import transcripts_of
 
 from .conftest import key
-from .test_verify import LABELS, SITES, Training
+from .test_verify import AUDITED, SITES, Training
 
 
 @pytest.fixture(scope="module")
 def plan():
-    return Plan(
-        labels=LABELS,
-        model=ModelSpec("cnn_tiny", norm="gn", classes=3),
-        local=LocalWork(),
-        server=ServerWork(optimizer="adam", ema=0.9),
-        groups=(Attribute("age", ("old", "young")),),
-        run="audited",
-        aggregation="secure",
-        secure=Secure(SITES, 4, 3, clip=4.0, largest_weight=128),
-    )
+    return AUDITED
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,16 @@ from .conftest import World, key
 
 NUMBERS, SITES = 20, 5
 LABELS = ("neutral", "happiness", "surprise")
+AUDITED = Plan(
+    labels=LABELS,
+    model=ModelSpec("cnn_tiny", norm="gn", classes=3),
+    local=LocalWork(),
+    server=ServerWork(optimizer="adam", ema=0.9),
+    groups=(Attribute("age", ("old", "undisclosed", "young")),),
+    run="audited",
+    aggregation="secure",
+    secure=Secure(SITES, 4, 3, clip=4.0, largest_weight=128),
+)
 
 
 class Training(World):
@@ -55,16 +65,7 @@ class Training(World):
 
 @pytest.fixture(scope="module")
 def plan():
-    return Plan(
-        labels=LABELS,
-        model=ModelSpec("cnn_tiny", norm="gn", classes=3),
-        local=LocalWork(),
-        server=ServerWork(optimizer="adam", ema=0.9),
-        groups=(Attribute("age", ("old", "undisclosed", "young")),),
-        run="audited",
-        aggregation="secure",
-        secure=Secure(SITES, 4, 3, clip=4.0, largest_weight=128),
-    )
+    return AUDITED
 
 
 @pytest.fixture(scope="module")
