@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -151,8 +152,10 @@ def _verified(asked: _Asked) -> Iterator[tuple[Path, dict[str, Any]]]:
 
     ends: dict[int, str] = {}  # round -> digest of the weights with which it ended
     folders = transcripts_of(asked.folder, asked.session)
+    again = _made_again(folders)
     for folder in folders:
-        if len(folders) > 1 and not any((folder / name).exists() for name in (SUM, STEP)):
+        unfinished = folder in again and not (folder / STEP).exists()
+        if unfinished or (len(folders) > 1 and not any((folder / name).exists() for name in (SUM, STEP))):
             yield folder, {"session": int(folder.name), "lost": True}
             continue
         found = verify(folder, asked.roster)
@@ -168,6 +171,23 @@ def _verified(asked: _Asked) -> Iterator[tuple[Path, dict[str, Any]]]:
                 )
             ends[found.round_number] = found.after
         yield folder, asdict(found)
+
+
+def _made_again(folders: Sequence[Path]) -> set[Path]:
+    """Return the transcripts of sessions whose round a later session made again, after a kill."""
+    from client.secagg.wire import Offer
+
+    latest: dict[tuple[str, int], Path] = {}
+    earlier: set[Path] = set()
+    for folder in folders:
+        with contextlib.suppress(
+            OSError, SecureAggregationError
+        ):  # what is wrong with it is found by verify()
+            offer = Offer.parse((folder / "offer.bin").read_bytes())
+            task = offer.purpose, offer.round_number
+            earlier |= {latest[task]} if task in latest else set()
+            latest[task] = folder
+    return earlier
 
 
 def _dump(told: list[dict[str, Any]]) -> None:

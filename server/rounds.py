@@ -147,9 +147,8 @@ class Coordinator:
         self._totals = Totals()
         self._books = Books(plan)
         self._counts: dict[str, Counts] = {}
-        self._pending: dict[str, Any] | None = (
-            None  # the line of a round whose weights nobody has evaluated yet
-        )
+        # The line of a round whose weights nobody has evaluated yet.
+        self._pending: dict[str, Any] | None = None
         self._round = 0
         self._began = time.monotonic()
         self._saved = time.monotonic()
@@ -209,7 +208,8 @@ class Coordinator:
             return order, PlainSites(grid, self.plan, len(self._trained), names, self._books)
         if self._roster is None:
             raise ConfigError("no roster", where="aggregation", cure="Give the coordinator everybody's keys.")
-        first = 1 + max(int(scalar(answer, "session")) for answer in answers)
+        kept = self._transcripts.last if self._transcripts else -1
+        first = 1 + max(kept, *(int(scalar(answer, "session")) for answer in answers))
         sites = SecureSites(
             grid,
             self.plan,
@@ -290,11 +290,9 @@ class Coordinator:
         """Have the weights evaluated by themselves: at the end, or where other sites train than evaluate."""
         last, judging = self._round == self.plan.server.rounds, Judging(self._judged(), prove)
         done = sites.evaluate(nodes, judging, self._round)
-        for _ in range(
-            RETRIES if last else 0
-        ):  # sites that have sent their counts once do not send them again
-            if done.lost:
-                done = sites.evaluate(nodes, judging, self._round)
+        tries = RETRIES if last else 0
+        while done.lost and tries:  # sites that have sent their counts once do not send them again
+            done, tries = sites.evaluate(nodes, judging, self._round), tries - 1
         if done.lost and last:
             raise refuse("too_few", f"the last evaluation was lost: {done.lost}")
         self._take(done)

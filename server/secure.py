@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,7 +27,7 @@ from client.identity import Roster
 from client.label_counts import shares
 from client.messages import facts_of, pack, tell, text, vector_of, with_facts
 from client.plan import Plan
-from client.secagg.layout import Purpose, Sum, layout_of, read_sum
+from client.secagg.layout import Purpose, Sum, read_sum, session_layout
 from client.secagg.refusals import refuse
 from client.secagg.wire import Offer
 from client.secure_site import expected, from_text, question_digest, to_text
@@ -38,18 +39,24 @@ from server.exchange import content_of, exchange
 from server.secagg.session import Session
 from server.secagg.session import Sum as Total
 
-KEYS, WORK = (
-    "query.secure",
-    {
-        "train": "train.secure",
-        "evaluate": "evaluate.secure",
-        "label_counts": "query.secure_label_counts",
-    },
-)
-"""Types of the messages of keys, and of work for each purpose."""
+KEYS = "query.secure"
+"""Type of the messages of keys."""
+
+WORK = {
+    "train": "train.secure",
+    "evaluate": "evaluate.secure",
+    "label_counts": "query.secure_label_counts",
+}
+"""Purpose -> type of the messages of work."""
 
 EVERYBODY = "all sites"
 """The name under which the counts of a sum stand."""
+
+TRIES = 2
+"""Sessions that a task may have before its question is asked: sites that missed the first one may be back."""
+
+BEGINNING = ("offer", "roll")
+"""The exchanges that begin a session."""
 
 Take = Callable[[int, bytes], object]
 """Takes a site's answer."""
@@ -107,10 +114,10 @@ class SecureSites:
         self._roster, self._following, self._record = roster, following, record
         self._ids = {node: roster.id_of(name) for node, name in names.items()}
         self._nodes = {site: node for node, site in self._ids.items()}
-        self._names = names
         self._number = first
         self._ahead: tuple[Task, Session] | None = None
         self._left_out: set[int] = set()
+        self._tries: Counter[str] = Counter()  # how many sessions each task has had
         # Up and down: masked vectors and weights. Messages of keys are some thousandths of that, and as many more when
         # a run is resumed; they are not counted.
         self._bytes = [0, 0]
@@ -180,8 +187,7 @@ class SecureSites:
             session.ask(question_digest(task.purpose, content))
             self._work(task, session, content)
             found = self._closed(task, session)
-            evaluates = task.purpose == "train" and self._plan.judges_in(task.round_number)
-            layout = layout_of(self._plan, task.purpose, self._size, evaluates=evaluates)
+            layout = session_layout(self._plan, task.purpose, task.round_number, self._size)
             return read_sum(self._plan, layout, found.total, len(found.survivors))
         except SecureAggregationError as error:
             if error.code == "bad_secret" and error.culprit is not None:
@@ -205,6 +211,7 @@ class SecureSites:
             terms.degree, os.urandom(32) if terms.degree else bytes(32),
         )  # fmt: skip
         self._number += 1
+        self._tries[_name(task)] += 1
         return Session(offer, self._roster, self._record(offer) if self._record else None)
 
     def _prepared(self, task: Task) -> Session:
@@ -213,10 +220,19 @@ class SecureSites:
         invited = self._invited(task)
         if ahead is not None and ahead[0] == invited:
             return ahead[1]
-        session = self._new(invited)
-        self._keys(_to_all(session.invited, "offer", session.offer()), {"offer": session.take_advert})
-        self._keys(_to_all(session.advertised, "roll", session.roll()), {"roll": session.take_shares})
-        return session
+        while True:
+            session = self._new(invited)
+            last = self._tries[_name(task)] >= TRIES
+            try:
+                offers = _to_all(session.invited, "offer", session.offer())
+                self._keys(offers, {"offer": session.take_advert}, task)
+                rolls = _to_all(session.advertised, "roll", session.roll())
+                self._keys(rolls, {"roll": session.take_shares}, task)
+            except SecureAggregationError:
+                if last:
+                    raise
+            if last or not session.hopeless:
+                return session
 
     def _work(self, task: Task, session: Session, content: RecordDict) -> None:
         """Send everybody's parcels with the question, and add up the masked vectors."""
@@ -250,17 +266,22 @@ class SecureSites:
         if ahead:
             _to_all(ahead[1].invited, "offer", ahead[1].offer(), parts)
             takers["offer"] = ahead[1].take_advert
-        self._keys(parts, takers)
-        parts = {site: {"consents": session.consents(site)} for site in session.consented}
-        takers = {"consents": session.take_reveal}
+        self._keys(parts, takers, ahead[0] if ahead else task)
+        parts, takers, lost = {}, {"consents": session.take_reveal}, None
+        try:
+            parts = {site: {"consents": session.consents(site)} for site in session.consented}
+        except SecureAggregationError as error:  # the next session goes on
+            lost = error
         with contextlib.suppress(SecureAggregationError):  # the next session is lost, not this one
             if ahead:
                 _to_all(ahead[1].advertised, "roll", ahead[1].roll(), parts)
                 takers["roll"] = ahead[1].take_shares
-        self._keys(parts, takers)
+        self._keys(parts, takers, ahead[0] if ahead else task)
         if ahead and not ahead[1].hopeless:  # else sites that are back have another chance
             self._ahead = ahead
         self._left_out |= set(session.accused())
+        if lost:
+            raise lost
         return session.finish()
 
     def _begun(self, task: Task) -> tuple[Task, Session] | None:
@@ -275,12 +296,20 @@ class SecureSites:
 
     # Messages
 
-    def _keys(self, parts: Mapping[int, Mapping[str, bytes]], takers: Mapping[str, Take]) -> None:
-        """Send each site its part of some exchanges, and hand its answers to whom they are for."""
-        plan, texts, group = self._plan.text, {}, f"{self._number}: {', '.join(takers)}"
+    def _keys(self, parts: Mapping[int, Mapping[str, bytes]], takers: Mapping[str, Take], task: Task) -> None:
+        """Send each site its part of some exchanges, and hand its answers to whom they are for.
+
+        ``task`` is what the newest of the sessions is for. Messages are named by it and by how often it was tried,
+        the same in a run that is resumed, where a session that was prepared ahead is prepared by itself.
+        """
+        exchange = next((name for name in BEGINNING if name in takers), ", ".join(takers))
+        group = f"{_name(task)}, {self._tries[_name(task)]}: {exchange}"
+        plan, texts = self._plan.text, {}
+        for part in parts.values():
+            texts |= {id(data): to_text(data) for data in part.values() if id(data) not in texts}
         messages = []
         for site, part in parts.items():
-            told = {name: texts.setdefault(id(data), to_text(data)) for name, data in part.items()}
+            told = {name: texts[id(data)] for name, data in part.items()}
             messages.append(Message(tell({"plan": plan, **told}), self._nodes[site], KEYS, group_id=group))
         for site, reply in self._replies(messages):
             facts = facts_of(reply)
@@ -305,6 +334,10 @@ class SecureSites:
             yield
         except (SecureAggregationError, EngineError) as error:
             self.lost.setdefault(self._roster.names[site], error.what)
+
+
+def _name(task: Task) -> str:
+    return f"{task.purpose} {task.round_number}"
 
 
 def _to_all(

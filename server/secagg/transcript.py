@@ -57,6 +57,12 @@ class Transcripts:
         self._folder, self._plan, self._roster = folder, plan, roster
         self._training: dict[int, Path] = {}
 
+    @property
+    def last(self) -> int:
+        """Number of the last session that is kept, -1 for none: a run that is resumed goes on behind it."""
+        kept = self._folder.iterdir() if self._folder.is_dir() else ()
+        return max((int(path.name) for path in kept if path.name.isdecimal()), default=-1)
+
     def record(self, offer: Offer) -> Callable[[str, bytes], None]:
         """Return what keeps each message of a session, given its name."""
         folder = self._folder / f"{offer.session:06}"
