@@ -172,7 +172,7 @@ class Plan:
             self._require_private(self.privacy)
 
     def _require_prior(self) -> None:
-        given, adjusted = self.local.prior, self.local.loss != "cross_entropy"
+        given, adjusted = self.local.prior, self.local.needs_prior
         require(
             len(given) in (0, len(self.labels)),
             f"{len(given)} shares for {len(self.labels)} classes",
@@ -250,7 +250,7 @@ class Plan:
     @property
     def uses_prior(self) -> bool:
         """Whether the shares of the classes have to be known."""
-        return self.local.loss != "cross_entropy" or self.server.adjustment > 0
+        return self.local.needs_prior or self.server.adjustment > 0
 
     @property
     def counts_labels(self) -> bool:
@@ -285,7 +285,7 @@ class Plan:
         if self.counts_labels and privacy.counts_epsilon is None:
             raise PrivacyError(
                 "the shares of the classes from the sites' exact label counts would release those counts",
-                where="local.loss" if self.local.loss != "cross_entropy" else "server.adjustment",
+                where="local.loss" if self.local.needs_prior else "server.adjustment",
                 cure="Give public shares in local.prior, or let the sites add noise: privacy.counts_epsilon=0.5.",
             )
         if privacy.counts_epsilon is not None and not self.counts_labels:

@@ -107,7 +107,7 @@ class Workbench:
         ConfigError : not one positive share a class.
         """
         work = self.plan.local
-        if work.loss != "cross_entropy" and not work.prior and prior != self._prior:
+        if work.needs_prior and not work.prior and prior != self._prior:
             require(
                 len(prior) == len(self.plan.labels),
                 f"{len(prior)} shares for {len(self.plan.labels)} classes",
@@ -135,8 +135,8 @@ class Workbench:
 def loss_of(plan: Plan, prior: tuple[float, ...]) -> Loss:
     """Return the plan's loss, with the plan's own shares of the classes or else with ``prior``."""
     work = plan.local
-    if work.loss == "cross_entropy":
-        return build_loss(work.loss, smoothing=work.smoothing)
+    if not work.needs_prior:
+        return build_loss(work.loss, smoothing=work.smoothing, focusing=work.focusing)
     return build_loss(work.loss, smoothing=work.smoothing, prior=work.prior or prior, tau=work.tau)
 
 

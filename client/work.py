@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from client.strict import require
+from fer_models.losses import MOST_FOCUSING, NEED_PRIOR
 from fer_models.scope import Scope
 
 
@@ -29,9 +30,11 @@ class LocalWork:
         weights that the run starts from, and only what learns is sent.
     targets : "votes" trains on the annotators' distribution, "label" on the label alone.
     smoothing : label smoothing, 0 to below 1.
-    loss : "cross_entropy"; "logit_adjusted" and "class_balanced" need the share of every class, which is ``prior``
-        or comes from label counts (:mod:`client.label_counts`).
+    loss : "cross_entropy"; "focal", which attends to what the net does not know yet (Lin et al. 2017);
+        "logit_adjusted" and "class_balanced" need the share of every class, which is ``prior`` or comes from label
+        counts (:mod:`client.label_counts`).
     tau : strength of "logit_adjusted" (Menon et al. 2021).
+    focusing : gamma of "focal"; 0 is cross-entropy.
     prior : public share of every class in the order of the labels, scaled to a sum of 1; empty for none.
     """
 
@@ -49,8 +52,9 @@ class LocalWork:
     scope: Scope = "all"
     targets: Literal["votes", "label"] = "votes"
     smoothing: float = 0.0
-    loss: Literal["cross_entropy", "logit_adjusted", "class_balanced"] = "cross_entropy"
+    loss: Literal["cross_entropy", "focal", "logit_adjusted", "class_balanced"] = "cross_entropy"
     tau: float = 1.0
+    focusing: float = 2.0
     prior: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -64,6 +68,12 @@ class LocalWork:
         require(0 <= self.smoothing < 1, "smoothing is not in [0, 1)", "local.smoothing", "Give 0 to 0.2.")
         require(0 < self.tau <= 4, "tau is not in (0, 4]", "local.tau", "Give 1.0 or so.")
         require(
+            0 <= self.focusing <= MOST_FOCUSING,
+            f"focusing {self.focusing} is not in [0, {MOST_FOCUSING:g}]",
+            "local.focusing",
+            "Give 2.0 or so.",
+        )
+        require(
             all(0 < share < math.inf for share in self.prior),
             "a class without a share",
             "local.prior",
@@ -71,6 +81,11 @@ class LocalWork:
         )
         for name in ("weight_decay", "gradient_clip", "proximal"):
             require(getattr(self, name) >= 0, f"{name} is negative", f"local.{name}", "Give 0 or more.")
+
+    @property
+    def needs_prior(self) -> bool:
+        """Whether the loss needs the share of every class."""
+        return self.loss in NEED_PRIOR
 
 
 @dataclass(frozen=True)

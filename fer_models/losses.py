@@ -19,6 +19,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits (B, C), targets (B, C)) -> losses (B,)."""
 
 
+MOST_FOCUSING = 10.0
+"""Largest gamma of the focal loss."""
+
+
 def soft_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
     """Return ``-sum_c t_c log softmax(logits)_c`` for every sample, (B,).
 
@@ -49,9 +53,26 @@ def logit_adjusted(logits: Tensor, targets: Tensor, log_prior: Tensor, smoothing
     return soft_cross_entropy(logits + log_prior, targets, smoothing)
 
 
+def focal(logits: Tensor, targets: Tensor, focusing: float, smoothing: float = 0.0) -> Tensor:
+    """Return ``-sum_c t_c (1 - p_c)^focusing log p_c`` for every sample, (B,) (Lin et al. 2017, equation 4).
+
+    What the net already says with confidence counts for little; ``focusing`` 0 is cross-entropy. ``smoothing`` is
+    applied to the target.
+    """
+    log_p = logits.log_softmax(1)
+    # log(1 - p) from the other classes: 1 - p itself rounds to 0, where a power has no gradient.
+    own = torch.eye(log_p.shape[1], dtype=torch.bool, device=logits.device)
+    log_rest = log_p[:, None, :].masked_fill(own, -torch.inf).logsumexp(2)
+    smooth = targets if smoothing == 0 else targets + smoothing * (1 / targets.shape[1] - targets)
+    return -(smooth * torch.exp(focusing * log_rest) * log_p).sum(1)
+
+
 _WITH_PRIOR = {"class_balanced": class_balanced, "logit_adjusted": logit_adjusted}
 
-LOSSES = ("cross_entropy", *_WITH_PRIOR)
+NEED_PRIOR = tuple(_WITH_PRIOR)
+"""Losses that need the share of every class."""
+
+LOSSES = ("cross_entropy", "focal", *NEED_PRIOR)
 """Names for :func:`build_loss`; all per sample."""
 
 
@@ -61,6 +82,7 @@ def build_loss(
     smoothing: float = 0.0,
     prior: Sequence[float] | Mapping[str, float] | None = None,
     tau: float = 1.0,
+    focusing: float = 2.0,
 ) -> Loss:
     """Return the loss of that name, as a function of logits and targets.
 
@@ -70,21 +92,26 @@ def build_loss(
     prior : public share of every class, in the order of the labels; needed by ``class_balanced`` and
         ``logit_adjusted`` and refused elsewhere. Scaled to sum to 1.
     tau : strength of ``logit_adjusted``: logits + tau log prior.
+    focusing : gamma of ``focal``, 0 or more.
 
     Raises
     ------
-    ConfigError : an unknown name, a smoothing out of range, or a prior missing, unused or not positive.
+    ConfigError : an unknown name, a smoothing or focusing out of range, or a prior missing, unused or not positive.
     """
     if name not in LOSSES:
         close = difflib.get_close_matches(name, LOSSES, n=1) or LOSSES
         raise ConfigError(f"unknown loss {name!r}", where="loss.name", cure=f"Use {' or '.join(close)}.")
     if not 0 <= smoothing < 1:
         raise ConfigError(f"label smoothing is {smoothing}", where="loss.smoothing", cure="Use 0 to below 1.")
-    if name == "cross_entropy":
+    if not 0 <= focusing <= MOST_FOCUSING:
+        raise ConfigError(f"focusing is {focusing}", where="loss.focusing", cure="Use 0 to 5, such as 2.")
+    if name not in NEED_PRIOR:
         if prior is not None:
             raise ConfigError(
-                "cross_entropy takes no prior", where="loss.prior", cure=f"Use {' or '.join(_WITH_PRIOR)}."
+                f"{name} takes no prior", where="loss.prior", cure=f"Use {' or '.join(NEED_PRIOR)}."
             )
+        if name == "focal":
+            return lambda logits, targets: focal(logits, targets, focusing, smoothing)
         return lambda logits, targets: soft_cross_entropy(logits, targets, smoothing)
     log_prior, adjusted = _log_prior(name, prior), _WITH_PRIOR[name]
     if name == "logit_adjusted":

@@ -75,6 +75,7 @@ class LocalSettings:
     smoothing: float = 0.0
     loss: str = "cross_entropy"
     tau: float = 1.0
+    focusing: float = 2.0
     prior: list[float] = field(default_factory=list)
 
 

@@ -14,7 +14,7 @@ from fer_models.errors import ConfigError, FedferError, PrivacyError
 
 CANONICAL = (
     '{"aggregation":"plain","groups":[{"name":"age","values":["old","undisclosed"]}],"labels":["neutral","happiness"],'
-    '"local":{"amount":4,"augment":true,"batch":32,"gradient_clip":2.0,"learning_rate":0.1,"loss":"cross_entropy",'
+    '"local":{"amount":4,"augment":true,"batch":32,"focusing":2.0,"gradient_clip":2.0,"learning_rate":0.1,"loss":"cross_entropy",'
     '"momentum":0.0,"optimizer":"sgd","prior":[],"proximal":0.0,"rate":0.1,"scope":"all","smoothing":0.0,'
     '"targets":"votes","tau":1.0,"unit":"steps","weight_decay":0.0},"model":{"channels":1,"classes":2,"dropout":0.2,"name":"fer_nano","norm":"gn",'
     '"size":48},"privacy":{"allow_slow":false,"clip":1.0,"colluders":0,"counts_epsilon":null,"delta":1e-05,'
@@ -95,6 +95,7 @@ CHANGES = {
     "local.scope": "head",
     "local.smoothing": 0.1,
     "local.tau": 0.5,
+    "local.focusing": 1.0,
     "server.rounds": 51,
     "server.participation": 0.9,
     "server.optimizer": "adam",

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from fer_models.errors import ConfigError
-from fer_models.losses import LOSSES, build_loss, class_balanced, logit_adjusted, soft_cross_entropy
+from fer_models.losses import (
+    LOSSES,
+    NEED_PRIOR,
+    build_loss,
+    class_balanced,
+    focal,
+    logit_adjusted,
+    soft_cross_entropy,
+)
 
 PRIOR = {"neutral": 4, "happiness": 3, "fear": 1}
 
@@ -51,18 +59,48 @@ def test_logit_adjustment_moves_the_logits():
     torch.testing.assert_close(logit_adjusted(logits, targets, prior.log()), expected)
 
 
+def test_focal_by_hand():
+    logits = torch.tensor([[0.0, math.log(3.0)], [math.log(9.0), 0.0]], dtype=torch.float64)
+    targets = torch.tensor([[1.0, 0.0], [0.5, 0.5]], dtype=torch.float64)
+    expected = [
+        0.75**2 * math.log(4),
+        -(0.5 * 0.1**2 * math.log(0.9) + 0.5 * 0.9**2 * math.log(0.1)),
+    ]
+    torch.testing.assert_close(focal(logits, targets, 2.0), torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_focal_without_focus_is_cross_entropy(smoothing):
+    logits, targets = batch()
+    plain = build_loss("cross_entropy", smoothing=smoothing)(logits, targets)
+    torch.testing.assert_close(build_loss("focal", smoothing=smoothing, focusing=0.0)(logits, targets), plain)
+
+
+@pytest.mark.parametrize("classes", [2, 7])
+def test_focal_of_a_net_that_is_sure_has_a_finite_gradient(classes):
+    logits = torch.full((2, classes), -200.0)
+    logits[:, 0] = 200.0
+    logits.requires_grad_()
+    targets = F.one_hot(torch.tensor([0, 1]), classes).float()
+    loss = focal(logits, targets, 0.5)
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    # Sure and right: nothing to learn. Sure and wrong: as in cross-entropy.
+    torch.testing.assert_close(gradient[0], torch.zeros(classes))
+    torch.testing.assert_close(gradient[1, 1], torch.tensor(-1.0))
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_a_uniform_prior_gives_cross_entropy(smoothing):
     logits, targets = batch()
     plain = build_loss("cross_entropy", smoothing=smoothing)(logits, targets)
-    for name in LOSSES[1:]:
+    for name in NEED_PRIOR:
         loss = build_loss(name, smoothing=smoothing, prior=[2, 2, 2])(logits, targets)
         torch.testing.assert_close(loss, plain, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_no_sample_moves_the_loss_of_another(name):
-    loss = build_loss(name, smoothing=0.05, prior=None if name == "cross_entropy" else PRIOR)
+    loss = build_loss(name, smoothing=0.05, prior=PRIOR if name in NEED_PRIOR else None)
     logits, targets = batch()
     jacobian = torch.autograd.functional.jacobian(lambda z: loss(z, targets), logits).abs().sum(2)
     diagonal = jacobian.diagonal()
@@ -82,6 +120,8 @@ def test_a_prior_is_scaled_to_shares():
         ("cross_entrpy", {}, "Use cross_entropy"),
         ("cross_entropy", {"smoothing": 1.0}, "label smoothing is 1.0"),
         ("cross_entropy", {"prior": [1, 1]}, "takes no prior"),
+        ("focal", {"prior": [1, 1]}, "takes no prior"),
+        ("focal", {"focusing": -1.0}, "focusing is -1.0"),
         ("class_balanced", {}, "positive public share"),
         ("logit_adjusted", {"prior": [1, 0, 1]}, "positive public share"),
         ("logit_adjusted", {"prior": [1, math.inf, 1]}, "positive public share"),
