@@ -15,13 +15,13 @@ from client.bookkeeping.gradients import PrivateGradients
 from client.bookkeeping.units import Units
 from client.guards import prove
 from fer_models.errors import PrivacyError
-from fer_models.losses import LOSSES, build_loss
+from fer_models.losses import LOSSES, NEED_PRIOR, build_loss
 
 CLASSES, GROUPS, CLIP, ROUNDING = 4, 2, 0.8, 1e-4
 
 
 def loss_named(name, smoothing=0.0):
-    prior = None if name == "cross_entropy" else [0.9, 0.07, 0.02, 0.01]
+    prior = [0.9, 0.07, 0.02, 0.01] if name in NEED_PRIOR else None
     return build_loss(name, smoothing=smoothing, prior=prior)
 
 

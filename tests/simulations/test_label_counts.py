@@ -86,7 +86,7 @@ REFUSED = [
     ),
     (("server.adjustment=-1",), errors.ConfigError, "(server.adjustment). Give 0 to 1.5."),
     ((*COUNTS, "local.loss=logit_adjusted"), errors.ConfigError, "has adjusted the logits already"),
-    (("local.loss=focal",), errors.ConfigError, "(local.loss)"),
+    (("local.loss=center",), errors.ConfigError, "(local.loss)"),
     (
         ("local.loss=logit_adjusted", "local.prior=[1,2]"),
         errors.ConfigError,
