@@ -107,7 +107,7 @@ class Workbench:
         ConfigError : not one positive share a class.
         """
         work = self.plan.local
-        if work.needs_prior and not work.prior and prior != self._prior:
+        if work.tells_prior and prior != self._prior:
             require(
                 len(prior) == len(self.plan.labels),
                 f"{len(prior)} shares for {len(self.plan.labels)} classes",

@@ -87,6 +87,11 @@ class LocalWork:
         """Whether the loss needs the share of every class."""
         return self.loss in NEED_PRIOR
 
+    @property
+    def tells_prior(self) -> bool:
+        """Whether sites have to be told those shares, because the plan does not name them."""
+        return self.needs_prior and not self.prior
+
 
 @dataclass(frozen=True)
 class ServerWork:

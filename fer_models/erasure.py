@@ -156,8 +156,8 @@ def eraser_of(moments: Moments, noise: float = 0.0) -> Eraser:
     if moments.count < 2 or int(present.sum()) < 2:
         raise DataError(
             f"{int(present.sum())} disclosed groups have pictures, and erasure compares two or more",
-            where="fairness.erasure",
-            cure="Use another attribute, or fairness.erasure=false.",
+            where="groups",
+            cure="Use an attribute of which two values or more are disclosed.",
         )
     count, mean = moments.count, moments.total / moments.count
     covariance = moments.outer / count - np.outer(mean, mean)

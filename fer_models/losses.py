@@ -34,6 +34,11 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) 
     return loss if smoothing == 0 else (1 - smoothing) * loss - smoothing * log_p.mean(1)
 
 
+def smoothed(targets: Tensor, smoothing: float) -> Tensor:
+    """Return targets (B, C) with this share of them moved to the uniform distribution."""
+    return targets if smoothing == 0 else targets + smoothing * (1 / targets.shape[1] - targets)
+
+
 def class_balanced(logits: Tensor, targets: Tensor, log_prior: Tensor, smoothing: float = 0.0) -> Tensor:
     """Return cross-entropy with class c weighted by ``1 / (C prior_c)``, (B,).
 
@@ -41,8 +46,7 @@ def class_balanced(logits: Tensor, targets: Tensor, log_prior: Tensor, smoothing
     is the logarithm of public class shares. ``smoothing`` is applied to the target before the weights.
     """
     weights = torch.exp(-log_prior) / len(log_prior)
-    smooth = targets if smoothing == 0 else targets + smoothing * (1 / targets.shape[1] - targets)
-    return -(smooth * weights * logits.log_softmax(1)).sum(1)
+    return -(smoothed(targets, smoothing) * weights * logits.log_softmax(1)).sum(1)
 
 
 def logit_adjusted(logits: Tensor, targets: Tensor, log_prior: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -63,8 +67,7 @@ def focal(logits: Tensor, targets: Tensor, focusing: float, smoothing: float = 0
     # log(1 - p) from the other classes: 1 - p itself rounds to 0, where a power has no gradient.
     own = torch.eye(log_p.shape[1], dtype=torch.bool, device=logits.device)
     log_rest = log_p[:, None, :].masked_fill(own, -torch.inf).logsumexp(2)
-    smooth = targets if smoothing == 0 else targets + smoothing * (1 / targets.shape[1] - targets)
-    return -(smooth * torch.exp(focusing * log_rest) * log_p).sum(1)
+    return -(smoothed(targets, smoothing) * torch.exp(focusing * log_rest) * log_p).sum(1)
 
 
 _WITH_PRIOR = {"class_balanced": class_balanced, "logit_adjusted": logit_adjusted}
@@ -104,7 +107,9 @@ def build_loss(
     if not 0 <= smoothing < 1:
         raise ConfigError(f"label smoothing is {smoothing}", where="loss.smoothing", cure="Use 0 to below 1.")
     if not 0 <= focusing <= MOST_FOCUSING:
-        raise ConfigError(f"focusing is {focusing}", where="loss.focusing", cure="Use 0 to 5, such as 2.")
+        raise ConfigError(
+            f"focusing is {focusing}", where="loss.focusing", cure=f"Use 0 to {MOST_FOCUSING:g}."
+        )
     if name not in NEED_PRIOR:
         if prior is not None:
             raise ConfigError(

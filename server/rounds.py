@@ -255,7 +255,7 @@ class Coordinator:
 
     def _train(self, sites: Sites, nodes: list[int], round_number: int) -> None:
         vector = self._full(self._optimizer.vector)
-        told = self._prior if self.plan.local.needs_prior and not self.plan.local.prior else ()
+        told = self._prior if self.plan.local.tells_prior else ()
         judging = self._judging(vector) if self.plan.judges_in(round_number) else None
         done = sites.train(self._cohort(nodes, round_number), round_number, vector, told, judging)
         self._take(done)

@@ -55,9 +55,9 @@ def clipped_sum(module, total_of, x, y):
     return torch.cat([sums[name].double() for name in sorted(sums)])
 
 
-def moved(module, total_of, x, y, last=1):
+def moved(module, total_of, x, y):
     """Return by how many clips the last picture moves the sum over all the others."""
-    without = clipped_sum(module, total_of, x[:-last], y[:-last])
+    without = clipped_sum(module, total_of, x[:-1], y[:-1])
     return float((clipped_sum(module, total_of, x, y) - without).norm()) / CLIP
 
 
