@@ -14,6 +14,18 @@ r is taken 2^-10 larger, some hundred times what is measured (tests/client/test_
 
     D = r (1 + 2^-10) + sqrt(P).
 
+*Parts.* A vector may be made of parts that are clipped apart, part j to C_j, and written in steps of its own width
+w_j. A record moves part j by C_j / w_j steps at most, so all of them together by r ``stretch`` at most, where
+r stretch is the root of the sum of (C_j / w_j)^2: for a net in steps of C / r and k parts in steps of rho C_j / r it is
+r sqrt(1 + k / rho^2). (That every part reaches its bound is possible: the clips do not know of each other.) What a
+gradient is multiplied by after the clip is 1 at most, and changes nothing. Rounding is as above, over the P coordinates
+of all parts, whence
+
+    D = r (1 + 2^-10) stretch + sqrt(P).
+
+Noise of sigma D on every coordinate then is one mechanism of multiplier sigma, and the net's own noise is ``stretch``
+times what it would be alone: that is the price of the other parts.
+
 *Overflow.* Sums of all sites are to fit in 32 bits, as in secure aggregation. A share is no longer than bound plus the
 reach of the noise, and ``bound`` fills what that leaves of (2^31 - 1) / n, n the most sites that a sum can be over. A
 plan that leaves less than rate * nominal_units * r, which an average site reaches when all its records pull one
@@ -82,23 +94,30 @@ class Grid:
 
 
 @functools.lru_cache(maxsize=8)
-def grid_of(privacy: Privacy, rate: float, most: int = 0) -> Grid:
+def grid_of(privacy: Privacy, rate: float, most: int = 0, stretch: float = 1.0) -> Grid:
     """Return the grid of a round with distributed noise and Poisson sampling at ``rate``.
 
     Parameters
     ----------
     most : sites that a sum can be over, as many as the noise is divided among when 0.
+    stretch : length of what one record adds to all parts together, in clips; 1 for one part.
 
     Raises
     ------
-    PrivacyError : sums would overflow, or the grid is so coarse that it costs epsilon.
+    PrivacyError : a stretch below 1, sums would overflow, or the grid is so coarse that it costs epsilon.
     """
     shares, where, parameters = (
         privacy.threshold - privacy.colluders,
         "privacy.resolution",
         privacy.parameters,
     )
-    sensitivity = privacy.resolution * (1 + MARGIN) + math.sqrt(parameters)
+    if not 1 <= stretch < math.inf:
+        raise PrivacyError(
+            f"a record that adds {stretch} clips where its net alone may add one",
+            where="stretch",
+            cure="Give the root of the sum of the parts' squared lengths, 1 at least.",
+        )
+    sensitivity = privacy.resolution * (1 + MARGIN) * stretch + math.sqrt(parameters)
     share = privacy.noise_multiplier * sensitivity / math.sqrt(shares)
     most = most or privacy.threshold
     if parameters * most > MOST_DRAWS:
@@ -126,15 +145,16 @@ def grid_of(privacy: Privacy, rate: float, most: int = 0) -> Grid:
     return Grid(parameters, privacy.clip / privacy.resolution, sensitivity, share, bound, lost)
 
 
-def finest(privacy: Privacy, rate: float, most: int = 0) -> int:
+def finest(privacy: Privacy, rate: float, most: int = 0, stretch: float = 1.0) -> int:
     """Return the finest resolution, a power of two up to :data:`FINEST`, at which sums fit in 32 bits; at least 1.
 
-    ``most`` as in :func:`grid_of`.
+    ``most`` and ``stretch`` as in :func:`grid_of`.
     """
     shares = privacy.threshold - privacy.colluders
     resolution = FINEST
     while resolution > 1:
-        deviation = privacy.noise_multiplier * (resolution * (1 + MARGIN) + math.sqrt(privacy.parameters))
+        sensitivity = resolution * (1 + MARGIN) * stretch + math.sqrt(privacy.parameters)
+        deviation = privacy.noise_multiplier * sensitivity
         # 14 deviations are more than the reach of the noise.
         room = LARGEST / (most or privacy.threshold) - 14 * deviation / math.sqrt(shares)
         if room >= rate * privacy.nominal_units * resolution + 2:

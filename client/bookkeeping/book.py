@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ class Book:
     Parameters
     ----------
     parameters : name -> parameter that learns, all of them.
+    parts : name -> the part, from 0, with which a parameter may be clipped apart from the others.
 
     Attributes
     ----------
@@ -75,7 +77,8 @@ class Book:
     schedule : positions at which a proven net calls its layers; None while it is tried.
     """
 
-    def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
+    def __init__(self, parameters: dict[str, nn.Parameter], parts: dict[str, int]) -> None:
+        self._part = {id(p): parts[name] for name, p in parameters.items()}
         self.names = {id(p): name for name, p in parameters.items()}
         self.schedule: frozenset[int] | None = None
         self._parameters = parameters
@@ -91,7 +94,7 @@ class Book:
         self.calls: list[Call] = []
         self._rows: dict[int, Tensor] = {}
         self._derived: list[tuple[Source, Tensor]] = []
-        self._squares: Tensor | None = None
+        self._squares: dict[int, Tensor] = {}
         self._sums: list[tuple[nn.Parameter, WeightedSum]] = []
 
     def leave_out(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -155,55 +158,117 @@ class Book:
 
     def note(self, source: Source, squares: Tensor, weighted_sum: WeightedSum) -> None:
         """Take in the squared norms (units,) of a parameter's gradient, and the way to its weighted sum."""
-        self._add_squares(squares)
+        self._add_squares(self._part[id(source.leaves[0])], squares)
         self._sums.append((source.leaves[0], weighted_sum))
 
-    def _add_squares(self, squares: Tensor) -> None:
-        self._squares = squares if self._squares is None else self._squares + squares
+    def _add_squares(self, part: int, squares: Tensor) -> None:
+        held = self._squares.get(part)
+        self._squares[part] = squares if held is None else held + squares
 
     @torch.no_grad()
-    def settle(self, clip: float) -> Settled:
+    def settle(
+        self, clip: float | Sequence[float], weights: Sequence[Tensor | None] | None = None
+    ) -> Settled:
         """Return the clipped sum over the open batch and close the book on it.
 
-        A unit whose gradient is not finite counts as none: otherwise one picture could make the whole sum NaN, which
-        no noise hides.
+        A unit whose gradient is not finite counts as none, in all parts: otherwise one picture could make the whole
+        sum NaN, which no noise hides.
+
+        Parameters
+        ----------
+        clip : longest gradient of a unit, over everything that learns, or one for each part.
+        weights : for each clip (units,) in [0, 1], by which a unit's gradient is multiplied after the clip, None for
+            ones; a unit's weight may depend on what is public and on that unit alone. Before the clip a weight
+            would be undone by it, and above 1 it would undo the clip.
 
         Raises
         ------
-        PrivacyError : a parameter got a gradient that no unit can be told from, or no gradient at all.
+        PrivacyError : a parameter got a gradient that no unit can be told from, or no gradient at all; a weight that
+            is no share; not one clip and weight for each part.
         """
+        joint = not isinstance(clip, Sequence)
+        clips = (clip,) if joint else tuple(clip)
+        chosen = (None,) * len(clips) if weights is None else tuple(weights)
+        self._require_parts(joint, clips, chosen)
         self._settle_derived()
         self._require_known()
         joined = list(self._joined())
-        for _, rows in joined:
-            self._add_squares(torch.linalg.vector_norm(rows, dim=1).square_())
-        squares = torch.zeros(len(self.units)) if self._squares is None else self._squares
-        lengths = squares.clamp(min=0).sqrt_()
-        good = torch.isfinite(squares)
-        factors = torch.where(good, (clip / (lengths + NOTHING)).clamp(max=1.0), 0.0).to(squares)
-        bad = None if bool(good.all()) else ~good
-        sums: dict[int, Tensor] = {}
-        for keys, rows in joined:
-            summed = factors @ (rows if bad is None else rows.masked_fill(bad[:, None], 0))
-            widths = [self._rows[key].shape[1] for key in keys]
-            sums |= dict(zip(keys, summed.split(widths), strict=True))
-        weights = self.units.spread(factors)
-        broken = None if bad is None else self.units.spread(bad)
-        for parameter, weighted_sum in self._sums:
-            sums[id(parameter)] = weighted_sum(weights, broken)
+        for part, _, rows in joined:
+            self._add_squares(part, torch.linalg.vector_norm(rows, dim=1).square_())
+        squares = self._squares_of(None if joint else len(clips))
+        lengths = [each.clamp(min=0).sqrt_() for each in squares]
+        good = functools.reduce(torch.logical_and, (torch.isfinite(each) for each in squares))
+        factors = [
+            _factors(good, length, most, weight)
+            for length, most, weight in zip(lengths, clips, chosen, strict=True)
+        ]
+        sums = self._summed(joined, factors, None if bool(good.all()) else ~good)
         self.open(Units(()))
         return Settled(
-            lengths, factors, {n: sums[id(p)] for n, p in self._parameters.items() if id(p) in sums}
+            *((lengths[0], factors[0]) if joint else (torch.stack(lengths), torch.stack(factors))),
+            {n: sums[id(p)] for n, p in self._parameters.items() if id(p) in sums},
         )
 
-    def _joined(self) -> Iterator[tuple[list[int], Tensor]]:
-        """Yield parameters and their rows; short rows lie side by side in one tensor, so that they cost one call."""
-        short = [key for key, rows in self._rows.items() if rows.shape[1] <= SHORT]
-        if short:
-            yield short, torch.cat([self._rows[key] for key in short], 1)
+    def _require_parts(
+        self, joint: bool, clips: tuple[float, ...], weights: tuple[Tensor | None, ...]
+    ) -> None:
+        parts = 1 if joint else max(self._part.values(), default=-1) + 1
+        if len(clips) < parts or len(weights) != len(clips):
+            raise PrivacyError(
+                f"{len(clips)} clips and {len(weights)} weights for {parts} parts of the parameters",
+                where="privacy.clip",
+                cure="Give one clip for each part, and as many weights, or one clip for all.",
+            )
+        for weight in weights:
+            # What is not finite fails the comparison as well.
+            if weight is not None and not (
+                weight.shape == (len(self.units),) and bool(((weight >= 0) & (weight <= 1)).all())
+            ):
+                raise PrivacyError(
+                    f"weights {tuple(weight.shape)} for {len(self.units)} units that are not all shares",
+                    where="weights",
+                    cure="Give each unit a finite weight from 0 to 1; more would undo the clip.",
+                )
+
+    def _squares_of(self, parts: int | None) -> list[Tensor]:
+        """Return the squared norms (units,) of each part, or of everything where ``parts`` is None."""
+        nothing = torch.zeros(len(self.units))
+        for found in self._squares.values():
+            nothing = torch.zeros_like(found)
+        if parts is None:
+            return [functools.reduce(torch.add, self._squares.values()) if self._squares else nothing]
+        return [self._squares.get(part, nothing) for part in range(parts)]
+
+    def _summed(
+        self, joined: list[tuple[int, list[int], Tensor]], factors: list[Tensor], bad: Tensor | None
+    ) -> dict[int, Tensor]:
+        """Return the sums (P,) of what learns; ``bad`` are the units (units,) that count as none."""
+
+        def of(part: int) -> int:
+            return part if len(factors) > 1 else 0
+
+        sums: dict[int, Tensor] = {}
+        for part, keys, rows in joined:
+            summed = factors[of(part)] @ (rows if bad is None else rows.masked_fill(bad[:, None], 0))
+            widths = [self._rows[key].shape[1] for key in keys]
+            sums |= dict(zip(keys, summed.split(widths), strict=True))
+        weights = [self.units.spread(each) for each in factors]
+        broken = None if bad is None else self.units.spread(bad)
+        for parameter, weighted_sum in self._sums:
+            sums[id(parameter)] = weighted_sum(weights[of(self._part[id(parameter)])], broken)
+        return sums
+
+    def _joined(self) -> Iterator[tuple[int, list[int], Tensor]]:
+        """Yield parts, parameters and their rows; a part's short rows lie side by side, so that they cost one call."""
+        short: dict[int, list[int]] = {}
+        for key, rows in self._rows.items():
+            if rows.shape[1] <= SHORT:
+                short.setdefault(self._part[key], []).append(key)
+        for part, keys in short.items():
+            yield part, keys, torch.cat([self._rows[key] for key in keys], 1)
         for key, rows in self._rows.items():
             if rows.shape[1] > SHORT:
-                yield [key], rows
+                yield self._part[key], [key], rows
 
     def _settle_derived(self) -> None:
         """Carry gradients of computed tensors on to the parameters that they were computed from, unit by unit."""
@@ -231,14 +296,21 @@ class Book:
             )
 
 
+def _factors(good: Tensor, lengths: Tensor, clip: float, weight: Tensor | None) -> Tensor:
+    """Return by what the gradients (units,) of these lengths are multiplied: the clip first, then the weight."""
+    found = torch.where(good, (clip / (lengths + NOTHING)).clamp(max=1.0), 0.0).to(lengths)
+    return found if weight is None else found * weight.to(found)
+
+
 @dataclass(frozen=True)
 class Settled:
     """What comes of a batch.
 
     Attributes
     ----------
-    norms : (units,), the 2-norm of each unit's gradient; not finite where it counts as none.
-    factors : (units,), what each unit's gradient was multiplied by.
+    norms : (units,), or (parts, units) where parts are clipped apart, the 2-norm of each unit's gradient; not finite
+        in one part at least where it counts as none.
+    factors : as ``norms``, what each unit's gradient was multiplied by.
     sums : name -> (P,), the sum of the clipped gradients in the flat order; a parameter that had no part in the
         answer is missing.
     """

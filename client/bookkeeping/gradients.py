@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -55,16 +55,20 @@ class PrivateGradients:
     ----------
     module : the net; parameters that do not require a gradient are left alone.
     allow_slow : let Opacus's own formulas serve layers that the book does not know.
+    part_of : name of a parameter -> the part, from 0, with which :meth:`settle` may clip it apart from the others.
     """
 
-    def __init__(self, module: nn.Module, *, allow_slow: bool = False) -> None:
+    def __init__(
+        self, module: nn.Module, *, allow_slow: bool = False, part_of: Callable[[str], int] = lambda _: 0
+    ) -> None:
         self.module = module
         self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self.parts = {name: part_of(name) for name in self.parameters}
         self.slow: dict[str, nn.Module] = {}
         self._proven: list[Call] | None = None
         self._frozen = [p for p in module.parameters() if not p.requires_grad]
         self._allow_slow, self._hooks = allow_slow, list[GradSampleHooks]()
-        self._book = Book(self.parameters)
+        self._book = Book(self.parameters, self.parts)
         self._is_recording = False
         self._handles = [
             module.register_forward_pre_hook(self._begin),
@@ -118,7 +122,12 @@ class PrivateGradients:
         finally:
             self._is_recording = False
 
-    def settle(self, total: Tensor, clip: float) -> Settled:
+    def settle(
+        self,
+        total: Tensor,
+        clip: float | Sequence[float],
+        weights: Sequence[Tensor | None] | None = None,
+    ) -> Settled:
         """Go backward from the sum of losses and return the clipped sum; see :meth:`Book.settle`."""
         if self.proven is not None and self._book.calls != self.proven:
             raise PrivacyError(
@@ -132,7 +141,7 @@ class PrivateGradients:
             total.backward()
         if self._hooks:
             self._take_slow()
-        return self._book.settle(clip)
+        return self._book.settle(clip, weights)
 
     @contextmanager
     def unrecorded(self) -> Iterator[None]:

@@ -104,6 +104,50 @@ def test_a_grid_by_hand():
     assert alone.share == pytest.approx(grid.share * math.sqrt(3)), "one honest site adds the noise alone"
 
 
+def test_a_stretched_grid_by_hand():
+    """Two parts beside the net in steps three times as wide: sqrt(1 + 2 / 9) clips a record."""
+    facts = {"noise_multiplier": 2.0, "clip": 0.5, "resolution": 1 << 16, "parameters": 10_000}
+    plain, stretched = (grid_of(privacy_of(**facts), 0.2, 0, each) for each in (1.0, math.sqrt(11) / 3))
+    assert stretched.sensitivity == pytest.approx((2**16 + 2**6) * math.sqrt(11) / 3 + 100, rel=1e-12)
+    assert stretched.share == pytest.approx(2 * stretched.sensitivity / math.sqrt(3))
+    assert stretched.width == plain.width
+    assert stretched.bound == LARGEST // 4 - discrete_gaussian(stretched.share).largest < plain.bound
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32), st.lists(st.integers(1, 40), min_size=1, max_size=3), st.floats(1, 9))
+def test_a_record_that_fills_all_parts_moves_the_rounded_sum_by_no_more_than_the_sensitivity(
+    seed, sizes, rho
+):
+    """A net and k parts in steps rho times as wide, each with a gradient as long as its clip."""
+    rng, stretch = np.random.default_rng(seed), math.sqrt(1 + (len(sizes) - 1) / rho**2)
+    privacy = privacy_of(clip=1.0, resolution=1 << 10, parameters=sum(sizes), noise_multiplier=50.0)
+    grid = grid_of(privacy, 0.1, 0, stretch)
+    each = [rng.normal(0, 1, size) for size in sizes]
+    added = [part / np.linalg.norm(part) / (rho if at else 1) for at, part in enumerate(each)]
+    sums = rng.normal(0, 3, sum(sizes))
+    before, after = (encode(x, grid, stream(seed)) for x in (sums, sums + np.concatenate(added)))
+    moved = np.linalg.norm((after - before).astype(float))
+    assert moved < grid.sensitivity
+    assert moved > privacy.resolution * stretch - math.sqrt(sum(sizes)), "nearly as far as it may"
+
+
+@pytest.mark.parametrize("stretch", [0.99, math.inf, math.nan])
+def test_a_stretch_that_is_none_is_refused(stretch):
+    with pytest.raises(PrivacyError, match="adds"):
+        grid_of(privacy_of(), 0.2, 0, stretch)
+
+
+def test_the_finest_grid_leaves_room_for_stretched_noise():
+    facts = {"nominal_units": 100, "noise_multiplier": 20.0, "threshold": 100, "colluders": 0}
+    privacy = privacy_of(**facts, delta=1e-9, parameters=14_120)
+    for stretch in (1.0, 4.0, 40.0):
+        found = replace(privacy, resolution=finest(privacy, 0.2, 0, stretch))
+        grid_of(found, 0.2, 0, stretch)
+        with pytest.raises(PrivacyError):
+            grid_of(replace(privacy, resolution=2 * found.resolution), 0.2, 0, stretch)
+
+
 def test_no_sum_leaves_32_bits():
     """Every site at its bound, and the noise at its farthest."""
     for sites in (1, 7, 200):

@@ -15,7 +15,7 @@ def without_noise(patch):
 
 def without_clip(patch):
     settle = PrivateGradients.settle
-    patch.setattr(PrivateGradients, "settle", lambda self, total, _: settle(self, total, 1e9))
+    patch.setattr(PrivateGradients, "settle", lambda self, total, *_: settle(self, total, 1e9))
 
 
 def centred_losses(bench, x, targets):
