@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from omegaconf import OmegaConf
 
 from client.plan import Plan
@@ -39,6 +41,7 @@ from simulations.partition import Partition
 from simulations.pooled_private import SYSTEM, one_site, pooled_private
 from simulations.prepare import Prepared, prepare, site_limit
 from simulations.pretraining import identity, start_of
+from simulations.probing import Prober
 from simulations.secure import largest_weight, without_privacy
 from simulations.settings import Settings
 from simulations.summaries import Summary, brief, cost, federated_summary
@@ -229,11 +232,21 @@ class Comparison:
             kept = {key: facts[key] for key in ("cpu_seconds", "visits", "train")}
             return kept, [Counts.from_json(facts["counts"][each]) for each in judged]
 
+    @functools.cached_property
+    def _prober(self) -> Prober:
+        return Prober(self.prepared.samples, self.device, self.settings.seed)
+
+    def _probed(self, plan: Plan, vector: torch.Tensor) -> Summary:
+        """Return what probes find in the features of a net with weights (P + Q,), under its key of the summary."""
+        return {"probes": self._prober(plan, vector)} if self.settings.compare.probes else {}
+
     def _pooled(self) -> Summary:
         facts, (counts,) = self._baseline("pooled", "all")
+        kept = self.folder.load_checkpoint("baselines/pooled")
         return {
             **summarise(counts),
             **cost(facts["cpu_seconds"], facts["visits"]),
+            **(self._probed(self.prepared.plan, kept[0]["vector"]) if kept else {}),
             "note": "one model on everybody's training pictures, without privacy",
         }
 
@@ -287,6 +300,7 @@ class Comparison:
         own = result.counts if plan.secure is None else counts_by_site(sites, plan, result.vector)
         told = self._start.told if self._start else None
         summary = federated_summary(plan, result, own, sites.samples, sites.partition, told)
+        summary |= self._probed(plan, result.vector)
         self._summary[system] = summary
         if system == SYSTEM:
             place = {"note": "one model on everybody's pictures in one place, with privacy", "trust": POOLED}

@@ -192,10 +192,12 @@ class BaselineSettings:
 @dataclass
 class CompareSettings:
     """What else runs when the run is private: the same federation ``without_privacy``, and ``pooled_private``, the
-    same training on everybody's pictures in one place at the same epsilon."""
+    same training on everybody's pictures in one place at the same epsilon. ``probes``: whether fresh classifiers try to
+    tell the audited groups from the features of every net."""
 
     without_privacy: bool = True
     pooled_private: bool = True
+    probes: bool = True
 
 
 @dataclass

@@ -9,7 +9,7 @@ from fer_models.labels import UNDISCLOSED
 from fer_models.parity import SMALLEST
 from server.report import wording
 from server.report.folder import Facts
-from server.report.systems import System, figure_of, index_of, judged, main_system, named_figure
+from server.report.systems import Figure, System, figure_of, index_of, judged, main_system, named_figure
 
 PARITY = (
     ("demographic_parity_difference", "Demographic parity difference", "mean over classes; 0 is parity"),
@@ -51,6 +51,8 @@ def _attribute(name: str, main: System, ready: Sequence[System]) -> dict[str, An
         "rows": rows,
         "verdict": wording.gap(own.number("accuracy_gap"), own.interval("accuracy_gap")),
         "figures": _parity_rows(parity, ready, own),
+        "probes": _probes(name, ready, parity),
+        "unprobed": main.facts.child("probes").child(name).text("note"),
         "rates": _rates(members, own),
         "main": main,
         "excluded": [_left_out(row) for row in own.rows("excluded")],
@@ -86,6 +88,25 @@ def _parity_rows(parity: dict[str, Facts], ready: Sequence[System], own: Facts) 
         if any(cell.at is not None for _, cell, _ in cells):
             rows.append({"name": name, "hint": hint, "cells": cells, "labels": labels})
     return rows
+
+
+def _probes(
+    name: str, ready: Sequence[System], parity: dict[str, Facts]
+) -> list[tuple[System, Facts, list[Figure]]]:
+    """Return per system how well fresh probes tell the group, and beside it how far recalls differ between groups."""
+    probed = [(system, system.facts.child("probes").child(name)) for system in ready]
+    return [
+        (
+            system,
+            facts,
+            [
+                *(figure_of(facts, key) for key in ("chance", "linear", "mlp")),
+                index_of(parity[system.key], "equal_opportunity_difference"),
+            ],
+        )
+        for system, facts in probed
+        if facts.number("linear") is not None
+    ]
 
 
 def _rates(members: dict[str, Facts], own: Facts) -> dict[str, Any] | None:

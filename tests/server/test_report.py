@@ -11,7 +11,7 @@ import pytest
 from fer_models import metrics
 from fer_models.counts import Counts
 from fer_models.errors import RunFolderError
-from server.report import write_report
+from server.report import wording, write_report
 
 LABELS = ("neutral", "happiness", "contempt")
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'{{ 7*7 }}"
@@ -153,6 +153,24 @@ def test_the_page_holds_every_part(folder):
     assert {each["id"] for each in page.all("section")} == {
         "ladder", "recall", "training", "groups", "sites", "privacy", "limits", "origin"
     }  # fmt: skip
+
+
+def test_probes_stand_beside_the_difference_in_recall(tmp_path, facts):
+    told = json.loads(json.dumps(facts))
+    probe = {"linear": 0.52, "linear_interval": [0.45, 0.59], "mlp": 0.71, "mlp_interval": [0.65, 0.77]}
+    told["systems"]["federated"]["probes"] = {"age": {**probe, "chance": 0.5, "groups": ["old", "young"]}}
+    write(tmp_path, told)
+    text = Page(write_report(tmp_path)).text
+    assert "Can the group be told from the features?" in text
+    assert "does not say that errors are equal" in text
+    gap = told["systems"]["federated"]["parity"]["age"]["equal_opportunity_difference"]
+    row = f"50.0 % 52.0 % 45.0 to 59.0 % 71.0 % 65.0 to 77.0 % {gap:.3f}"
+    assert row in text.replace(wording.SPACE, " ")
+    told["systems"]["federated"]["probes"] = {"age": {"note": "fewer than two groups"}}
+    write(tmp_path, told)
+    text = Page(write_report(tmp_path)).text
+    assert "is not known: fewer than two groups." in text
+    assert "Can the group be told" not in text
 
 
 def test_bars_and_intervals_stand_where_the_figures_say(folder):

@@ -110,6 +110,7 @@ def folder(tmp_path_factory):
                 *WORDS,
                 "baseline.systems=[]",
                 "compare.without_privacy=false",
+                "compare.probes=false",
                 "--run-dir",
                 str(path),
             ]
@@ -121,6 +122,7 @@ def folder(tmp_path_factory):
 def test_summary_page_and_card_name_the_trust(folder, prepared):
     systems = json.loads((folder / "summary.json").read_text())["systems"]
     assert list(systems) == ["pooled_private", "federated"]
+    assert not any("probes" in figures for figures in systems.values())
     trust = trust_of(prepared.plan.privacy, simulated=True, secure=prepared.plan.secure)
     assert "each more adds noise" in trust
     assert systems["federated"]["noise"] == "distributed"
