@@ -13,6 +13,7 @@ Clopper and Pearson, "The use of confidence or fiducial limits illustrated in th
 Biometrika 26, 1934.
 Newcombe, "Confidence intervals for an effect size measure based on the Mann-Whitney statistic. Part 2:
 asymptotic methods and evaluation", Statistics in Medicine 25, 2006.
+Student, "The probable error of a mean", Biometrika 6, 1908.
 Zou and Donner, "Construction of confidence limits about effect measures: a general approach", Statistics in
 Medicine 27, 2008.
 """
@@ -25,7 +26,7 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv
+from scipy.special import betaincinv, stdtrit
 
 Interval = tuple[float, float]
 """Lower and upper limit."""
@@ -136,6 +137,19 @@ def mean_interval(figures: ArrayLike, limits: ArrayLike) -> Interval:
     mean, k = float(figure.mean()), len(figure)
     low = mean - float(np.linalg.norm(figure - limit[:, 0])) / k
     return low, mean + float(np.linalg.norm(limit[:, 1] - figure)) / k
+
+
+def student_interval(figures: ArrayLike, level: float = 0.95) -> Interval:
+    """Return Student's t interval of the mean that K >= 2 independent figures (K,) are drawn around.
+
+    For what differs from run to run, such as the differences of two methods over paired seeds.
+    """
+    drawn = np.asarray(figures, np.float64)
+    k = len(drawn)
+    if k < 2:
+        raise ValueError("one figure says nothing about how figures differ")
+    half = float(stdtrit(k - 1, 1 - (1 - level) / 2) * drawn.std(ddof=1) / np.sqrt(k))
+    return float(drawn.mean()) - half, float(drawn.mean()) + half
 
 
 def newcombe_difference(

@@ -15,7 +15,8 @@ fedfer: federated, private, fair training of facial expression recognition
 usage: fedfer COMMAND [KEY=VALUE ...] [--run-dir DIR]
 
 commands
-  compare        pooled, local-only and federated models on one split, and a report
+  compare        pooled, local-only and federated models on one split, and a report;
+                 with fairness=A,B seed=0,1 a table of methods of fair training
   simulate       the federated run alone
   baseline       the pooled and the local-only models alone
   data check     what a data set holds: counts, copies, people, parity of the labels
@@ -33,6 +34,7 @@ examples
   fedfer compare experiment=quickstart
   fedfer compare experiment=fer2013 data.root=DIR
   fedfer compare experiment=private data=imagefolder data.root=DIR partition.sites=4
+  fedfer compare experiment=quickstart fairness=none,logit_adjustment seed=0,1,2,3,4
   fedfer simulate experiment=quickstart privacy.target_epsilon=1,3,8 --multirun
 
 options

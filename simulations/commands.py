@@ -19,7 +19,7 @@ MULTIRUN = ("--multirun", "-m")
 
 
 def compare(words: list[str]) -> int:
-    """Run pooled, local-only and federated systems, and report."""
+    """Run pooled, local-only and federated systems, and report; with several methods of fairness, a study of them."""
 
     def systems(settings: Settings) -> list[str]:
         private, more = settings.privacy.enabled, settings.compare
@@ -27,6 +27,13 @@ def compare(words: list[str]) -> int:
         beside = [name for name, asked in wanted.items() if private and asked]
         return [*settings.baseline.systems, *beside, "federated"]
 
+    from simulations.study.asked import is_study
+
+    plain = not any(word in MULTIRUN or word.partition("=")[0] in ("--cfg", "-c") for word in words)
+    if plain and is_study(words):
+        from simulations.study.run import run
+
+        return run(words)
     return _run(words, systems)
 
 

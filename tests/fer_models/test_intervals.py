@@ -15,6 +15,7 @@ from fer_models.intervals import (
     multinomial_interval,
     newcombe_difference,
     ratio_interval,
+    student_interval,
     wilson,
 )
 
@@ -193,3 +194,18 @@ def test_the_limits_of_an_area_solve_newcombe_s_equation():
         assert abs(auc - t) == pytest.approx(critical(0.95) * variance**0.5, rel=1e-6)
     assert auc_interval(0.5, 0, 9) == (0.0, 1.0)
     assert np.ptp(auc_interval(0.8, 3000, 5000)) < 0.1 * np.ptp(auc_interval(0.8, 20, 30))
+
+
+def test_students_interval_of_the_mean():
+    """Three figures with deviation 1: t(.975, 2) = 4.3027 (Student's table), over the root of 3."""
+    assert student_interval([1, 2, 3]) == pytest.approx((2 - 2.48414, 2 + 2.48414), abs=1e-5)
+    assert student_interval([0.5, 0.5]) == (0.5, 0.5)
+    with pytest.raises(ValueError, match="one figure"):
+        student_interval([0.5])
+
+
+@pytest.mark.parametrize("k", [2, 5])
+def test_students_interval_covers_what_it_says(k):
+    drawn = np.random.default_rng(k).normal(3, 2, (4000, k))
+    covered = [low <= 3 <= high for low, high in map(student_interval, drawn)]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.012)
