@@ -25,6 +25,7 @@ commands
   curves RUN ... accuracy against rounds, visits and bytes of some runs
   faces          a contact sheet of drawn faces: faces sheet=FILE.png
   models         the nets that can be trained
+  fairness       methods of fair training, what each needs, reveals and costs: fairness NAME --json FILE
   site ledger    what a site has released, and what it cost: site ledger FILE|RUN --site NAME --check --json
   server verify-round RUN  replay rounds of secure aggregation from their transcripts: --session N --roster FILE --json
   tune-private   levers of private training, chosen on drawn faces: tune-private target_epsilon=8 sites=10 pictures=2000
@@ -99,6 +100,7 @@ def _command(words: list[str]) -> int:
         "curves": commands.curves,
         "faces": commands.faces,
         "models": commands.models,
+        "fairness": commands.fairness,
         "tune-private": commands.tune_private,
         "bench": commands.bench,
     }

@@ -188,6 +188,15 @@ def models(words: list[str]) -> int:
     return 0
 
 
+def fairness(words: list[str]) -> int:
+    """List the methods of fair training, or tell all about some."""
+    from simulations.methods import fairness as told
+
+    file, names = json_file(words)
+    told(names, file, new_console())
+    return 0
+
+
 def curves(words: list[str]) -> int:
     """Print accuracy against rounds, visits and bytes of some runs."""
     from simulations.curves import curves as table_of
