@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from client.distributed import share_of
 from client.evaluation import EVALUATION_BATCH, count_parts, evaluating, predict, prove_answers
+from client.groups import FairRound, Grouped, fair_round, grouped
 from client.inputs import Features, Fixed, Inputs
 from client.label_counts import noisy_counts, one_each
 from client.ledger import Event, Head, Ledger, fingerprint
@@ -19,16 +21,12 @@ from client.limits import cost_before, cost_of_round
 from client.mechanisms import History, Mechanism
 from client.messages import tensor_of
 from client.plan import Plan
+from client.private_training import noisy_tally, train_private
 from client.randomness import BoundEntropy, Entropy, KeyedStream, SeededEntropy
 from client.together import train_together
-from client.training import (
-    LocalResult,
-    LocalRows,
-    Workbench,
-    dropout_seeded,
-    train_plain,
-    train_private,
-)
+from client.told import NOTHING, Told
+from client.training import LocalResult, LocalRows, dropout_seeded, train_plain
+from client.workbench import Workbench
 from fer_models.counts import Counts
 from fer_models.errors import DataError, PrivacyError
 from fer_models.samples import Samples
@@ -43,9 +41,10 @@ class Update:
 
     Attributes
     ----------
-    delta : float32 (T,), weights after local work minus the round's weights, of what learns alone
-        (:attr:`fer_models.flat.FlatModel.trained`); with distributed noise int32 (T,), the site's share of a sum of
-        gradients (:mod:`client.distributed`).
+    delta : float32 (T + K,), weights after local work minus the round's weights, of what learns alone
+        (:attr:`fer_models.flat.FlatModel.trained`), and the tally as shares of the pictures seen
+        (:mod:`client.groups`); with distributed noise int32 (T + K,), the site's share of a sum of gradients and
+        counts (:mod:`client.distributed`).
     weight : the site's weight in the mean: its rows, or 1 when weighting is uniform.
     visits : pictures seen in local work; under privacy, where batches tell the site's size, the number that the
         plan's public constants make one expect.
@@ -68,7 +67,8 @@ class LabelCounts:
 
     Attributes
     ----------
-    counts : int64 (C,), training pictures of each class, or persons where they are the unit; with noise under privacy.
+    counts : int64, training pictures of each class (C,), in fair training of each group and class ((G + 1) C,), or
+        persons where they are the unit; with noise under privacy.
     history, head : as in :class:`Update`.
     """
 
@@ -109,6 +109,8 @@ class Agent:
     entropy : where its randomness comes from.
     ledger : its privacy ledger.
     benches : the process's net.
+    opted_out : the site tells nobody's group. Nobody can see that it does not: what it sends of groups is hidden in
+        sums, and its pictures are taught like all others not to show their group.
     """
 
     def __init__(
@@ -121,7 +123,10 @@ class Agent:
         entropy: Entropy,
         ledger: Ledger,
         benches: Benches,
+        opted_out: bool = False,
     ) -> None:
+        self.opted_out = opted_out
+        self._groups: tuple[str, Grouped] | None = None
         self.name, self.samples, self.test = name, samples, test
         self._train, self._entropy, self._ledger, self._benches = train, entropy, ledger, benches
         self._data: dict[str, LocalRows] = {}
@@ -134,8 +139,8 @@ class Agent:
         return isinstance(self._entropy, SeededEntropy)
 
     def update_size(self, plan: Plan) -> int:
-        """Return T, how many numbers of a plan's net learn and travel."""
-        return len(self._benches.of(plan).flat.trained)
+        """Return T + K: how many numbers of a plan's net learn and travel, with those of the tally."""
+        return len(self._benches.of(plan).flat.trained) + plan.tally_size
 
     def draw(self, number: int, purpose: str) -> bytes:
         """Return 32 bytes of the site's randomness for a round or session and a purpose."""
@@ -153,6 +158,17 @@ class Agent:
                 self.samples, self._train, found, self._benches.inputs(self.samples)
             )
         return self._data[targets]
+
+    def _grouped(self, plan: Plan) -> Grouped:
+        if self._groups is None or self._groups[0] != plan.digest:
+            self._groups = (
+                plan.digest,
+                grouped(plan, self.samples, self._train, opted_out=self.opted_out),
+            )
+        return self._groups[1]
+
+    def _fair(self, plan: Plan, told: Told) -> FairRound | None:
+        return None if plan.fairness is None else fair_round(plan, self._grouped(plan), told)
 
     def _require_fit(self, plan: Plan) -> None:
         if plan.labels != self.samples.labels:
@@ -182,7 +198,9 @@ class Agent:
             raise PrivacyError(
                 "the plan does not ask for label counts", where=self.name, cure="Ask for none of the sites."
             )
-        label, classes = self.samples.label[self._train], len(plan.labels)
+        label, classes = self.samples.label[self._train], math.prod(plan.counted)
+        if plan.fairness is not None:
+            label = self._grouped(plan).cells
         if plan.privacy is None:
             return LabelCounts(np.bincount(label, minlength=classes).astype(np.int64), ())
         assert plan.privacy.counts_epsilon is not None
@@ -201,7 +219,7 @@ class Agent:
         round_number: int,
         vector: NDArray[np.float32],
         seen: Head | None = None,
-        prior: tuple[float, ...] = (),
+        told: Told = NOTHING,
     ) -> Update:
         """Train from the round's weights and return the update; the ledger is written first.
 
@@ -209,21 +227,25 @@ class Agent:
         ----------
         vector : float32 (P,), the round's weights in the flat order.
         seen : where the site's ledger stood when the coordinator last heard of it, None when it never did.
-        prior : shares of the classes, where the loss needs them and the plan does not name them.
+        told : public numbers of the round.
         """
         self._require_fit(plan)
         bench, data = self._benches.of(plan), self._rows(plan.local.targets)
         where = f"{self.name}, round {round_number}"
         bench.load_(tensor_of(vector))
-        bench.expect(prior)
+        bench.expect(told)
+        bench.fair = self._fair(plan, told)
         if not bench.flat.module.training:
             bench.flat.module.train()
         if plan.privacy is not None:
-            question = vector.tobytes() + (repr(prior).encode() if prior else b"")
+            question = vector.tobytes() + told.binding
             return self._train_private(bench, data, plan, round_number, vector, question, seen)
         with dropout_seeded(plan, self._entropy.key(round_number, "dropout")):
             done = train_plain(bench, data, plan.local, round_number, self._entropy, where)
-        return self._update(plan, _moved(bench, vector), done)
+        delta = _moved(bench, vector)
+        if bench.fair is not None and bench.fair.tally is not None:
+            delta = _with_tally(delta, bench.fair.tally.total / max(1, done.visits))
+        return self._update(plan, delta, done)
 
     def _predict_kept(self, fixed: Fixed) -> NDArray[np.int64]:
         """Return the predicted classes of the site's test pictures, from kept features; see :func:`predict`."""
@@ -270,6 +292,9 @@ class Agent:
             else:
                 train_private(bench, data, plan, round_number, entropy, where)
                 delta = _moved(bench, vector)
+                if bench.fair is not None and bench.fair.tally is not None:
+                    tally = noisy_tally(plan, bench.fair.tally, entropy.key(round_number, "tally"))
+                    delta = _with_tally(delta, tally)
         # What leaves besides the update is made of public constants.
         return Update(delta, 1.0, plan.expected_visits, 0.0, self._ledger.history(), self._ledger.head)
 
@@ -330,18 +355,23 @@ def _moved(bench: Workbench, vector: NDArray[np.float32]) -> NDArray[np.float32]
     return trained.take(bench.flat.full_vector.cpu().numpy()) - trained.take(vector)
 
 
+def _with_tally(delta: NDArray[np.float32], tally: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.concatenate([delta, tally.astype(np.float32)])
+
+
 def train_sites(
     agents: Sequence[Agent],
     plan: Plan,
     round_number: int,
     vector: NDArray[np.float32],
-    prior: tuple[float, ...] = (),
+    told: Told = NOTHING,
 ) -> list[Update]:
     """Train several agents of one process in one pass; see :mod:`client.together`."""
     for agent in agents:
         agent._require_fit(plan)
     bench = agents[0]._benches.of(plan)
-    bench.expect(prior)
+    bench.expect(told)
+    bench.fair = None
     if not bench.flat.module.training:
         bench.flat.module.train()
     data = [agent._rows(plan.local.targets) for agent in agents]

@@ -39,11 +39,11 @@ def updates(
     tried : calls the work of one site, and says what becomes of an error.
     one_pass : train the sites together (:mod:`client.together`).
     """
-    plan, number, vector, prior = question.plan, question.round_number, question.vector, question.prior
+    plan, number, vector, told = question.plan, question.round_number, question.vector, question.told
     if one_pass:
-        return train_sites(agents, plan, number, vector, prior)
+        return train_sites(agents, plan, number, vector, told)
     return [
-        tried(lambda a=agent, c=content: a.train(plan, number, vector, seen_of(c), prior))
+        tried(lambda a=agent, c=content: a.train(plan, number, vector, seen_of(c), told))
         for agent, content in zip(agents, contents, strict=True)
     ]
 

@@ -20,25 +20,30 @@ from client.discrete import discrete_gaussian
 from client.grid import encode, plan_grid
 from client.plan import Plan
 from client.randomness import Entropy, KeyedStream, torch_generator
-from client.training import LocalRows, Workbench, losses_of, poisson_batch, private_trainer
+from client.private_training import poisson_batch, private_trainer
+from client.training import LocalRows, losses_of
+from client.workbench import Workbench
 from fer_models.errors import PrivacyError, TrainingError
 
 
 def share_of(
     bench: Workbench, data: LocalRows, plan: Plan, round_number: int, entropy: Entropy, where: str
 ) -> NDArray[np.int32]:
-    """Return a site's share of the round's sum, int32 (T,), of what learns; the caller has written the ledger.
+    """Return a site's share of the round's sum, int32 (T + K,): of what learns, and of the tally.
+
+    The caller has written the ledger.
 
     Raises
     ------
     PrivacyError : the noise is not accounted for as many numbers as learn.
     TrainingError : the sum is not finite, which a clipped sum is whatever the records are.
     """
-    privacy, work, learning = plan.privacy, plan.local, bench.flat.learning
+    privacy, work, learning, fair = plan.privacy, plan.local, bench.flat.learning, bench.fair
     assert privacy is not None
-    if len(learning) != privacy.parameters:
+    numbers = len(learning) + plan.tally_size
+    if numbers != privacy.parameters:
         raise PrivacyError(
-            f"noise that is accounted for {privacy.parameters} numbers, where {len(learning)} learn",
+            f"noise that is accounted for {privacy.parameters} numbers, where there are {numbers}",
             where=where,
             cure="Run the same version of FedFER everywhere.",
         )
@@ -46,10 +51,18 @@ def share_of(
     sampling = KeyedStream(entropy.key(round_number, "poisson"))
     augmenting = torch_generator(entropy.key(round_number, "augment"))
     rows, sizes = poisson_batch(data, privacy, work.rate, sampling)
+    weights = None if fair is None else fair.unit_weights(rows, sizes)
     with private_trainer(bench, plan, round_number, entropy) as trainer:
-        sums = trainer.clipped_sum(rows, lambda part: losses_of(bench, data, part, work, augmenting), sizes)
+        sums = trainer.clipped_sum(
+            rows, lambda part: losses_of(bench, data, part, work, augmenting), sizes, weights
+        )
     if not bool(torch.isfinite(sums.sum())):
         raise TrainingError("the clipped sum is not finite", where=where, cure="Use another net.")
-    share = encode(learning.take(sums).cpu().numpy(), grid, KeyedStream(entropy.key(round_number, "dither")))
+    found = learning.take(sums).cpu().numpy()
+    if fair is not None and fair.tally is not None and plan.fairness is not None:
+        fair.tally.note(rows, sizes)
+        # A picture is one count, and C / rho long in the vector that gets the noise.
+        found = np.concatenate([found, fair.tally.total * (privacy.clip / plan.fairness.noise_ratio)])
+    share = encode(found, grid, KeyedStream(entropy.key(round_number, "dither")))
     share += discrete_gaussian(grid.share).draw(KeyedStream(entropy.key(round_number, "share")), len(share))
     return share.astype(np.int32)

@@ -180,7 +180,7 @@ def decode(total: NDArray[np.int64], plan: Plan, sites: int) -> NDArray[np.float
 def plan_grid(plan: Plan) -> Grid:
     """Return the grid of a plan with distributed noise; raises as :func:`grid_of`."""
     assert plan.privacy is not None
-    return grid_of(plan.privacy, plan.local.rate, plan.most_sites)
+    return grid_of(plan.privacy, plan.local.rate, plan.most_sites, plan.stretch)
 
 
 def mechanism_of(plan: Plan) -> Mechanism:

@@ -15,13 +15,14 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from client.fairness import Fairness, disclosed, require_fair
 from client.secagg.terms import Secure
 from client.strict import parse, require
 from client.work import LocalWork, ServerWork
 from fer_models.errors import ConfigError, PrivacyError
 from fer_models.zoo import ModelSpec
 
-__all__ = ["Attribute", "LocalWork", "Plan", "Privacy", "Secure", "ServerWork", "read_plan"]
+__all__ = ["Attribute", "Fairness", "LocalWork", "Plan", "Privacy", "Secure", "ServerWork", "read_plan"]
 
 LONGEST = 1 << 20
 """Characters of a plan's text; a plan has some hundreds."""
@@ -138,6 +139,7 @@ class Plan:
     privacy : None trains without differential privacy.
     aggregation : "secure" lets the coordinator learn sums over sites alone, "plain" what each site sends.
     secure : the terms of secure aggregation, None with "plain".
+    fairness : how training is made fair, None for not at all.
     seed : seed of the initial weights and of the sampling of sites.
     run : which run this is, so that two runs of one plan are two in a ledger; random in deployment. In a simulation
         it follows from the rest of the plan, so that the bits repeat.
@@ -151,6 +153,7 @@ class Plan:
     groups: tuple[Attribute, ...] = ()
     aggregation: Literal["secure", "plain"] = "plain"
     secure: Secure | None = None
+    fairness: Fairness | None = None
     seed: int = 0
     run: str = ""
     version: int = 1
@@ -168,6 +171,8 @@ class Plan:
         require(named, "the run's name is no word", "run", "Give up to 64 letters and digits.")
         self._require_prior()
         self._require_secure()
+        if self.fairness is not None:
+            require_fair(self)
         if self.privacy is not None:
             self._require_private(self.privacy)
 
@@ -255,7 +260,35 @@ class Plan:
     @property
     def counts_labels(self) -> bool:
         """Whether the sites are asked for their label counts before the first round."""
-        return self.uses_prior and not self.local.prior
+        return self.fairness is not None or (self.uses_prior and not self.local.prior)
+
+    @property
+    def disclosed(self) -> tuple[str, ...]:
+        """The groups that fair training tells apart; none where it has no say."""
+        return () if self.fairness is None else disclosed(self.fairness, self.attributes)
+
+    @property
+    def counted(self) -> tuple[int, int]:
+        """Rows and columns of the label counts: groups, the undisclosed last, or one row for all; and classes."""
+        return (len(self.disclosed) + 1 if self.fairness else 1), len(self.labels)
+
+    @property
+    def tally_size(self) -> int:
+        """K, numbers of the tally that travels with an update: by group, class, and right or what was predicted."""
+        if self.fairness is None or not self.fairness.tallies:
+            return 0
+        return math.prod(self.counted) * self.answers
+
+    @property
+    def answers(self) -> int:
+        """Kinds of answers that the tally tells apart: wrong and right, or each class."""
+        parity = self.fairness is not None and self.fairness.tolerance_on == "parity"
+        return len(self.labels) if parity else 2
+
+    @property
+    def stretch(self) -> float:
+        """How far one unit moves all that a private step releases, in units of the clip."""
+        return 1.0 if self.fairness is None else self.fairness.stretch
 
     def _require_private(self, privacy: Privacy) -> None:
         if self.local.rate <= 0:
@@ -284,8 +317,13 @@ class Plan:
             )
         if self.counts_labels and privacy.counts_epsilon is None:
             raise PrivacyError(
-                "the shares of the classes from the sites' exact label counts would release those counts",
-                where="local.loss" if self.local.needs_prior else "server.adjustment",
+                f"the {'shares of groups and' if self.fairness else 'shares of the'} classes from the sites' exact "
+                "label counts would release those counts",
+                where="fairness"
+                if self.fairness
+                else "local.loss"
+                if self.local.needs_prior
+                else "server.adjustment",
                 cure="Give public shares in local.prior, or let the sites add noise: privacy.counts_epsilon=0.5.",
             )
         if privacy.counts_epsilon is not None and not self.counts_labels:
@@ -335,7 +373,10 @@ class Plan:
     @functools.cached_property
     def text(self) -> str:
         """The canonical text: JSON with sorted keys and no spaces."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        given = dataclasses.asdict(self)
+        if self.fairness is None:  # a plan without it is what it was before there was any
+            del given["fairness"]
+        return json.dumps(given, sort_keys=True, separators=(",", ":"))
 
     @functools.cached_property
     def digest(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from client.ledger import Head
 from client.messages import facts_of, optional_text, pack, scalar, text, vector_of
 from client.plan import LONGEST, Plan, read_plan
+from client.told import NOTHING, Told, read_told
 from fer_models.errors import EngineError
 
 
@@ -22,7 +22,7 @@ class Question:
     Attributes
     ----------
     vector : float32 (P,), weights to train from.
-    prior : shares of the classes, where the loss needs them and the plan does not name them.
+    told : public numbers of the round.
     judged : float32 (P,), weights to evaluate before training, None for none; often ``vector`` itself.
     prove : whether the site proves that no answer depends on the other pictures of its batch.
     """
@@ -30,15 +30,15 @@ class Question:
     plan: Plan
     round_number: int
     vector: NDArray[np.float32]
-    prior: tuple[float, ...] = ()
+    told: Told = NOTHING
     judged: NDArray[np.float32] | None = None
     prove: bool = False
 
     def content(self) -> RecordDict:
         """Return the message that asks it; weights that are judged travel only where they are others."""
         facts: dict[str, int | str] = {"round": self.round_number, "plan": self.plan.text}
-        if self.prior:
-            facts["prior"] = json.dumps(list(self.prior))
+        if self.told.text:
+            facts["told"] = self.told.text
         if self.judged is None:
             return pack(self.vector, facts)
         apart = self.judged is not self.vector
@@ -54,14 +54,14 @@ def read_question(content: RecordDict) -> Question:
     EngineError, ConfigError : it holds none.
     """
     plan, number = read_plan(text(content, "plan")), _round_of(content)
-    vector, prior = vector_of(content, np.float32), prior_of(content)
+    vector, told = vector_of(content, np.float32), told_of(content)
     if "judged" not in facts_of(content):
-        return Question(plan, number, vector, prior)
+        return Question(plan, number, vector, told)
     sets = scalar(content, "judged")
     if sets not in (1, 2) or len(vector) % sets:
         raise EngineError("weights to judge that are none", cure="Run the same version of FedFER everywhere.")
     first, last = (vector, vector) if sets == 1 else np.split(vector, 2)
-    return Question(plan, number, first, prior, last, bool(scalar(content, "prove")))
+    return Question(plan, number, first, told, last, bool(scalar(content, "prove")))
 
 
 def seen_of(content: RecordDict) -> Head | None:
@@ -70,20 +70,10 @@ def seen_of(content: RecordDict) -> Head | None:
     return None if told is None else Head.of(told)
 
 
-def prior_of(content: RecordDict) -> tuple[float, ...]:
-    """Return the shares of the classes that a message tells, none where it tells none."""
-    told = optional_text(content, "prior")
-    if told is None:
-        return ()
-    try:
-        given = json.loads(told) if len(told) <= LONGEST else None
-    except (ValueError, RecursionError):
-        given = None
-    if not isinstance(given, list) or not all(isinstance(each, float) and 0 < each <= 1 for each in given):
-        raise EngineError(
-            "shares of classes that are none", cure="Run the same version of FedFER everywhere."
-        )
-    return tuple(given)
+def told_of(content: RecordDict) -> Told:
+    """Return the public numbers of the round that a message tells, :data:`client.told.NOTHING` where it tells none."""
+    text = optional_text(content, "told")
+    return NOTHING if text is None else read_told(text, LONGEST)
 
 
 def _round_of(content: RecordDict) -> int:

@@ -18,16 +18,9 @@ from torch.func import functional_call, vmap
 
 from client.plan import LocalWork, Plan
 from client.randomness import Entropy, torch_generator
-from client.training import (
-    AUGMENTATION,
-    LocalResult,
-    LocalRows,
-    Workbench,
-    batches,
-    dropout_seeded,
-    local_optimizer,
-)
-from fer_models.errors import ModelError, PrivacyError, TrainingError
+from client.training import LocalResult, LocalRows, batches, dropout_seeded, local_optimizer
+from client.workbench import AUGMENTATION, Workbench
+from fer_models.errors import ConfigError, ModelError, PrivacyError, TrainingError
 from fer_models.transforms import augment
 
 
@@ -100,12 +93,19 @@ def train_together(
     Raises
     ------
     PrivacyError : the plan is private; per-sample gradients are made site by site.
+    ConfigError : the plan is fair; groups are looked at site by site.
     ModelError : the vector or the net does not fit.
     TrainingError : a site's loss or weights are not finite.
     """
     if plan.privacy is not None:
         raise PrivacyError(
             "private training of several sites in one pass",
+            where="engine.together",
+            cure="Use engine.together=1.",
+        )
+    if plan.fairness is not None:
+        raise ConfigError(
+            "fair training of several sites in one pass",
             where="engine.together",
             cure="Use engine.together=1.",
         )

@@ -6,138 +6,21 @@ import contextlib
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.bookkeeping.gradients import PrivateGradients
-from client.gradients import PrivateTrainer, optimizer_of
-from client.guards import prove, require_apart
-from client.inputs import Features, Fixed, Inputs
-from client.plan import LocalWork, Plan, Privacy
-from client.randomness import Entropy, KeyedStream, torch_generator
-from client.strict import require
+from client.gradients import optimizer_of
+from client.inputs import Features, Inputs
+from client.plan import LocalWork, Plan
+from client.randomness import Entropy, torch_generator
+from client.workbench import AUGMENTATION, Workbench
 from fer_models.errors import PrivacyError, TrainingError
-from fer_models.features import TwoStage
 from fer_models.flat import FlatModel
-from fer_models.losses import Loss, build_loss
-from fer_models.memory import keep_freed_memory
 from fer_models.samples import Samples
-from fer_models.scope import restrict
-from fer_models.transforms import Augmentation, augment, to_input
-from fer_models.zoo import build
-
-AUGMENTATION = Augmentation()
-"""The one strength of augmentation that a plan can ask for."""
-
-
-class Workbench:
-    """One net and its flat buffers, shared by all sites that one process serves.
-
-    Parameters
-    ----------
-    plan : what is trained.
-    device : where.
-
-    Raises
-    ------
-    ModelError : there is no such net.
-    PrivacyError : the plan is private and the net has no sound per-sample gradients.
-    """
-
-    def __init__(self, plan: Plan, device: torch.device) -> None:
-        keep_freed_memory()
-        self.plan = plan
-        self.device = device
-        module = restrict(build(plan.model, plan.seed), plan.model, plan.local.scope)
-        self.flat = FlatModel(module.to(device))
-        self.flat.module.train()
-        self._fixed = self._fix()
-        # Until sites have counted; uneven, so that the trial sees a prior at work.
-        self._prior = tuple(float(place) for place in range(1, len(plan.labels) + 1))
-        self.loss = loss_of(plan, self._prior)
-        self.gradients = None if plan.privacy is None else self._prove(plan.privacy.allow_slow)
-
-    def _fix(self) -> Fixed | None:
-        module, spec = self.flat.module, self.plan.model
-        if not isinstance(module, TwoStage) or not module.keeps_features():
-            return None
-        with torch.no_grad():
-            made_up = torch.zeros(1, spec.channels, spec.size, spec.size, device=self.device)
-            return Fixed(module, self.device, module.features(made_up).shape[1])
-
-    def load_(self, values: torch.Tensor) -> None:
-        """Overwrite the weights with ``values`` (P + Q,); kept features are dropped where fixed layers change.
-
-        Raises
-        ------
-        ModelError : the length or the dtype differs.
-        """
-        if self._fixed is None:
-            self.flat.load_(values)
-            return
-        before = [p.clone() for p in self.flat.module.parameters() if not p.requires_grad]
-        self.flat.load_(values)
-        after = [p for p in self.flat.module.parameters() if not p.requires_grad]
-        if not all(torch.equal(one, other) for one, other in zip(before, after, strict=True)):
-            self._fixed = replace(self._fixed)
-
-    def fixed(self, samples: Samples) -> Fixed | None:
-        """Return the net where its features of a table's pictures stay the same and may be kept, else None."""
-        return self._fixed if self._fixed is not None and self._fixed.fits(samples) else None
-
-    def seen(self, x: torch.Tensor) -> torch.Tensor:
-        """Return what the layers that learn are given of pictures (B, C, H, W): features, where others are fixed."""
-        if self._fixed is None:
-            return x
-        with torch.no_grad():
-            return self._fixed.net.features(x)
-
-    def losses(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the losses (B,) of pictures (B, C, H, W), or of their features, with targets (B, classes)."""
-        return self.loss(self.flat.module(x), targets)
-
-    def expect(self, prior: tuple[float, ...]) -> None:
-        """Let the loss go by these shares of the classes, where it needs any and the plan names none.
-
-        Raises
-        ------
-        ConfigError : not one positive share a class.
-        """
-        work = self.plan.local
-        if work.tells_prior and prior != self._prior:
-            require(
-                len(prior) == len(self.plan.labels),
-                f"{len(prior)} shares for {len(self.plan.labels)} classes",
-                "prior",
-                "Run the same version of FedFER everywhere.",
-            )
-            self.loss, self._prior = loss_of(self.plan, prior), prior
-
-    def _prove(self, allow_slow: bool) -> PrivateGradients:
-        """Try net, loss and augmentation on made-up pictures, before any real one is looked at."""
-        spec = self.plan.model
-        form, generator = (3, spec.channels, spec.size, spec.size), torch.Generator().manual_seed(0)
-        x = torch.randn(form, generator=generator).to(self.device, memory_format=torch.channels_last)
-        targets = torch.rand(3, spec.classes, generator=generator).to(self.device)
-        if self.plan.local.augment:
-            require_apart(lambda given: augment(given, generator, AUGMENTATION), x, "the augmentation")
-        gradients = PrivateGradients(self.flat.module, allow_slow=allow_slow)
-        prove(gradients, self.losses, x, targets / targets.sum(1, keepdim=True))
-        if self._fixed is not None:  # then the book sees features, here as in training
-            prove(gradients, self.losses, self.seen(x), targets / targets.sum(1, keepdim=True))
-        self.flat.zero_grad()
-        return gradients
-
-
-def loss_of(plan: Plan, prior: tuple[float, ...]) -> Loss:
-    """Return the plan's loss, with the plan's own shares of the classes or else with ``prior``."""
-    work = plan.local
-    if not work.needs_prior:
-        return build_loss(work.loss, smoothing=work.smoothing, focusing=work.focusing)
-    return build_loss(work.loss, smoothing=work.smoothing, prior=work.prior or prior, tau=work.tau)
+from fer_models.transforms import augment, to_input
 
 
 @contextlib.contextmanager
@@ -215,7 +98,10 @@ def losses_of(
     """
     generator = augmenting if work.augment else None
     fixed = bench.fixed(data.samples) if generator is None else None
-    targets = data.targets.index_select(0, torch.from_numpy(positions)).to(bench.device)
+    chosen = torch.from_numpy(positions)
+    targets = data.targets.index_select(0, chosen).to(bench.device)
+    if bench.fair is not None:
+        targets = torch.cat([targets, bench.fair.columns.index_select(0, chosen).to(bench.device)], 1)
     if fixed is not None:
         return bench.losses(data.features.of(fixed, positions), targets)
     x = data.inputs(positions, bench.device)
@@ -279,6 +165,8 @@ def train_plain(
             shape_gradient(flat, work, start)
             optimizer.step()
         losses.append((loss.detach(), len(positions)))
+        if bench.fair is not None and bench.fair.tally is not None:
+            bench.fair.tally.note(positions)
     visits = sum(count for _, count in losses)
     # Read at the end, so that an accelerator need not wait in between.
     total = sum(float(loss) * count for loss, count in losses)
@@ -317,66 +205,6 @@ def local_optimizer(
     if work.optimizer == "sgd" and work.momentum == work.weight_decay == 0:
         return PlainSGD(vectors, gradients, work.learning_rate)
     return optimizer_of(vectors, work)
-
-
-def poisson_batch(
-    data: LocalRows, privacy: Privacy, rate: float, stream: KeyedStream
-) -> tuple[NDArray[np.intp], list[int]]:
-    """Draw a batch: every unit joins by itself with probability ``rate``; it may be empty.
-
-    Returns the positions (n,) of its pictures, each ``privacy.views`` times and those of one unit next to each other,
-    and the number of positions of each unit.
-    """
-    if privacy.unit == "record":
-        chosen = np.flatnonzero(stream.uniform(len(data.rows)) < rate)
-        return np.repeat(chosen, privacy.views), [privacy.views] * len(chosen)
-    drawn = np.flatnonzero(stream.uniform(len(data.people)) < rate)
-    people = [data.people[index] for index in drawn]
-    rows = np.concatenate(people) if people else np.zeros(0, np.intp)
-    return np.repeat(rows, privacy.views), [privacy.views * len(own) for own in people]
-
-
-@contextlib.contextmanager
-def private_trainer(
-    bench: Workbench, plan: Plan, round_number: int, entropy: Entropy
-) -> Iterator[PrivateTrainer]:
-    """Open the private step on the bench's net; nothing without noise stays behind when it closes."""
-    assert plan.privacy is not None
-    trainer = PrivateTrainer(
-        bench.flat,
-        plan.privacy,
-        divisor=plan.local.rate * plan.privacy.nominal_units,
-        work=plan.local,
-        stream=KeyedStream(entropy.key(round_number, "noise")),
-        gradients=bench.gradients,
-    )
-    try:
-        yield trainer
-    finally:
-        trainer.close()
-        bench.flat.zero_grad()  # drops the gradients without noise, and gives the parameters their views back
-
-
-def train_private(
-    bench: Workbench, data: LocalRows, plan: Plan, round_number: int, entropy: Entropy, where: str
-) -> LocalResult:
-    """Train the bench's net in place with DP-SGD; the caller has written the ledger.
-
-    Poisson sampling: every unit of privacy joins a step by itself with probability ``plan.local.rate``.
-    """
-    privacy, work = plan.privacy, plan.local
-    assert privacy is not None
-    sampling = KeyedStream(entropy.key(round_number, "poisson"))
-    augmenting = torch_generator(entropy.key(round_number, "augment"))
-    total, visits = 0.0, 0
-    with private_trainer(bench, plan, round_number, entropy) as trainer:
-        for _ in range(work.amount):
-            rows, sizes = poisson_batch(data, privacy, work.rate, sampling)
-            total += trainer.step(rows, lambda part: losses_of(bench, data, part, work, augmenting), sizes)
-            visits += len(rows)
-    # An error may tell of nothing but the weights.
-    finite(LocalResult(visits, work.amount, 0.0), bench.flat, where)
-    return LocalResult(visits, work.amount, total / max(1, visits))
 
 
 def finite(result: LocalResult, flat: FlatModel, where: str) -> LocalResult:

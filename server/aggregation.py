@@ -98,12 +98,20 @@ class SumOfShares:
 
 
 def _step_of(plan: Plan, total: NDArray[np.int64], sites: int) -> torch.Tensor:
-    """Return the step of ``local.learning_rate`` against the mean gradient of a sum of shares, float64 (T,)."""
-    return torch.from_numpy(decode(total, plan, sites)).mul_(-plan.local.learning_rate)
+    """Return the step of ``local.learning_rate`` against the mean gradient of a sum of shares, and the tally behind it.
+
+    float64 (T + K,); a picture of the tally is C / rho long in the sum (:mod:`client.fairness`).
+    """
+    found = torch.from_numpy(decode(total, plan, sites))
+    learning = len(found) - plan.tally_size
+    found[:learning].mul_(-plan.local.learning_rate)
+    if plan.fairness is not None and plan.privacy is not None:
+        found[learning:].mul_(plan.fairness.noise_ratio / plan.privacy.clip)
+    return found
 
 
 def mean_of_sum(plan: Plan, found: Sum) -> torch.Tensor:
-    """Return the mean update, float64 (T,), of a training session of secure aggregation.
+    """Return the mean update, float64 (T + K,), of a training session of secure aggregation.
 
     Raises
     ------

@@ -8,7 +8,8 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fer_models.errors import FedferError
-from server.rounds import Coordinator, Result
+from server.results import Result
+from server.rounds import Coordinator
 
 
 def make_app(coordinator: Coordinator, done: Callable[[Result | FedferError], None]) -> ServerApp:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from client.messages import pack, parts_of, scalar, text, vector_of, with_fact
 from client.plan import Plan
 from client.question import Question
+from client.told import Told
 from fer_models.counts import Counts, vector_size
 from fer_models.errors import EngineError
 from server.aggregation import aggregate_of
@@ -45,7 +47,7 @@ class Answers:
 
     Attributes
     ----------
-    mean : float64 (T,), the mean update; None where nothing was trained.
+    mean : float64 (T + K,), the mean update and tally; None where nothing was trained.
     loss : mean training loss a visit.
     visits, bytes_up, bytes_down, cpu_seconds : as in :class:`server.rounds.Totals`.
     counts : site -> counts of its test pictures; empty where nothing was evaluated.
@@ -63,14 +65,14 @@ class Answers:
 
 
 def question(
-    plan: Plan, round_number: int, vector: torch.Tensor, prior: tuple[float, ...], judging: Judging | None
+    plan: Plan, round_number: int, vector: torch.Tensor, told: Told, judging: Judging | None
 ) -> Question:
     """Return what a round asks of every site."""
     weights = vector.numpy()
     if judging is None:
-        return Question(plan, round_number, weights, prior)
+        return Question(plan, round_number, weights, told)
     judged = weights if judging.vector is vector else judging.vector.numpy()
-    return Question(plan, round_number, weights, prior, judged, judging.prove)
+    return Question(plan, round_number, weights, told, judged, judging.prove)
 
 
 def answer_of(
@@ -97,7 +99,7 @@ class Sites(Protocol):
         nodes: Sequence[int],
         round_number: int,
         vector: torch.Tensor,
-        prior: tuple[float, ...],
+        told: Told,
         judging: Judging | None,
     ) -> Answers:
         """Train a round from ``vector`` (P + Q,); with ``judging`` each site evaluates before it trains."""
@@ -107,8 +109,8 @@ class Sites(Protocol):
         """Evaluate the weights of a round at every site."""
         ...
 
-    def label_shares(self, nodes: Sequence[int]) -> tuple[float, ...]:
-        """Return the shares of the classes over all sites' training pictures."""
+    def label_counts(self, nodes: Sequence[int]) -> NDArray[np.int64]:
+        """Return the label counts of all sites' training pictures, by class or by group and class, one row."""
         ...
 
 
@@ -132,7 +134,7 @@ class PlainSites:
 
     Parameters
     ----------
-    size : T, numbers of an update.
+    size : T + K, numbers of an update.
     names : node -> its site's name.
     """
 
@@ -157,12 +159,12 @@ class PlainSites:
         nodes: Sequence[int],
         round_number: int,
         vector: torch.Tensor,
-        prior: tuple[float, ...],
+        told: Told,
         judging: Judging | None,
     ) -> Answers:
         """Train a round; see :class:`Sites`."""
         done, total = Answers(), aggregate_of(self._plan, self._size)
-        asked = question(self._plan, round_number, vector, prior, judging).content()
+        asked = question(self._plan, round_number, vector, told, judging).content()
         done.bytes_down = len(nodes) * vector.numel() * vector.element_size()
         for reply in exchange(self._grid, self._messages(nodes, MessageType.TRAIN, asked, round_number)):
             content = content_of(reply)
@@ -193,11 +195,11 @@ class PlainSites:
             done.cpu_seconds += scalar(answer, "cpu_seconds")
         return done
 
-    def label_shares(self, nodes: Sequence[int]) -> tuple[float, ...]:
+    def label_counts(self, nodes: Sequence[int]) -> NDArray[np.int64]:
         """Ask every site for its label counts; what they add up to is public from then on."""
         heads, names = self._books.heads, self._names
         contents = []
         for reply in exchange(self._grid, (ask(self._plan, node, heads.get(names[node])) for node in nodes)):
             contents.append(content_of(reply))
             self._books.charge(contents[-1])
-        return from_answers(contents, len(self._plan.labels))
+        return from_answers(contents, math.prod(self._plan.counted))

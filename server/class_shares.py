@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from flwr.app import Message, RecordDict
+from numpy.typing import NDArray
 
 from client.label_counts import shares
 from client.messages import tell, vector_of
@@ -30,8 +31,8 @@ def ask(plan: Plan, node: int, known: str | None) -> Message:
     return Message(tell(facts), node, LABEL_COUNTS)
 
 
-def from_answers(contents: Iterable[RecordDict], classes: int) -> tuple[float, ...]:
-    """Return the shares of the classes over all sites, all positive.
+def from_answers(contents: Iterable[RecordDict], cells: int) -> NDArray[np.int64]:
+    """Return the label counts over all sites (cells,).
 
     Counts with noise are added up as they are and cut at the end: cutting each would raise the rare classes.
 
@@ -39,15 +40,20 @@ def from_answers(contents: Iterable[RecordDict], classes: int) -> tuple[float, .
     ------
     EngineError : an answer that holds no counts.
     """
-    total = np.zeros(classes, np.int64)
+    total = np.zeros(cells, np.int64)
     for content in contents:
-        counts = vector_of(content, np.int64, classes)
+        counts = vector_of(content, np.int64, cells)
         if (np.abs(counts) > MOST).any():
             raise EngineError(
                 "label counts that no site can have", cure="Run the same version of FedFER everywhere."
             )
         total += counts
-    return shares(total)
+    return total
+
+
+def shares_of(plan: Plan, counts: NDArray[np.int64]) -> tuple[float, ...]:
+    """Return the shares of the classes, all positive, of label counts by class, or by group and class."""
+    return shares(counts.reshape(plan.counted).sum(0))
 
 
 class Adjustment:

@@ -6,29 +6,31 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
+from numpy.typing import NDArray
 
 from client.identity import Roster
 from client.messages import scalar, tell, text
+from client.nets import model_of, net_of, with_critic
 from client.plan import Plan
 from client.secagg.refusals import refuse
+from client.told import Told
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError, EngineError, TrainingError
 from fer_models.flat import FlatModel
 from fer_models.metrics import headline
-from fer_models.scope import restrict
-from fer_models.zoo import build
 from server.asking import Answers, Judging, PlainSites, Sites, sum_counts
 from server.books import Books
-from server.class_shares import Adjustment
+from server.class_shares import Adjustment, shares_of
+from server.debiasing.steering import Steering
 from server.exchange import POLL_SECONDS, content_of, exchange
 from server.optimizers import ServerOptimizer
+from server.results import Result, Totals
 from server.run_folder import RunFolder, reading
 from server.secagg.transcript import Transcripts
 from server.secure import SecureSites, Task
@@ -56,49 +58,6 @@ def cohort(seed: int, round_number: int, nodes: Sequence[int], share: float) -> 
     size = max(1, round(share * len(nodes)))
     drawn = np.random.default_rng([seed, round_number]).choice(len(nodes), size, replace=False)
     return [nodes[i] for i in sorted(drawn)]
-
-
-@dataclass
-class Totals:
-    """What a run has cost so far.
-
-    Attributes
-    ----------
-    visits : training pictures seen, over all sites and rounds.
-    bytes_up, bytes_down : of the updates from the sites, and of the weights that they train from.
-    cpu_seconds : of local work and evaluation at the sites.
-    epsilon : the largest of any site, None without privacy.
-    """
-
-    visits: int = 0
-    bytes_up: int = 0
-    bytes_down: int = 0
-    cpu_seconds: float = 0.0
-    epsilon: float | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished run: the weights that are kept, what it cost, and what each site's test pictures say.
-
-    Attributes
-    ----------
-    vector : float32 (P,), the moving average of the global weights.
-    counts : site -> counts of its test pictures.
-    epsilon : site -> epsilon; empty without privacy.
-    prior : class -> its share that the run went by; empty where it needed none.
-    """
-
-    vector: torch.Tensor
-    totals: Totals
-    counts: dict[str, Counts]
-    epsilon: dict[str, float] = field(default_factory=dict)
-    prior: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def overall(self) -> Counts:
-        """The sum of all sites' counts."""
-        return sum_counts(list(self.counts.values()))
 
 
 def _scaled(prior: tuple[float, ...]) -> tuple[float, ...]:
@@ -135,13 +94,15 @@ class Coordinator:
         self._lost = 0  # rounds in a row
         self.plan, self.folder, self.system = plan, folder, system
         self._observer = observer or (lambda _: None)
-        flat = FlatModel(restrict(build(plan.model, plan.seed), plan.model, plan.local.scope))
+        flat = FlatModel(net_of(plan))
         if initial is not None:
-            flat.load_(initial)
+            flat.load_(with_critic(flat, initial))
+        self._flat = flat
+        self._steering = None if plan.fairness is None else Steering(plan)
         self._start, self._trained = flat.full_vector.clone(), flat.trained
         first = self._trained.take(self._start)
         self._optimizer = ServerOptimizer(plan.server, first, len(flat.learning))
-        self._prior = _scaled(plan.local.prior)
+        self._prior, self._counted = _scaled(plan.local.prior), False
         tau = plan.server.adjustment
         self._adjustment = Adjustment(plan, flat, tau) if tau > 0 else None
         self._totals = Totals()
@@ -162,8 +123,8 @@ class Coordinator:
         """
         self._resume()
         nodes, sites = self._sites_of(grid)
-        if self.plan.counts_labels and not self._prior:
-            self._prior = sites.label_shares(nodes)
+        if self.plan.counts_labels and not self._counted:
+            self._take_counts(sites.label_counts(nodes))
             self._checkpoint()
         for round_number in range(self._round + 1, self.plan.server.rounds + 1):
             self._train(sites, nodes, round_number)
@@ -175,7 +136,22 @@ class Coordinator:
             self._evaluate(sites, nodes, prove=True)
             self._checkpoint()
         prior = dict(zip(self.plan.labels, self._prior, strict=True)) if self._prior else {}
-        return Result(self._judged().clone(), self._totals, self._counts, self._books.epsilon, prior)
+        return Result(
+            model_of(self._flat, self._judged()).clone(),
+            self._totals,
+            self._counts,
+            self._books.epsilon,
+            prior,
+            None if self._steering is None else self._steering.report(),
+        )
+
+    def _take_counts(self, counts: NDArray[np.int64]) -> None:
+        """Take the label counts of all sites: shares of the classes, and what steers by groups."""
+        self._counted = True
+        if self.plan.uses_prior and not self._prior:
+            self._prior = shares_of(self.plan, counts)
+        if self._steering is not None:
+            self._steering.begin(counts)
 
     def _judged(self) -> torch.Tensor:
         """Return the weights that are evaluated and kept (P + Q,): the average, its logits adjusted where asked for."""
@@ -205,7 +181,7 @@ class Coordinator:
             raise ConfigError("no sites", where="partition.sites", cure="Give one site or more.")
         order = sorted(names, key=names.__getitem__)
         if self.plan.aggregation == "plain":
-            return order, PlainSites(grid, self.plan, len(self._trained), names, self._books)
+            return order, PlainSites(grid, self.plan, len(self._trained) + self.plan.tally_size, names, self._books)
         if self._roster is None:
             raise ConfigError("no roster", where="aggregation", cure="Give the coordinator everybody's keys.")
         kept = self._transcripts.last if self._transcripts else -1
@@ -213,7 +189,7 @@ class Coordinator:
         sites = SecureSites(
             grid,
             self.plan,
-            len(self._trained),
+            len(self._trained) + self.plan.tally_size,
             names,
             self._books,
             roster=self._roster,
@@ -255,12 +231,15 @@ class Coordinator:
 
     def _train(self, sites: Sites, nodes: list[int], round_number: int) -> None:
         vector = self._full(self._optimizer.vector)
-        told = self._prior if self.plan.local.tells_prior else ()
+        prior = self._prior if self.plan.local.tells_prior else ()
+        told = Told(prior) if self._steering is None else self._steering.told(round_number, prior)
         judging = self._judging(vector) if self.plan.judges_in(round_number) else None
         done = sites.train(self._cohort(nodes, round_number), round_number, vector, told, judging)
         self._take(done)
         if done.mean is not None:
-            self._step(done.mean, round_number)
+            self._step(done.mean[: len(self._trained)], round_number)
+            if self._steering is not None:
+                self._steering.take(done.mean[len(self._trained) :].numpy(), round_number)
         self._round = round_number
         line = self._line(done)
         self._bear(done.lost, f"round {round_number}")
@@ -355,6 +334,8 @@ class Coordinator:
             "epsilon": self._books.epsilon,
             "ledgers": self._books.heads,
             "prior": list(self._prior),
+            "counted": self._counted,
+            "steering": None if self._steering is None else self._steering.facts(),
             "counts": {site: counts.to_json() for site, counts in self._counts.items()},
             "pending": self._pending,
             "seconds": self._seconds(),
@@ -384,5 +365,8 @@ class Coordinator:
         self._books.take_up(facts["epsilon"], facts["ledgers"])
         self._pending = None if facts["pending"] is None else dict(facts["pending"])
         self._prior = tuple(float(share) for share in facts["prior"])
+        self._counted = bool(facts["counted"])
+        if self._steering is not None:
+            self._steering.take_up(facts["steering"])
         self._counts = {site: Counts.from_json(value) for site, value in facts["counts"].items()}
         self._round, self._earlier_seconds = int(facts["round"]), float(facts["seconds"])

@@ -22,15 +22,16 @@ import numpy as np
 import torch
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+from numpy.typing import NDArray
 
 from client.identity import Roster
-from client.label_counts import shares
 from client.messages import facts_of, pack, tell, text, vector_of, with_facts
 from client.plan import Plan
 from client.secagg.layout import Purpose, Sum, read_sum, session_layout
 from client.secagg.refusals import refuse
 from client.secagg.wire import Offer
 from client.secure_site import expected, from_text, question_digest, to_text
+from client.told import Told
 from fer_models.errors import EngineError, SecureAggregationError
 from server.aggregation import mean_of_sum
 from server.asking import Answers, Judging, question
@@ -89,7 +90,7 @@ class SecureSites:
 
     Parameters
     ----------
-    size : T, numbers of an update.
+    size : T + K, numbers of an update.
     names : node -> its site's name.
     roster : everybody's public keys.
     following : which task comes after which, so that its session can be prepared.
@@ -130,11 +131,11 @@ class SecureSites:
         nodes: Sequence[int],
         round_number: int,
         vector: torch.Tensor,
-        prior: tuple[float, ...],
+        told: Told,
         judging: Judging | None,
     ) -> Answers:
         """Train a round; see :class:`server.asking.Sites`."""
-        content = question(self._plan, round_number, vector, prior, judging).content()
+        content = question(self._plan, round_number, vector, told, judging).content()
         found = self._run(Task("train", round_number, tuple(nodes)), content)
         done = self._answers(found)
         if isinstance(found, Sum):
@@ -164,7 +165,7 @@ class SecureSites:
         done = self._answers(self._run(Task("evaluate", round_number, tuple(nodes)), content))
         return replace(done, bytes_up=0, bytes_down=0)  # as in plain, where an evaluation is not counted
 
-    def label_shares(self, nodes: Sequence[int]) -> tuple[float, ...]:
+    def label_counts(self, nodes: Sequence[int]) -> NDArray[np.int64]:
         """Ask for label counts, of which only the sum is learnt; see :class:`server.asking.Sites`.
 
         Raises
@@ -175,7 +176,7 @@ class SecureSites:
         if isinstance(found, SecureAggregationError):
             raise found
         assert found.label_counts is not None
-        return shares(found.label_counts)
+        return found.label_counts
 
     # A session
 

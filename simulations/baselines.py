@@ -22,15 +22,8 @@ from client.evaluation import evaluate
 from client.plan import LocalWork, Plan
 from client.randomness import SeededEntropy, torch_generator
 from client.strict import require
-from client.training import (
-    LocalResult,
-    LocalRows,
-    Workbench,
-    dropout_seeded,
-    finite,
-    losses_of,
-    shape_gradient,
-)
+from client.training import LocalResult, LocalRows, dropout_seeded, finite, losses_of, shape_gradient
+from client.workbench import Workbench
 from fer_models.counts import Counts
 from fer_models.errors import TrainingError
 from fer_models.metrics import headline

@@ -12,7 +12,11 @@ from omegaconf import OmegaConf, open_dict
 from fer_models.errors import ConfigError
 from simulations.compose import CONF, composed, configuration, json_file, one_line, readable, settings_of
 from simulations.display import Display, new_console
+from simulations.fairness import is_fair
 from simulations.settings import Settings, register
+
+WITHOUT = ("federated_without_privacy", "federated_without_fairness")
+"""The same federation with less."""
 
 MULTIRUN = ("--multirun", "-m")
 """Hydra's flags for a run of every combination."""
@@ -25,6 +29,8 @@ def compare(words: list[str]) -> int:
         private, more = settings.privacy.enabled, settings.compare
         wanted = {"federated_without_privacy": more.without_privacy, "pooled_private": more.pooled_private}
         beside = [name for name, asked in wanted.items() if private and asked]
+        if is_fair(settings.fairness) and more.without_fairness:
+            beside.append("federated_without_fairness")
         return [*settings.baseline.systems, *beside, "federated"]
 
     from simulations.study.asked import is_study
@@ -78,11 +84,12 @@ def _job(settings: Settings, folder: Path, systems: list[str]) -> None:
     from simulations.comparison import Comparison
 
     console = new_console()
-    known = ("pooled", "local_only", "federated", "federated_without_privacy", "pooled_private")
+    baselines = ("pooled", "local_only")
+    known = (*baselines, *WITHOUT, "pooled_private", "federated")
     for system in systems:
         if system not in known:
             raise ConfigError(
-                f"unknown system {system!r}", where="baseline.systems", cure=f"Use {' and '.join(known[:2])}."
+                f"unknown system {system!r}", where="baseline.systems", cure=f"Use {' and '.join(baselines)}."
             )
     with Display(console) as display:
         comparison = Comparison(settings, folder, systems, display)

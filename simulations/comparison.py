@@ -24,10 +24,11 @@ from fer_models.zoo import build
 from server.asking import sum_counts
 from server.events import Events
 from server.report import write_report
-from server.rounds import Result
+from server.results import Result
 from server.run_folder import RunFolder, reading
 from server.trust import POOLED
 from simulations.baselines import CentralTrainer
+from simulations.fairness import notes_of, opting_out
 from simulations.federated import (
     Sites,
     choose_device,
@@ -38,12 +39,12 @@ from simulations.federated import (
 )
 from simulations.jobs import Progress, run_jobs
 from simulations.partition import Partition
-from simulations.pooled_private import SYSTEM, one_site, pooled_private
-from simulations.prepare import Prepared, prepare, site_limit
+from simulations.pooled_private import SYSTEM, one_site, pooled_private, without_fairness
+from simulations.prepare import Prepared, compile_plan, prepare, site_limit
 from simulations.pretraining import identity, start_of
 from simulations.probing import Prober
 from simulations.secure import largest_weight, without_privacy
-from simulations.settings import Settings
+from simulations.settings import FairnessSettings, Settings
 from simulations.summaries import Summary, brief, cost, federated_summary
 
 
@@ -108,8 +109,8 @@ class Comparison:
     ----------
     settings : the whole configuration.
     path : the run folder.
-    systems : of "pooled", "local_only", "federated_without_privacy", "pooled_private", "federated", in the order of
-        the page.
+    systems : of "pooled", "local_only", "federated_without_privacy", "pooled_private",
+        "federated_without_fairness", "federated", in the order of the page.
     observer : told of every record; for the live table.
     """
 
@@ -169,6 +170,8 @@ class Comparison:
             facts["together"] = self.settings.engine.together
         if self.settings.engine.dropout:
             facts["dropout"] = self.settings.engine.dropout
+        if self.prepared.plan.fairness is not None:
+            facts["fairness"] = dataclasses.asdict(self.settings.fairness)
         if self.prepared.pretraining.wanted:
             facts["pretrain"] = identity(self.prepared.pretraining)
         return facts | {"central": dataclasses.asdict(self.prepared.central)}
@@ -209,6 +212,7 @@ class Comparison:
             self.device,
             limit,
             dropout=self.settings.engine.dropout,
+            opted_out=opting_out(self.settings.fairness, division.sites, self.settings.seed),
         )
 
     # Baselines
@@ -283,14 +287,25 @@ class Comparison:
         if SYSTEM in self.systems and plan.privacy is not None:
             everybody = one_site(self.prepared.samples)
             self._federate(SYSTEM, pooled_private(plan, self.prepared.partition.sites), everybody)
+        if "federated_without_fairness" in self.systems and plan.fairness is not None:
+            self._federate("federated_without_fairness", self._unfair(plan))
         if "federated" in self.systems:
             self._federate("federated", plan)
+
+    def _unfair(self, plan: Plan) -> Plan:
+        """Return the plan without its fairness, with the noise that keeps the same epsilon where that is the target."""
+        if plan.privacy is None or plan.privacy.target_epsilon is None:
+            return without_fairness(plan)
+        settings = replace(self.settings, fairness=FairnessSettings())
+        if without_fairness(plan).privacy != plan.privacy:
+            settings = replace(settings, privacy=replace(settings.privacy, counts_epsilon=None))
+        return compile_plan(settings, self.prepared.samples, self.prepared.partition)
 
     def _federate(self, system: str, plan: Plan, division: Partition | None = None) -> None:
         ledgers = self.folder.path / ("ledger" if division is None else f"baselines/ledger-{system}")
         sites = self._sites(ledgers if plan.privacy else None, division)
         run = {"local": run_local, "ray": run_ray}[self.settings.engine.name]
-        together = 1 if plan.privacy else self.settings.engine.together
+        together = 1 if plan.privacy or plan.fairness else self.settings.engine.together
         initial = self._start.vector if self._start else None
         kept = self.settings.aggregation.transcripts and system == "federated" and plan.secure is not None
         work = (plan, sites, self.folder, system, self.workers, self._observe, together, initial)
@@ -301,6 +316,14 @@ class Comparison:
         told = self._start.told if self._start else None
         summary = federated_summary(plan, result, own, sites.samples, sites.partition, told)
         summary |= self._probed(plan, result.vector)
+        if plan.fairness is not None and result.steering is not None:
+            summary["fairness"] = {
+                "method": self.settings.fairness.method,
+                **dataclasses.asdict(plan.fairness),
+                **result.steering,
+                "opted_out": len(sites.opted_out),
+                "notes": notes_of(plan.fairness, plan.disclosed, sites.samples),
+            }
         self._summary[system] = summary
         if system == SYSTEM:
             place = {"note": "one model on everybody's pictures in one place, with privacy", "trust": POOLED}

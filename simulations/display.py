@@ -15,6 +15,7 @@ TITLES = {
     "local_only": "local only",
     "federated": "federated",
     "federated_without_privacy": "federated, no privacy",
+    "federated_without_fairness": "federated, not steered",
     "pooled_private": "pooled, private",
     "worst_picture": "audit: pictures tried",
     "one_round": "audit: trials of one round",

@@ -32,13 +32,15 @@ from fer_models.counts import Counts
 from fer_models.errors import ConfigError, EngineError, FedferError
 from fer_models.samples import Samples
 from server.app import make_app as make_server_app
-from server.rounds import Coordinator, Observer, Result
+from server.results import Result
+from server.rounds import Coordinator, Observer
 from server.run_folder import RunFolder
 from server.secagg.transcript import TRANSCRIPTS, Transcripts
 from server.secure import WORK
 from simulations.faults import Dropouts
 from simulations.grid import LocalGrid
 from simulations.partition import Partition
+from simulations.pooled_private import without_fairness
 from simulations.threads import one_thread
 from simulations.units import Units
 
@@ -58,6 +60,7 @@ class Sites:
     sessions : folder where the sites' sessions of secure aggregation are kept while they may be answered from
         several processes, None keeps them in memory.
     dropout : share of the messages of secure aggregation that get lost.
+    opted_out : sites that tell nobody's group.
     """
 
     samples: Samples
@@ -68,6 +71,7 @@ class Sites:
     limit: Limit | None = None
     sessions: Path | None = None
     dropout: float = 0.0
+    opted_out: frozenset[int] = frozenset()
 
     @property
     def names(self) -> list[str]:
@@ -95,6 +99,7 @@ class Sites:
                 entropy=SeededEntropy(self.seed, name),
                 ledger=Ledger(self.ledgers / f"{name}.sqlite" if self.ledgers else None, name, self.limit),
                 benches=self._benches,
+                opted_out=site in self.opted_out,
             )
         return self._agents[site]
 
@@ -273,10 +278,11 @@ def kept_in(folder: RunFolder, plan: Plan, sites: Sites) -> Transcripts:
 
 
 def counts_by_site(sites: Sites, plan: Plan, vector: torch.Tensor) -> dict[str, Counts]:
-    """Return each site's counts of its test pictures for weights (P + Q,), outside of any protocol.
+    """Return each site's counts of its test pictures for weights (P + Q,) of the net alone, outside of any protocol.
 
     Only who holds all sites' pictures can do this: a simulation, for its own report.
     """
+    plan = without_fairness(plan)
     alone = replace(sites, ledgers=None, limit=None)  # nothing is released, so no ledger is asked
     agents = [alone.agent(site) for site in range(sites.partition.sites)]
     with one_thread():
@@ -293,6 +299,7 @@ class SavedSites:
     ledgers: Path
     device: str
     limit: Limit | None
+    opted_out: frozenset[int] = frozenset()
 
     def __call__(self, context: Context) -> Agent:
         """Return the agent that answers for a node, made once a process."""
@@ -309,7 +316,16 @@ def _opened(saved: SavedSites) -> Sites:
     samples = Samples.load(saved.folder / "samples")
     partition = Partition.load(saved.folder / "partition")
     sessions = saved.folder / "sessions"
-    return Sites(samples, partition, saved.seed, saved.ledgers, saved.device, saved.limit, sessions)
+    return Sites(
+        samples,
+        partition,
+        saved.seed,
+        saved.ledgers,
+        saved.device,
+        saved.limit,
+        sessions,
+        opted_out=saved.opted_out,
+    )
 
 
 def run_ray(
@@ -345,7 +361,9 @@ def run_ray(
         sites.partition.save(Path(temporary) / "partition")
         (Path(temporary) / "sessions").mkdir()
         ledgers = sites.ledgers or Path(temporary) / "ledger"
-        saved = SavedSites(Path(temporary), sites.seed, ledgers, sites.device, sites.limit)
+        saved = SavedSites(
+            Path(temporary), sites.seed, ledgers, sites.device, sites.limit, sites.opted_out
+        )
         resources = {"num_cpus": 1, "num_gpus": 1.0 if sites.device == "cuda" else 0.0}
         run_simulation(
             make_server_app(coordinator, box.append),

@@ -32,6 +32,7 @@ def pooled_private(plan: Plan, sites: int) -> Plan:
     Its divisor is rate * nominal_units * sites, as that of a distributed round in which all take part, and delta is
     below one over all records. A plan that was given its noise multiplier keeps it.
     """
+    plan = without_fairness(plan)
     privacy = plan.privacy
     assert privacy is not None
     records = privacy.nominal_units * sites
@@ -51,3 +52,13 @@ def pooled_private(plan: Plan, sites: int) -> Plan:
     alone = replace(plan, aggregation="plain", secure=None)
     server = replace(plan.server, participation=1.0, rule="mean", malicious=0)
     return replace(alone, privacy=private, server=server)
+
+
+def without_fairness(plan: Plan) -> Plan:
+    """Return a plan without its fairness, and without the label counts that only its fairness needed."""
+    if plan.fairness is None:
+        return plan
+    privacy = plan.privacy
+    if privacy is not None and not (plan.uses_prior and not plan.local.prior):
+        privacy = replace(privacy, counts_epsilon=None)
+    return replace(plan, fairness=None, privacy=privacy)

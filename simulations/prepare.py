@@ -14,20 +14,23 @@ import torch
 
 from client.accounting import epsilon_of
 from client.limits import Limit, cost_before, first_round_over, over_limit, with_rounds
+from client.nets import net_of
 from client.outlook import Outlook, outlook
 from client.plan import Attribute, LocalWork, Plan, ServerWork
 from client.strict import nearest, parse, require
-from client.training import Workbench, batch_size, people_of
+from client.training import batch_size, people_of
+from client.workbench import Workbench
 from fer_models.errors import ConfigError, DataError, PrivacyError
 from fer_models.readers import READERS, options_of, read
 from fer_models.samples import Samples
-from fer_models.scope import logit_bias, restrict
+from fer_models.scope import logit_bias
 from fer_models.splits import copies, hold_out, units
-from fer_models.zoo import ModelSpec, build, parameter_count
+from fer_models.zoo import ModelSpec, parameter_count
 from server.robust import require_enough
 from server.rounds import cohort
 from simulations.baselines import CentralWork
 from simulations.faces import FacesConfig, draw
+from simulations.fairness import fairness_of, notes_of, with_intersections
 from simulations.partition import Partition, PartitionSpec, partition
 from simulations.pretraining import Pretraining, identity
 from simulations.private_terms import privacy_of, with_noise
@@ -138,7 +141,7 @@ def audited(samples: Samples, wanted: list[str]) -> tuple[Attribute, ...]:
 
 def prepare(settings: Settings) -> Prepared:
     """Read, split, divide into sites, and compile the plan."""
-    loaded = load(settings.data, settings.seed)
+    loaded = with_intersections(load(settings.data, settings.seed), settings.fairness)
     held_out = not takes_official(loaded, settings.data)
     samples = split(loaded, settings.data, settings.seed)
     _require_classes(samples)
@@ -149,13 +152,15 @@ def prepare(settings: Settings) -> Prepared:
     if pretraining.wanted:
         identity(pretraining)  # a file of weights that is missing shows before a run folder is made
     warnings = _warnings(settings, plan, samples, division) if plan.privacy else ()
+    if plan.fairness is not None:
+        warnings = (*warnings, *notes_of(plan.fairness, plan.disclosed, samples))
     central = central_work(settings, samples, division, plan)
     return Prepared(samples, division, plan, central, pretraining, warnings, held_out)
 
 
 def outlook_of(plan: Plan, sites: int) -> Outlook:
     """Return what the public numbers of a private plan say of a run over some sites."""
-    net = restrict(build(plan.model, plan.seed), plan.model, plan.local.scope)
+    net = net_of(plan)
     taking_part = len(cohort(plan.seed, 1, range(sites), plan.server.participation))
     return outlook(plan, parameter_count(net), taking_part * plan.server.rounds * plan.local.amount)
 
@@ -250,15 +255,17 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
         "channels": samples.channels,
         "size": samples.size,
     }
+    groups = audited(samples, list(settings.data.groups))
     plan = Plan(
         labels=samples.labels,
         model=parse(ModelSpec, model, "model"),
         local=local,
         server=server,
         privacy=privacy,
-        groups=audited(samples, list(settings.data.groups)),
+        groups=groups,
         aggregation="plain" if secure is None else "secure",
         secure=secure,
+        fairness=fairness_of(settings.fairness, groups, samples),
         seed=settings.seed,
     )
     # Builds and tries the net as sites do; here a refusal costs no run folder.
@@ -267,7 +274,7 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
         logit_bias(bench.flat.module, plan.model)
     if privacy is not None:
         steps = plan.local.amount * most_rounds(plan.server, division.sites, plan.seed)
-        plan = replace(plan, privacy=with_noise(settings.privacy, plan, len(bench.flat.learning), steps))
+        plan = replace(plan, privacy=with_noise(settings.privacy, plan, len(bench.flat.learning) + plan.tally_size, steps))
         _require_below_limit(plan, site_limit(settings, plan), division.sites)
     run = hashlib.sha256(b"fedfer run|" + plan.text.encode()).hexdigest()[:16]
     return replace(plan, run=run)

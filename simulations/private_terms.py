@@ -113,12 +113,12 @@ def _distributed(wanted: PrivacySettings, plan: Plan, steps: int, beside: Histor
     privacy, rate, most = plan.privacy, plan.local.rate, plan.most_sites
     assert privacy is not None
     if wanted.resolution is None:
-        privacy = replace(privacy, resolution=finest(privacy, rate, most))
-    lost = steps * grid_of(privacy, rate, most).slack
+        privacy = replace(privacy, resolution=finest(privacy, rate, most, plan.stretch))
+    lost = steps * grid_of(privacy, rate, most, plan.stretch).slack
     if wanted.target_epsilon is not None:
         delta = privacy.delta * KEPT * math.exp(-lost)
         asked = wanted.target_epsilon - lost
         sigma = noise_for(asked, delta, rate, steps, unit=privacy.unit, beside=beside)
         privacy = replace(privacy, noise_multiplier=sigma)
-        grid_of(privacy, rate, most)
+        grid_of(privacy, rate, most, plan.stretch)
     return privacy

@@ -1,6 +1,6 @@
 """What a user can set: the structured configuration that Hydra composes, and its way to a plan.
 
-Each group (``data``, ``partition``, ``model``, ``local``, ``server``, ``privacy``, ``aggregation``, ``pretrain``,
+Each group (``data``, ``partition``, ``model``, ``local``, ``server``, ``privacy``, ``aggregation``, ``fairness``, ``pretrain``,
 ``engine``, ``baseline``) is a dataclass here and a choice of YAML files in ``conf/``. Hydra refuses unknown keys and
 wrong types; what is left is checked where it is used.
 """
@@ -148,6 +148,32 @@ class AggregationSettings:
 
 
 @dataclass
+class FairnessSettings:
+    """How training is made fair; see :class:`client.fairness.Fairness`.
+
+    ``method`` is the name that reports call it by. ``attribute`` says whose groups: a column, or several with * between
+    them for their intersections; empty takes the one that there is. ``opt_out`` is the share of the simulated sites
+    that tell nobody's group.
+    """
+
+    method: str = "none"
+    attribute: str = ""
+    adversary: str = "none"
+    critic_loss: str = "cross_entropy"
+    conditional: bool = False
+    hidden: int = 0
+    strength: float = 1.0
+    ramp: float = 10.0
+    noise_ratio: float = 3.0
+    weighting: str = "none"
+    by: str = "cell"
+    step: float = 0.5
+    tolerance: float | None = None
+    tolerance_on: str = "recall"
+    opt_out: float = 0.0
+
+
+@dataclass
 class PretrainSettings:
     """Weights to start from, see :class:`simulations.pretraining.Pretraining`: drawn faces, or a local file."""
 
@@ -192,11 +218,13 @@ class BaselineSettings:
 @dataclass
 class CompareSettings:
     """What else runs when the run is private: the same federation ``without_privacy``, and ``pooled_private``, the
-    same training on everybody's pictures in one place at the same epsilon. ``probes``: whether fresh classifiers try to
-    tell the audited groups from the features of every net."""
+    same training on everybody's pictures in one place at the same epsilon. And when it is fair: the same federation
+    ``without_fairness``. ``probes``: whether fresh classifiers try to tell the audited groups from the features of
+    every net."""
 
     without_privacy: bool = True
     pooled_private: bool = True
+    without_fairness: bool = True
     probes: bool = True
 
 
@@ -225,6 +253,7 @@ class Settings:
     server: ServerSettings = field(default_factory=ServerSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     aggregation: AggregationSettings = field(default_factory=AggregationSettings)
+    fairness: FairnessSettings = field(default_factory=FairnessSettings)
     pretrain: PretrainSettings = field(default_factory=PretrainSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     baseline: BaselineSettings = field(default_factory=BaselineSettings)

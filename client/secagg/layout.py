@@ -5,10 +5,11 @@ A plan and a purpose fix the layout of the vector, so that a site works it out b
 =============  ====================================================================================================
 purpose        what adds up
 =============  ====================================================================================================
-train          the update times the weight, or with distributed noise a share of a sum of gradients; without privacy
-               the training loss and the pictures seen; CPU time; with an evaluation also its counts
+train          the update times the weight, or with distributed noise a share of a sum of gradients; in fair training
+               the tally behind it; without privacy the training loss and the pictures seen; CPU time; with an
+               evaluation also its counts
 evaluate       test pictures by group, true and predicted class (:mod:`fer_models.counts`); CPU time
-label_counts   training pictures of each class
+label_counts   training pictures of each class, in fair training of each group and class
 =============  ====================================================================================================
 
 The loss travels as a whole number: the mean loss a picture times the pictures, in steps of 2^-16. Under privacy there
@@ -20,6 +21,7 @@ and 0 from a site that is not simulated: it follows the size of the site. Label 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -57,7 +59,7 @@ def layout_of(plan: Plan, purpose: Purpose, numbers: int = 0, *, evaluates: bool
 
     Parameters
     ----------
-    numbers : T, how many numbers of an update travel; of "train" alone.
+    numbers : T + K, how many numbers of an update travel; of "train" alone.
     evaluates : whether training comes with counts of an evaluation.
 
     Raises
@@ -69,7 +71,7 @@ def layout_of(plan: Plan, purpose: Purpose, numbers: int = 0, *, evaluates: bool
     counts = Segment("counts", "exact", vector_size(plan.labels, plan.attributes), MOST)
     cpu = Segment("cpu", "exact", 1, MOST)
     if purpose == "label_counts":
-        parts = [Segment("label_counts", "exact", len(plan.labels), MOST + OFFSET)]
+        parts = [Segment("label_counts", "exact", math.prod(plan.counted), MOST + OFFSET)]
     elif purpose == "evaluate":
         parts = [counts, cpu]
     else:
@@ -86,7 +88,7 @@ def layout_of(plan: Plan, purpose: Purpose, numbers: int = 0, *, evaluates: bool
 def session_layout(plan: Plan, purpose: str, round_number: int, numbers: int) -> Layout:
     """Return the layout of a plan's session: that of its purpose, with the counts of a round in which sites evaluate.
 
-    ``numbers`` is T, how many numbers of an update travel.
+    ``numbers`` is T + K, how many numbers of an update travel.
     """
     evaluates = purpose == "train" and plan.judges_in(round_number)
     return layout_of(plan, cast("Purpose", purpose), numbers, evaluates=evaluates)
@@ -112,7 +114,7 @@ def evaluated(counts: Counts, cpu_seconds: float) -> Values:
 
 
 def labelled(counts: NDArray[np.int64]) -> Values:
-    """Return what a site sends of its label counts (C,); one beyond the offset, which no site can have, is cut."""
+    """Return what a site sends of its label counts; one beyond the offset, which no site can have, is cut."""
     return {"label_counts": np.clip(counts, -OFFSET, MOST) + OFFSET}
 
 
@@ -131,12 +133,12 @@ class Sum:
     ----------
     sites : how many sites it is over.
     weight : sum of their weights.
-    update : (T,), float64 the sum of weights times updates, or int64 the sum of shares; None where nothing trained.
+    update : (T + K,), float64 the sum of weights times updates, or int64 the sum of shares; None where nothing trained.
     loss : mean training loss a picture, 0 under privacy.
     visits : training pictures seen.
     cpu_seconds : of local work and evaluation.
     counts : of all sites' test pictures, None where nothing was evaluated.
-    label_counts : int64 (C,), None where they were not asked for.
+    label_counts : int64 (C,) or ((G + 1) C,), None where they were not asked for.
     """
 
     sites: int

@@ -16,6 +16,7 @@ KNOWN = {
     "federated": ("Federated", "--federated", "circle"),
     "federated_without_privacy": ("Federated, no privacy", "--open", "square"),
     "local_only": ("Each site alone", "--local", "triangle"),
+    "federated_without_fairness": ("Federated, not steered", "--other-1", "square"),
     "pooled_private": ("Pooled, private", "--other-0", "diamond"),
 }
 
@@ -79,7 +80,7 @@ def judged(found: Sequence[System]) -> list[System]:
 
 def main_system(found: Sequence[System]) -> System | None:
     """Return the system that the page is about: the federated one, else the first with figures."""
-    federated = ("federated", "federated_without_privacy")
+    federated = ("federated", "federated_without_privacy", "federated_without_fairness")
     ready = {system.key: system for system in judged(found)}
     return next((ready[key] for key in (*federated, *ready) if key in ready), None)
 

@@ -15,6 +15,7 @@ HINTS = {
     "pooled": "Pooled: on all pictures in one place.",
     "federated": "Federated: together, while every picture stays at its site.",
     "federated_without_privacy": "Federated without privacy: the same without clipping and noise.",
+    "federated_without_fairness": "Federated, not steered: the same without regard to groups.",
     "pooled_private": "Pooled, private: on all pictures in one place, at the same epsilon.",
     "local_only": "Alone: at each site on its own pictures.",
 }

@@ -215,7 +215,7 @@ class _Replay:
             start = weights_digest(state["vector"])
             optimizer = ServerOptimizer(plan.server, state["vector"], told[1])
             optimizer.restore(state)
-            optimizer.step(mean_of_sum(plan, found), told[0])
+            optimizer.step(mean_of_sum(plan, found)[: len(state["vector"])], told[0])
         with _naming(STEP):
             for name, weights, digest in zip(
                 ("weights", "averaged weights"), (optimizer.vector, optimizer.average), told[2:], strict=True

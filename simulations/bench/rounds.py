@@ -22,7 +22,8 @@ from fer_models.flat import FlatModel
 from fer_models.labels import SEVEN
 from fer_models.samples import Samples
 from fer_models.zoo import ModelSpec, build
-from server.rounds import Coordinator, Result
+from server.results import Result
+from server.rounds import Coordinator
 from server.run_folder import RunFolder
 from simulations.bench.bare import BareLoop
 from simulations.bench.memory import measured

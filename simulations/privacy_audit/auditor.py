@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from client.messages import text
 from client.plan import Plan
 from client.question import Question
-from client.training import Workbench, people_of
+from client.training import people_of
+from client.workbench import Workbench
 from fer_models.samples import Samples
 from server.aggregation import aggregate_of
 from server.asking import answer_of

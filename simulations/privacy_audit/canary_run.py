@@ -27,7 +27,8 @@ from fer_models.intervals import auc_interval
 from fer_models.metrics import accuracy
 from fer_models.samples import Samples
 from fer_models.zoo import build
-from server.rounds import Coordinator, Result
+from server.results import Result
+from server.rounds import Coordinator
 from server.run_folder import RunFolder
 from simulations.federated import Sites, choose_device, local_grid, require_engine
 from simulations.prepare import most_rounds, prepare

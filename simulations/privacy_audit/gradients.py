@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from client.training import Workbench
+from client.workbench import Workbench
 from fer_models.features import TwoStage
 from fer_models.transforms import to_input
 

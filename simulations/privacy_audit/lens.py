@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.training import Workbench
+from client.workbench import Workbench
 from simulations.privacy_audit.evidence import Products, Round
 from simulations.privacy_audit.gradients import AnyNet, Gradients, HeadAlone, Rows, Units
 

@@ -10,7 +10,8 @@ from client.agent import Agent, Benches
 from client.ledger import Ledger
 from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
 from client.randomness import SeededEntropy
-from client.training import LocalRows, Workbench
+from client.training import LocalRows
+from client.workbench import Workbench
 from fer_models.samples import Samples
 from fer_models.zoo import ModelSpec
 

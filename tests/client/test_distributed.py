@@ -16,7 +16,8 @@ from client.grid import LARGEST, MARGIN, decode, encode, finest, grid_of, mechan
 from client.mechanisms import Mechanism
 from client.plan import Privacy, Secure
 from client.randomness import KeyedStream, SeededEntropy, SystemEntropy
-from client.training import losses_of, poisson_batch, private_trainer
+from client.private_training import poisson_batch, private_trainer
+from client.training import losses_of
 from fer_models.errors import PrivacyError
 
 SITE = SeededEntropy(5, "site-3")

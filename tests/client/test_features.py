@@ -11,7 +11,9 @@ from client.agent import evaluate_sites
 from client.evaluation import evaluate
 from client.inputs import Features
 from client.randomness import SeededEntropy
-from client.training import Workbench, train_plain, train_private
+from client.private_training import train_private
+from client.training import train_plain
+from client.workbench import Workbench
 from fer_models.transforms import to_input
 
 HEAD, QUARTER = {"scope": "head"}, {"scope": "last_quarter"}

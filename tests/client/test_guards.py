@@ -10,7 +10,7 @@ from client import training
 from client.bookkeeping.gradients import PrivateGradients
 from client.bookkeeping.units import Units
 from client.guards import prove, require_apart, require_separate
-from client.training import AUGMENTATION, Workbench
+from client.workbench import AUGMENTATION, Workbench
 from fer_models.errors import PrivacyError
 from fer_models.flat import FlatModel
 from fer_models.transforms import augment

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from client.randomness import KeyedStream, SeededEntropy
-from client.training import LocalRows, people_of, poisson_batch, train_private
+from client.private_training import poisson_batch, train_private
+from client.training import LocalRows, people_of
 from fer_models.errors import PrivacyError
 
 SITE = SeededEntropy(0, "site-0")

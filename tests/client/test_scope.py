@@ -7,7 +7,8 @@ import torch
 from client.agent import train_sites
 from client.randomness import SeededEntropy
 from client.together import train_together
-from client.training import train_plain, train_private
+from client.private_training import train_private
+from client.training import train_plain
 
 HEAD = 96 * 3 + 3
 KINDS = {

@@ -5,7 +5,7 @@ import pytest
 import client.training
 from client.bookkeeping.gradients import PrivateGradients
 from client.gradients import KeyedOptimizer
-from client.training import Workbench
+from client.workbench import Workbench
 from fer_models.losses import soft_cross_entropy
 
 

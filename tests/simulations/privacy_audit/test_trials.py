@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from client.training import Workbench
+from client.workbench import Workbench
 from fer_models.flat import FlatModel
 from fer_models.zoo import build
 from simulations.partition import Partition

@@ -1,0 +1,163 @@
+"""The net of a process, tried before it sees a picture, and set up for each question."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from client.bookkeeping.gradients import PrivateGradients
+from client.groups import FairRound
+from client.guards import prove, require_apart
+from client.inputs import Fixed
+from client.nets import CRITIC, net_of
+from client.plan import Plan
+from client.strict import require
+from client.told import Told
+from fer_models.critic import FairLoss, WithCritic
+from fer_models.features import TwoStage
+from fer_models.flat import FlatModel
+from fer_models.losses import Loss, build_loss
+from fer_models.memory import keep_freed_memory
+from fer_models.samples import Samples
+from fer_models.transforms import Augmentation, augment
+
+AUGMENTATION = Augmentation()
+"""The one strength of augmentation that a plan can ask for."""
+
+
+class Workbench:
+    """One net and its flat buffers, shared by all sites that one process serves.
+
+    Parameters
+    ----------
+    plan : what is trained.
+    device : where.
+
+    Attributes
+    ----------
+    fair : what the site that trains adds to its pictures for fair training, None for nothing.
+
+    Raises
+    ------
+    ModelError : there is no such net.
+    PrivacyError : the plan is private and the net has no sound per-sample gradients.
+    """
+
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        keep_freed_memory()
+        self.plan = plan
+        self.device = device
+        self.flat = FlatModel(net_of(plan).to(device))
+        self.flat.module.train()
+        self._fixed = self._fix()
+        # Until sites have counted; uneven, so that the trial sees a prior at work.
+        self._prior = tuple(float(place) for place in range(1, len(plan.labels) + 1))
+        self.loss = loss_of(plan, self._prior)
+        self.fair: FairRound | None = None
+        self.gradients = None if plan.privacy is None else self._prove(plan.privacy.allow_slow)
+
+    def _fix(self) -> Fixed | None:
+        module, spec = self.flat.module, self.plan.model
+        if not isinstance(module, TwoStage) or not module.keeps_features():
+            return None
+        with torch.no_grad():
+            made_up = torch.zeros(1, spec.channels, spec.size, spec.size, device=self.device)
+            return Fixed(module, self.device, module.features(made_up).shape[1])
+
+    def load_(self, values: torch.Tensor) -> None:
+        """Overwrite the weights with ``values`` (P + Q,); kept features are dropped where fixed layers change.
+
+        Raises
+        ------
+        ModelError : the length or the dtype differs.
+        """
+        if self._fixed is None:
+            self.flat.load_(values)
+            if isinstance(self.flat.module, WithCritic):
+                self.flat.module.freeze()
+            return
+        before = [p.clone() for p in self.flat.module.parameters() if not p.requires_grad]
+        self.flat.load_(values)
+        after = [p for p in self.flat.module.parameters() if not p.requires_grad]
+        if not all(torch.equal(one, other) for one, other in zip(before, after, strict=True)):
+            self._fixed = replace(self._fixed)
+
+    def fixed(self, samples: Samples) -> Fixed | None:
+        """Return the net where its features of a table's pictures stay the same and may be kept, else None."""
+        return self._fixed if self._fixed is not None and self._fixed.fits(samples) else None
+
+    def seen(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the layers that learn are given of pictures (B, C, H, W): features, where others are fixed."""
+        if self._fixed is None:
+            return x
+        with torch.no_grad():
+            return self._fixed.net.features(x)
+
+    def losses(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the losses (B,) of pictures (B, C, H, W), or of their features, with targets (B, classes).
+
+        In fair training targets hold what :class:`fer_models.critic.FairLoss` is given.
+        """
+        answers = self.flat.module(x)
+        if self.fair is not None and self.fair.tally is not None:
+            self.fair.tally(answers.detach()[:, : len(self.plan.labels)].argmax(1))
+        return self.loss(answers, targets)
+
+    def expect(self, told: Told) -> None:
+        """Go by the public numbers of a round: shares of the classes, and the strength of a critic.
+
+        Raises
+        ------
+        ConfigError : not one positive share a class, or numbers for other groups.
+        """
+        work, prior = self.plan.local, told.prior
+        if work.tells_prior and prior != self._prior:
+            require(
+                len(prior) == len(self.plan.labels),
+                f"{len(prior)} shares for {len(self.plan.labels)} classes",
+                "prior",
+                "Run the same version of FedFER everywhere.",
+            )
+            self.loss, self._prior = loss_of(self.plan, prior), prior
+        told.require_shape(len(self.plan.disclosed), len(self.plan.labels))
+        if isinstance(self.loss, FairLoss):
+            self.loss.strength = told.strength
+        if isinstance(self.flat.module, WithCritic):
+            self.flat.module.reversal = told.strength
+
+    def _prove(self, allow_slow: bool) -> PrivateGradients:
+        """Try net, loss and augmentation on made-up pictures, before any real one is looked at."""
+        spec = self.plan.model
+        form, generator = (3, spec.channels, spec.size, spec.size), torch.Generator().manual_seed(0)
+        x = torch.randn(form, generator=generator).to(self.device, memory_format=torch.channels_last)
+        targets = torch.rand(3, spec.classes, generator=generator).to(self.device)
+        targets /= targets.sum(1, keepdim=True)
+        if self.plan.fairness is not None:
+            shown = torch.eye(3, len(self.plan.disclosed))  # a third group of none: undisclosed
+            targets = torch.cat([targets, shown.to(targets), torch.ones(3, 2).to(targets)], 1)
+        if self.plan.local.augment:
+            require_apart(lambda given: augment(given, generator, AUGMENTATION), x, "the augmentation")
+        gradients = PrivateGradients(
+            self.flat.module, allow_slow=allow_slow, part_of=lambda name: int(name.startswith(CRITIC))
+        )
+        if isinstance(self.flat.module, WithCritic):
+            self.flat.module.reversal = 1.0  # so that the trial sees it at work
+        prove(gradients, self.losses, x, targets)
+        if self._fixed is not None:  # then the book sees features, here as in training
+            prove(gradients, self.losses, self.seen(x), targets)
+        self.flat.zero_grad()
+        return gradients
+
+
+def loss_of(plan: Plan, prior: tuple[float, ...]) -> Loss:
+    """Return the plan's loss, with the plan's own shares of the classes or else with ``prior``."""
+    work, fairness = plan.local, plan.fairness
+    if work.needs_prior:
+        loss = build_loss(work.loss, smoothing=work.smoothing, prior=work.prior or prior, tau=work.tau)
+    else:
+        loss = build_loss(work.loss, smoothing=work.smoothing, focusing=work.focusing)
+    if fairness is None:
+        return loss
+    square = fairness.critic_loss == "square"
+    return FairLoss(loss, len(plan.labels), len(plan.disclosed), fairness.adversary, square=square)

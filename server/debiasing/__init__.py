@@ -1,0 +1,1 @@
+"""What the coordinator does so that a model serves groups alike, from sums over sites alone."""

@@ -1,0 +1,106 @@
+"""From settings to a fairness, its groups, and the sites that opt out."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+from functools import reduce
+
+import numpy as np
+
+from client.fairness import UNDISCLOSED, Fairness
+from client.plan import Attribute
+from client.strict import parse, require
+from fer_models.errors import ConfigError
+from fer_models.samples import Samples
+from simulations.settings import FairnessSettings
+
+CROSS = "*"
+"""Between attributes whose intersections are the groups."""
+
+FEW = 10
+"""People below which a group's figures are hardly more than chance."""
+
+OURS = ("method", "opt_out")
+"""Settings that are not the plan's."""
+
+
+def is_fair(wanted: FairnessSettings) -> bool:
+    """Whether a method is asked for that the sites have a part in."""
+    return wanted.adversary != "none" or wanted.weighting != "none"
+
+
+def with_intersections(samples: Samples, wanted: FairnessSettings) -> Samples:
+    """Return samples with a column of the intersections that ``fairness.attribute`` asks for, such as sex*age.
+
+    Whoever is undisclosed in one of the attributes is undisclosed there.
+
+    Raises
+    ------
+    ConfigError : an attribute that the samples do not have.
+    """
+    names = wanted.attribute.split(CROSS)
+    if not is_fair(wanted) or len(names) < 2:
+        return samples
+    for name in names:
+        _require_known(name, samples)
+    columns = [samples.groups[name] for name in names]
+    joined = reduce(lambda a, b: np.char.add(np.char.add(a, " & "), b), columns)
+    shown = np.logical_and.reduce([column != UNDISCLOSED for column in columns])
+    return replace(
+        samples, groups={**samples.groups, wanted.attribute: np.where(shown, joined, UNDISCLOSED)}
+    )
+
+
+def _require_known(name: str, samples: Samples) -> None:
+    known = ", ".join(samples.groups) or "none; this data set has no groups"
+    require(name in samples.groups, f"no site tells {name!r}", "fairness.attribute", f"Known: {known}.")
+
+
+def fairness_of(
+    wanted: FairnessSettings, attributes: tuple[Attribute, ...], samples: Samples
+) -> Fairness | None:
+    """Return what a plan says of fairness, None where no method is asked for.
+
+    Raises
+    ------
+    ConfigError : no attribute, or one that nobody has.
+    """
+    if not 0 <= wanted.opt_out <= 1:
+        raise ConfigError(f"an opt-out of {wanted.opt_out}", where="fairness.opt_out", cure="Give a share.")
+    if not is_fair(wanted):
+        return None
+    names = [attribute.name for attribute in attributes]
+    if wanted.attribute:
+        _require_known(wanted.attribute, samples)
+    attribute = wanted.attribute or (names[0] if len(names) == 1 else "")
+    require(
+        attribute in names,
+        f"{attribute} is not audited" if attribute else "which groups are meant is not said",
+        "fairness.attribute",
+        f"Give one of {', '.join(names)}." if names else "Give pictures a group, or use fairness=none.",
+    )
+    facts = {key: value for key, value in dataclasses.asdict(wanted).items() if key not in OURS}
+    return parse(Fairness, facts | {"attribute": attribute}, "fairness")
+
+
+def opting_out(wanted: FairnessSettings, sites: int, seed: int) -> frozenset[int]:
+    """Return the sites that tell nobody's group: a seeded draw of ``fairness.opt_out`` of them."""
+    order = np.random.default_rng([seed, 0x6F7074]).permutation(sites)
+    return frozenset(order[: round(wanted.opt_out * sites)].tolist()) if is_fair(wanted) else frozenset()
+
+
+def notes_of(fairness: Fairness, groups: tuple[str, ...], samples: Samples) -> list[str]:
+    """Return what to say of groups with few people in training, a sentence each."""
+    column = samples.groups[fairness.attribute][samples.rows("train")]
+    people = samples.subject[samples.rows("train")] if samples.subject is not None else None
+    found = []
+    for name in groups:
+        own = column == name
+        many = int(own.sum()) if people is None else len(np.unique(people[own]))
+        if many < FEW:
+            whom = "pictures" if people is None else "people"
+            found.append(
+                f"{fairness.attribute} {name} has {many} {whom} in training: fewer than {FEW} say little of a group"
+            )
+    return found
