@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from client.discrete import discrete_gaussian
 from client.grid import encode, plan_grid
 from client.plan import Plan
-from client.randomness import Entropy, KeyedStream, torch_generator
 from client.private_training import poisson_batch, private_trainer
+from client.randomness import Entropy, KeyedStream, torch_generator
 from client.training import LocalRows, losses_of
 from client.workbench import Workbench
 from fer_models.errors import PrivacyError, TrainingError

@@ -136,6 +136,7 @@ class FairRound:
     columns : float32 (n, G + 2), see :meth:`Grouped.columns`.
     own, critics : float32 (n,), weights in the net's loss and in the critic's, as told.
     means : what a site divides by.
+    has_critic : whether there are weights of a critic.
     tally : counts how its pictures fare, None where the plan asks for none.
     """
 
@@ -143,19 +144,22 @@ class FairRound:
     own: NDArray[np.float32]
     critics: NDArray[np.float32]
     means: tuple[float, ...]
+    has_critic: bool
     tally: Tally | None
 
     def unit_weights(
         self, positions: NDArray[np.integer], sizes: Sequence[int]
     ) -> list[NDArray[np.float32]]:
-        """Return the weights of the net's and of the critic's clipped gradients, (units,) each, in [0, 1].
+        """Return the weights of clipped gradients, the net's and with a critic its own, (units,) each, in [0, 1].
 
         A unit of several pictures weighs what they do on average.
         """
         starts = np.cumsum([0, *sizes[:-1]])
         counts = np.array(sizes, np.float32)
-        each = (self.own[positions], self.critics[positions])
-        return [np.add.reduceat(w, starts) / counts if len(sizes) else w for w in each]
+        each = [self.own[positions], *([self.critics[positions]] if self.has_critic else [])]
+        if not sizes:
+            return each
+        return [(np.add.reduceat(w, starts) / counts).astype(np.float32) for w in each]
 
 
 def fair_round(plan: Plan, data: Grouped, told: Told) -> FairRound:
@@ -170,4 +174,4 @@ def fair_round(plan: Plan, data: Grouped, told: Told) -> FairRound:
     own, critics = data.weights(told)
     tally = Tally(data, parity=plan.fairness.tolerance_on == "parity") if plan.tally_size else None
     columns = data.columns(told, private=plan.privacy is not None)
-    return FairRound(columns, own, critics, told.means, tally)
+    return FairRound(columns, own, critics, told.means, plan.fairness.has_critic, tally)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from client.plan import Plan, Privacy
 from client.randomness import Entropy, KeyedStream, torch_generator
 from client.training import LocalResult, LocalRows, finite, losses_of
 from client.workbench import Workbench
+
 
 def poisson_batch(
     data: LocalRows, privacy: Privacy, rate: float, stream: KeyedStream

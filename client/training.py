@@ -162,7 +162,7 @@ def train_plain(
         loss = losses_of(bench, data, positions, work, augmenting).mean()
         loss.backward()
         with torch.no_grad():
-            shape_gradient(flat, work, start)
+            shape_gradient(flat, work, start, bench.apart)
             optimizer.step()
         losses.append((loss.detach(), len(positions)))
         if bench.fair is not None and bench.fair.tally is not None:
@@ -173,11 +173,21 @@ def train_plain(
     return finite(LocalResult(visits, len(losses), total / max(1, visits)), flat, where)
 
 
-def shape_gradient(flat: FlatModel, work: LocalWork, start: torch.Tensor | None) -> None:
-    """Clip the batch gradient to ``work.gradient_clip`` and add FedProx's pull towards ``start``, in place."""
+def shape_gradient(
+    flat: FlatModel, work: LocalWork, start: torch.Tensor | None, apart: slice = slice(0, 0)
+) -> None:
+    """Clip the batch gradient to ``work.gradient_clip`` and add FedProx's pull towards ``start``, in place.
+
+    ``apart`` is where a critic's numbers are, which are clipped by themselves: its gradient is no reason to cut the
+    net's.
+    """
     if work.gradient_clip > 0:
-        norm = torch.linalg.vector_norm(flat.gradient)
-        flat.gradient.mul_((work.gradient_clip / (norm + 1e-6)).clamp(max=1.0))
+        ranges = [flat.gradient]
+        if apart.stop:
+            ranges = [flat.gradient[: apart.start], flat.gradient[apart]]
+        for part in ranges:
+            norm = torch.linalg.vector_norm(part)
+            part.mul_((work.gradient_clip / (norm + 1e-6)).clamp(max=1.0))
     if start is not None:
         flat.gradient.add_(flat.vector - start, alpha=work.proximal)
 

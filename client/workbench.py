@@ -10,7 +10,7 @@ from client.bookkeeping.gradients import PrivateGradients
 from client.groups import FairRound
 from client.guards import prove, require_apart
 from client.inputs import Fixed
-from client.nets import CRITIC, net_of
+from client.nets import CRITIC, critic_range, net_of
 from client.plan import Plan
 from client.strict import require
 from client.told import Told
@@ -36,6 +36,7 @@ class Workbench:
 
     Attributes
     ----------
+    apart : where a critic's numbers are in the flat vector, empty without one.
     fair : what the site that trains adds to its pictures for fair training, None for nothing.
 
     Raises
@@ -50,6 +51,7 @@ class Workbench:
         self.device = device
         self.flat = FlatModel(net_of(plan).to(device))
         self.flat.module.train()
+        self.apart = critic_range(self.flat)
         self._fixed = self._fix()
         # Until sites have counted; uneven, so that the trial sees a prior at work.
         self._prior = tuple(float(place) for place in range(1, len(plan.labels) + 1))

@@ -10,6 +10,7 @@ pictures of a batch. The critic learns from z without a gradient to the net. Wha
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -47,9 +48,9 @@ def last_layer(module: nn.Module, spec: ModelSpec) -> nn.Linear:
 class WithCritic(nn.Module):
     """A net and its critic.
 
-    In evaluation mode it answers as the net does, with logits (B, C). In training mode it answers (B, C + K) or, frozen,
-    (B, C + 2 K): logits, then the critic's answers, then those of the frozen copy, K = G or with ``classes`` > 1 that
-    many times G, one answer a class.
+    In evaluation mode it answers as the net does, with logits (B, C). In training mode it answers (B, C + K) or,
+    frozen, (B, C + 2 K): logits, then the critic's answers, then those of the frozen copy, K = G or with ``classes``
+    above 1 that many times G, one answer a class.
 
     Parameters
     ----------
@@ -116,7 +117,7 @@ def critic_of(features: int, answers: int, hidden: int, seed: int) -> nn.Sequent
     generator = torch.Generator().manual_seed(seed)
     widths = [features, *([hidden] if hidden else []), answers]
     made: list[nn.Linear] = []
-    for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+    for fan_in, fan_out in itertools.pairwise(widths):
         layer = nn.Linear(fan_in, fan_out)
         with torch.no_grad():
             layer.weight.copy_(torch.randn(fan_out, fan_in, generator=generator) / math.sqrt(fan_in))

@@ -274,7 +274,8 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
         logit_bias(bench.flat.module, plan.model)
     if privacy is not None:
         steps = plan.local.amount * most_rounds(plan.server, division.sites, plan.seed)
-        plan = replace(plan, privacy=with_noise(settings.privacy, plan, len(bench.flat.learning) + plan.tally_size, steps))
+        numbers = len(bench.flat.learning) + plan.tally_size
+        plan = replace(plan, privacy=with_noise(settings.privacy, plan, numbers, steps))
         _require_below_limit(plan, site_limit(settings, plan), division.sites)
     run = hashlib.sha256(b"fedfer run|" + plan.text.encode()).hexdigest()[:16]
     return replace(plan, run=run)

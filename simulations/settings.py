@@ -1,8 +1,8 @@
 """What a user can set: the structured configuration that Hydra composes, and its way to a plan.
 
-Each group (``data``, ``partition``, ``model``, ``local``, ``server``, ``privacy``, ``aggregation``, ``fairness``, ``pretrain``,
-``engine``, ``baseline``) is a dataclass here and a choice of YAML files in ``conf/``. Hydra refuses unknown keys and
-wrong types; what is left is checked where it is used.
+Each group (``data``, ``partition``, ``model``, ``local``, ``server``, ``privacy``, ``aggregation``, ``fairness``,
+``pretrain``, ``engine``, ``baseline``) is a dataclass here and a choice of YAML files in ``conf/``. Hydra refuses
+unknown keys and wrong types; what is left is checked where it is used.
 """
 
 from __future__ import annotations

@@ -128,9 +128,9 @@ class Steering:
             self._reweigh()
         gap = self.gap()
         period = max(1, self._plan.server.rounds // RAISES)
-        if self._fairness.tolerance is not None and round_number % period == 0:
-            if gap > self._fairness.tolerance:
-                self.strength = min(MOST_STRENGTH, self.strength * RAISE)
+        tolerance = 1.0 if self._fairness.tolerance is None else self._fairness.tolerance
+        if round_number % period == 0 and gap > tolerance:
+            self.strength = min(MOST_STRENGTH, self.strength * RAISE)
         self._note(round_number, gap)
 
     def _reweigh(self) -> None:

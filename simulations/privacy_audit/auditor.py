@@ -65,7 +65,7 @@ class Auditor:
 
     def began(self, question: Question) -> None:
         """Keep a round's question, and let the loss go by its shares of the classes."""
-        self._bench.expect(question.prior)
+        self._bench.expect(question.told)
         self._question, self._answered = question, []
         self._odds = np.zeros(len(self._canaries))
         self._sum = aggregate_of(self._plan, len(self._bench.flat.trained))

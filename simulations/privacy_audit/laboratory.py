@@ -14,6 +14,7 @@ from client.agent import Agent, Benches
 from client.ledger import Ledger
 from client.plan import Plan
 from client.randomness import SeededEntropy
+from client.told import Told
 from fer_models.errors import ModelError
 from fer_models.flat import FlatModel
 from fer_models.samples import Samples
@@ -132,7 +133,7 @@ class Laboratory:
         found = []
         for agent, entropy in (self._kept[key], *self._others):
             entropy.batch, entropy.noise = batch, noise
-            update = agent.train(plan, 1, scene.vector, None, self._prior)
+            update = agent.train(plan, 1, scene.vector, None, Told(self._prior))
             found.append(update.delta.astype(np.float64))
         return np.sum(found, axis=0)
 

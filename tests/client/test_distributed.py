@@ -15,8 +15,8 @@ from client.distributed import share_of
 from client.grid import LARGEST, MARGIN, decode, encode, finest, grid_of, mechanism_of, plan_grid
 from client.mechanisms import Mechanism
 from client.plan import Privacy, Secure
-from client.randomness import KeyedStream, SeededEntropy, SystemEntropy
 from client.private_training import poisson_batch, private_trainer
+from client.randomness import KeyedStream, SeededEntropy, SystemEntropy
 from client.training import losses_of
 from fer_models.errors import PrivacyError
 

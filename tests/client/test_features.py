@@ -10,8 +10,8 @@ import client.inputs as module
 from client.agent import evaluate_sites
 from client.evaluation import evaluate
 from client.inputs import Features
-from client.randomness import SeededEntropy
 from client.private_training import train_private
+from client.randomness import SeededEntropy
 from client.training import train_plain
 from client.workbench import Workbench
 from fer_models.transforms import to_input

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from client.outlook import HOPELESS, WEAK, Outlook, outlook
-from client.randomness import SeededEntropy
 from client.private_training import train_private
+from client.randomness import SeededEntropy
 from fer_models.errors import PrivacyError
 
 PRIVATE = {"noise_multiplier": 2.0, "clip": 0.5, "nominal_units": 100}

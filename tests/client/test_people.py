@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from client.randomness import KeyedStream, SeededEntropy
 from client.private_training import poisson_batch, train_private
+from client.randomness import KeyedStream, SeededEntropy
 from client.training import LocalRows, people_of
 from fer_models.errors import PrivacyError
 

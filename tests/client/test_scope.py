@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from client.agent import train_sites
+from client.private_training import train_private
 from client.randomness import SeededEntropy
 from client.together import train_together
-from client.private_training import train_private
 from client.training import train_plain
 
 HEAD = 96 * 3 + 3

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from client.plan import LocalWork
-from client.randomness import KeyedStream, SeededEntropy, torch_generator
 from client.private_training import train_private
+from client.randomness import KeyedStream, SeededEntropy, torch_generator
 from client.training import LocalRows, batch_size, batches, dropout_seeded, losses_of, train_plain
 from fer_models.errors import PrivacyError, TrainingError
 from fer_models.losses import soft_cross_entropy
