@@ -66,6 +66,7 @@ def learned_of(plan: Plan) -> str:
         if plan.privacy
         else "whether it took part"
     )
+    groups = _of_groups(plan)
     coordinator = "breaks" if secure.profile == "malicious" else "follows"
     alone = ""
     if secure.colluders:
@@ -74,5 +75,27 @@ def learned_of(plan: Plan) -> str:
     return (
         f"Secure aggregation: of every round the coordinator learned the sum over {secure.fewest} or more of "
         f"{secure.sites} sites, of {what} and of counts of right and wrong answers by class and group; of one site it "
-        f"learned {site}. That holds against a coordinator that {coordinator} the protocol{alone}."
+        f"learned {site}. That holds against a coordinator that {coordinator} the protocol{alone}.{groups}"
+    )
+
+
+def _of_groups(plan: Plan) -> str:
+    """Return what fair training showed besides, empty without it."""
+    fairness = plan.fairness
+    if fairness is None:
+        return ""
+    shown = [f"how many training pictures there are by {fairness.attribute} and class"]
+    if fairness.has_critic:
+        shown.append("the update of the critic")
+    if fairness.tallies:
+        shown.append("how these pictures fared in each round")
+    noise = ", each with the noise of privacy" if plan.privacy else ""
+    said = f" For fair training it learned, as sums as well, {'; '.join(shown)}{noise}."
+    said += " Whether a site told its groups or opted out is hidden in the sums."
+    if plan.privacy is None:
+        return f"{said} Sums over different sites would differ by what single sites hold: a site that drops out of one "
+        "round shows, by the difference, roughly what it holds."
+    return (
+        f"{said} The noise protects {'a person' if plan.privacy.unit == 'subject' else 'a picture'}: that all pictures "
+        "of a site are of one group is hidden by the sums alone."
     )

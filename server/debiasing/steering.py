@@ -67,7 +67,7 @@ class Steering:
         self._shares = np.full((groups + 1, classes), 1 / ((groups + 1) * classes))
         self._group_log, self._class_log = np.zeros(groups), np.zeros(classes)
         self._tally = np.zeros((groups + 1, classes, plan.answers))
-        self._seen = 0.0  # of the weights in the smoothed tally, so that its start does not count as 0
+        self._seen = self._squares = 0.0  # sums of the rounds' weights in the smoothed tally, and of their squares
         self.strength = plan.fairness.strength
         self._record: list[dict[str, float]] = []
 
@@ -124,6 +124,7 @@ class Steering:
         kept = KEPT if self._plan.privacy is None else KEPT_PRIVATE
         self._tally = kept * self._tally + (1 - kept) * tally.reshape(self._tally.shape)
         self._seen = kept * self._seen + (1 - kept)
+        self._squares = kept**2 * self._squares + (1 - kept) ** 2
         if self._fairness.weighting == "errors":
             self._reweigh()
         gap = self.gap()
@@ -164,8 +165,7 @@ class Steering:
         a_round = deviation / (divisor_of(self._plan) * math.sqrt(steps * sites))
         if privacy.noise == "distributed":
             a_round = deviation / (divisor_of(self._plan) * sites)
-        smoothed = a_round * math.sqrt((1 - KEPT_PRIVATE) / (1 + KEPT_PRIVATE))
-        return DRAWN * smoothed * math.sqrt(cells)
+        return DRAWN * a_round * math.sqrt(cells * self._squares) / max(self._seen, 1e-9)
 
     def _right(self) -> tuple[Array, Array]:
         """Return right answers and all pictures by group and class, (G + 1, C) each."""
@@ -209,7 +209,7 @@ class Steering:
             "groups": self._group_log.tolist(),
             "classes": self._class_log.tolist(),
             "tally": self._tally.tolist(),
-            "seen": self._seen,
+            "seen": [self._seen, self._squares],
             "strength": self.strength,
             "record": self._record,
         }
@@ -218,7 +218,8 @@ class Steering:
         """Go on from the state that :meth:`facts` returned."""
         self._shares, self._tally = np.array(facts["shares"]), np.array(facts["tally"])
         self._group_log, self._class_log = np.array(facts["groups"]), np.array(facts["classes"])
-        self._seen, self.strength = float(facts["seen"]), float(facts["strength"])
+        self._seen, self._squares = map(float, facts["seen"])
+        self.strength = float(facts["strength"])
         self._record = [dict(point) for point in facts["record"]]
 
     def report(self) -> dict[str, Any]:
