@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from client.distributed import share_of
 from client.evaluation import EVALUATION_BATCH, count_parts, evaluating, predict, prove_answers
 from client.groups import FairRound, Grouped, fair_round, grouped
-from client.inputs import Features, Fixed, Inputs
+from client.inputs import Features, Fixed
 from client.label_counts import noisy_counts, one_each
 from client.ledger import Event, Head, Ledger, fingerprint
 from client.limits import cost_before, cost_of_round
@@ -26,7 +26,7 @@ from client.randomness import BoundEntropy, Entropy, KeyedStream, SeededEntropy
 from client.together import train_together
 from client.told import NOTHING, Told
 from client.training import LocalResult, LocalRows, dropout_seeded, train_plain
-from client.workbench import Workbench
+from client.workbench import Benches, Workbench
 from fer_models.counts import Counts
 from fer_models.errors import DataError, PrivacyError
 from fer_models.samples import Samples
@@ -75,27 +75,6 @@ class LabelCounts:
     counts: NDArray[np.int64]
     history: History
     head: Head | None = None
-
-
-class Benches:
-    """The net of this process, kept warm between messages; one plan at a time."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self._bench: Workbench | None = None
-        self._inputs: Inputs | None = None
-
-    def of(self, plan: Plan) -> Workbench:
-        """Return the bench for a plan, built when the plan is new."""
-        if self._bench is None or self._bench.plan != plan:
-            self._bench = Workbench(plan, self.device)
-        return self._bench
-
-    def inputs(self, samples: Samples) -> Inputs:
-        """Return what the net takes in of a table; one table at a time."""
-        if self._inputs is None or self._inputs.samples is not samples:
-            self._inputs = Inputs(samples, self.device)
-        return self._inputs
 
 
 class Agent:

@@ -147,9 +147,7 @@ class FairRound:
     has_critic: bool
     tally: Tally | None
 
-    def unit_weights(
-        self, positions: NDArray[np.integer], sizes: Sequence[int]
-    ) -> list[NDArray[np.float32]]:
+    def unit_weights(self, positions: NDArray[np.integer], sizes: Sequence[int]) -> list[NDArray[np.float32]]:
         """Return the weights of clipped gradients, the net's and with a critic its own, (units,) each, in [0, 1].
 
         A unit of several pictures weighs what they do on average.

@@ -57,5 +57,3 @@ def with_critic(flat: FlatModel, vector: Tensor) -> Tensor:
     if critic.stop == 0:
         return vector
     return torch.cat([vector[: critic.start], flat.full_vector[critic].to(vector), vector[critic.start :]])
-
-

@@ -36,7 +36,9 @@ class Told:
 
     def __post_init__(self) -> None:
         given = (*self.prior, *self.balance, *self.means, *(each for row in self.weights for each in row))
-        require(all(0 < each <= 1 for each in given), "numbers that are no shares and no weights", "told", CURE)
+        require(
+            all(0 < each <= 1 for each in given), "numbers that are no shares and no weights", "told", CURE
+        )
         require(0 <= self.strength < math.inf and len(self.means) == 2, "numbers of no round", "told", CURE)
 
     def require_shape(self, groups: int, classes: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from client.bookkeeping.gradients import PrivateGradients
 from client.groups import FairRound
 from client.guards import prove, require_apart
-from client.inputs import Fixed
+from client.inputs import Fixed, Inputs
 from client.nets import CRITIC, critic_range, net_of
 from client.plan import Plan
 from client.strict import require
@@ -163,3 +163,24 @@ def loss_of(plan: Plan, prior: tuple[float, ...]) -> Loss:
         return loss
     square = fairness.critic_loss == "square"
     return FairLoss(loss, len(plan.labels), len(plan.disclosed), fairness.adversary, square=square)
+
+
+class Benches:
+    """The net of this process, kept warm between messages; one plan at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._bench: Workbench | None = None
+        self._inputs: Inputs | None = None
+
+    def of(self, plan: Plan) -> Workbench:
+        """Return the bench for a plan, built when the plan is new."""
+        if self._bench is None or self._bench.plan != plan:
+            self._bench = Workbench(plan, self.device)
+        return self._bench
+
+    def inputs(self, samples: Samples) -> Inputs:
+        """Return what the net takes in of a table; one table at a time."""
+        if self._inputs is None or self._inputs.samples is not samples:
+            self._inputs = Inputs(samples, self.device)
+        return self._inputs

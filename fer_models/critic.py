@@ -178,7 +178,9 @@ class FairLoss:
     strength : what the frozen critic's confusion is multiplied by.
     """
 
-    def __init__(self, loss: Loss, classes: int, groups: int, adversary: str, *, square: bool = False) -> None:
+    def __init__(
+        self, loss: Loss, classes: int, groups: int, adversary: str, *, square: bool = False
+    ) -> None:
         self.loss, self.strength = loss, 1.0
         self._classes, self._groups, self._adversary, self._square = classes, groups, adversary, square
 

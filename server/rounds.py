@@ -181,7 +181,9 @@ class Coordinator:
             raise ConfigError("no sites", where="partition.sites", cure="Give one site or more.")
         order = sorted(names, key=names.__getitem__)
         if self.plan.aggregation == "plain":
-            return order, PlainSites(grid, self.plan, len(self._trained) + self.plan.tally_size, names, self._books)
+            return order, PlainSites(
+                grid, self.plan, len(self._trained) + self.plan.tally_size, names, self._books
+            )
         if self._roster is None:
             raise ConfigError("no roster", where="aggregation", cure="Give the coordinator everybody's keys.")
         kept = self._transcripts.last if self._transcripts else -1

@@ -47,9 +47,7 @@ def with_intersections(samples: Samples, wanted: FairnessSettings) -> Samples:
     columns = [samples.groups[name] for name in names]
     joined = reduce(lambda a, b: np.char.add(np.char.add(a, " & "), b), columns)
     shown = np.logical_and.reduce([column != UNDISCLOSED for column in columns])
-    return replace(
-        samples, groups={**samples.groups, wanted.attribute: np.where(shown, joined, UNDISCLOSED)}
-    )
+    return replace(samples, groups={**samples.groups, wanted.attribute: np.where(shown, joined, UNDISCLOSED)})
 
 
 def _require_known(name: str, samples: Samples) -> None:

@@ -17,7 +17,7 @@ from flwr.app import Context, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from client.accounting import cross_check
-from client.agent import Agent, Benches, evaluate_sites
+from client.agent import Agent, evaluate_sites
 from client.app import evaluate_many, make_app, train_many
 from client.identity import Identity, Roster
 from client.ledger import Ledger, close_all
@@ -28,6 +28,7 @@ from client.secagg.journal import MemoryJournal
 from client.secagg.policy import Policy
 from client.secure_app import evaluate_secure, train_secure
 from client.secure_site import Membership, SecureSite
+from client.workbench import Benches
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError, EngineError, FedferError
 from fer_models.samples import Samples
@@ -361,9 +362,7 @@ def run_ray(
         sites.partition.save(Path(temporary) / "partition")
         (Path(temporary) / "sessions").mkdir()
         ledgers = sites.ledgers or Path(temporary) / "ledger"
-        saved = SavedSites(
-            Path(temporary), sites.seed, ledgers, sites.device, sites.limit, sites.opted_out
-        )
+        saved = SavedSites(Path(temporary), sites.seed, ledgers, sites.device, sites.limit, sites.opted_out)
         resources = {"num_cpus": 1, "num_gpus": 1.0 if sites.device == "cuda" else 0.0}
         run_simulation(
             make_server_app(coordinator, box.append),

@@ -67,7 +67,9 @@ class Steering:
         self._shares = np.full((groups + 1, classes), 1 / ((groups + 1) * classes))
         self._group_log, self._class_log = np.zeros(groups), np.zeros(classes)
         self._tally = np.zeros((groups + 1, classes, plan.answers))
-        self._seen = self._squares = 0.0  # sums of the rounds' weights in the smoothed tally, and of their squares
+        self._seen = self._squares = (
+            0.0  # sums of the rounds' weights in the smoothed tally, and of their squares
+        )
         self.strength = plan.fairness.strength
         self._record: list[dict[str, float]] = []
 

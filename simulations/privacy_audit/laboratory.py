@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.agent import Agent, Benches
+from client.agent import Agent
 from client.ledger import Ledger
 from client.plan import Plan
 from client.randomness import SeededEntropy
 from client.told import Told
+from client.workbench import Benches
 from fer_models.errors import ModelError
 from fer_models.flat import FlatModel
 from fer_models.samples import Samples

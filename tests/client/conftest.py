@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from client.agent import Agent, Benches
+from client.agent import Agent
 from client.ledger import Ledger
 from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
 from client.randomness import SeededEntropy
 from client.training import LocalRows
-from client.workbench import Workbench
+from client.workbench import Benches, Workbench
 from fer_models.samples import Samples
 from fer_models.zoo import ModelSpec
 

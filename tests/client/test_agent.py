@@ -10,12 +10,13 @@ import torch
 
 from client import agent as module
 from client import evaluation
-from client.agent import Agent, Benches, Update, evaluate_sites, train_sites
+from client.agent import Agent, Update, evaluate_sites, train_sites
 from client.ledger import Ledger, fingerprint
 from client.mechanisms import gaussian, merged
 from client.plan import Attribute
 from client.randomness import KeyedStream, SeededEntropy, SystemEntropy
 from client.training import train_plain
+from client.workbench import Benches
 from fer_models.errors import DataError, EvaluationError, ModelError, PrivacyError, TrainingError
 from fer_models.transforms import to_input
 from fer_models.zoo import build

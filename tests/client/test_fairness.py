@@ -80,7 +80,10 @@ def test_stretch(fair_of, fair, parts):
 
 
 @given(
-    st.floats(0.1, 10), st.floats(0.5, 10), st.lists(st.floats(-1e3, 1e3), min_size=6, max_size=6), st.integers(0, 5)
+    st.floats(0.1, 10),
+    st.floats(0.5, 10),
+    st.lists(st.floats(-1e3, 1e3), min_size=6, max_size=6),
+    st.integers(0, 5),
 )
 def test_one_picture_moves_the_joint_vector_by_no_more_than_the_stretch(clip, ratio, gradient, cell):
     """The claim of client/fairness.py, for any gradients of net and critic and any cell of the tally."""
@@ -108,8 +111,18 @@ def test_the_ramp_goes_from_nothing_to_all():
 
 REFUSED = [
     ({"attribute": "shoes"}, {}, ConfigError, "no site tells 'shoes'"),
-    ({}, {"groups": (Attribute("age", ("old", "undisclosed")),)}, ConfigError, "age has one group that is disclosed"),
-    ({}, {"groups": (Attribute("age", ("undisclosed",)),)}, ConfigError, "age has no group that is disclosed"),
+    (
+        {},
+        {"groups": (Attribute("age", ("old", "undisclosed")),)},
+        ConfigError,
+        "age has one group that is disclosed",
+    ),
+    (
+        {},
+        {"groups": (Attribute("age", ("undisclosed",)),)},
+        ConfigError,
+        "age has no group that is disclosed",
+    ),
     ({}, {"groups": ()}, ConfigError, "no site tells 'age'"),
     ({}, {"aggregation": "plain", "secure": None}, PrivacyError, "would reach the coordinator by itself"),
     ({}, {"server": {"participation": 0.5}}, PrivacyError, "sums over changing sites"),

@@ -59,7 +59,9 @@ def test_losses_by_hand():
     groups = torch.tensor([[1.0, 0], [0, 0]])
     some = torch.ones(2, 1)
     assert critic_losses(answers, groups, some).tolist() == pytest.approx([math.log(4), 0.0])
-    assert critic_losses(answers, groups, some, square=True).tolist() == pytest.approx([math.log(4) ** 2 / 2, 0])
+    assert critic_losses(answers, groups, some, square=True).tolist() == pytest.approx(
+        [math.log(4) ** 2 / 2, 0]
+    )
     expected = -(math.log(0.25) + math.log(0.75)) / 2 - math.log(2)  # KL(uniform || (1/4, 3/4))
     assert confusion(answers, 2, some).tolist() == pytest.approx([expected, 0.0], abs=1e-6)
 
@@ -93,7 +95,9 @@ def test_frozen_the_critic_learns_from_disclosed_groups_and_the_net_from_everybo
     nobody, silent = gradients(both, loss, given_of(TARGETS, torch.zeros(4, 2)))
     assert all(bool((g == 0).all()) for g in silent.values()), "no group, nothing to learn from"
     for name, gradient in net.items():
-        assert torch.allclose(gradient, nobody[name]), "what reaches the net does not depend on anybody's group"
+        assert torch.allclose(gradient, nobody[name]), (
+            "what reaches the net does not depend on anybody's group"
+        )
 
     plain = build(SPEC, 0).train()
     z = []

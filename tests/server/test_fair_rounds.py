@@ -97,10 +97,14 @@ def test_transcripts_lead_to_the_same_weights(plan_of, sites_of, tmp_path, noise
     plan = fair(plan_of(private=noise != "none"))
     if noise == "distributed":
         size = len(FlatModel(build(plan.model, 0)).full_vector) + 2 * 16 + 2 + plan.tally_size
-        own = {"noise": "distributed", "threshold": 3, "parameters": size, "nominal_units": 1000, "delta": 1e-5}
-        plan = replace(
-            plan, privacy=replace(plan.privacy, **own), local=replace(plan.local, amount=1)
-        )
+        own = {
+            "noise": "distributed",
+            "threshold": 3,
+            "parameters": size,
+            "nominal_units": 1000,
+            "delta": 1e-5,
+        }
+        plan = replace(plan, privacy=replace(plan.privacy, **own), local=replace(plan.local, amount=1))
     sites = sites_of(SIZES, tmp_path / "ledger")
     run(plan, sites, tmp_path / "run", transcripts=True)
     folders = sorted(path for path in (tmp_path / "run" / TRANSCRIPTS).iterdir() if path.is_dir())

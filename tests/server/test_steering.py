@@ -26,7 +26,9 @@ def plan_of(privacy=None, rounds=20, **fair):
         groups=(Attribute("age", ("old", "undisclosed", "young")),),
         aggregation="secure",
         secure=Secure(sites=3, threshold=3, minimum=3, clip=16.0),
-        fairness=Fairness("age", **{"adversary": "critic", "weighting": "errors", "step": 0.5, "ramp": 0.0, **fair}),
+        fairness=Fairness(
+            "age", **{"adversary": "critic", "weighting": "errors", "step": 0.5, "ramp": 0.0, **fair}
+        ),
     )
 
 
@@ -57,7 +59,9 @@ def test_a_step_by_hand():
     weights = steering.weights()
     assert weights[0].tolist() == [1.0, 1.0]
     assert weights[1].tolist() == pytest.approx([math.exp(-0.1)] * 2, rel=1e-3)
-    assert weights[2].tolist() == pytest.approx([math.exp(-0.05)] * 2, rel=1e-3), "what the groups have on average"
+    assert weights[2].tolist() == pytest.approx([math.exp(-0.05)] * 2, rel=1e-3), (
+        "what the groups have on average"
+    )
     assert steering.gap() == pytest.approx(0.2, abs=1e-3)
 
 

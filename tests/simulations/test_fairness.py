@@ -12,7 +12,13 @@ from simulations.fairness import notes_of, opting_out, with_intersections
 from simulations.prepare import prepare
 from simulations.settings import FairnessSettings
 
-DATA = ("experiment=quickstart", "data.options.count=240", "privacy.enabled=false", "model=cnn_tiny", "local=steps")
+DATA = (
+    "experiment=quickstart",
+    "data.options.count=240",
+    "privacy.enabled=false",
+    "model=cnn_tiny",
+    "local=steps",
+)
 WORDS = (*DATA, "partition.sites=3", "server=fedadam", "server.rounds=3", "engine.workers=1")
 WORDS += ("fairness.attribute=gender",)
 FAIR = (*WORDS, "fairness=critic")
@@ -51,7 +57,12 @@ def test_the_summary_tells_what_was_done(summary):
 
 @pytest.mark.parametrize("noise", ["site", "distributed"])
 def test_under_privacy_it_keeps_the_target(tmp_path, fedfer, noise):
-    words = ("privacy.enabled=true", f"privacy.noise={noise}", "privacy.allow_useless=true", "privacy.clip=2.0")
+    words = (
+        "privacy.enabled=true",
+        f"privacy.noise={noise}",
+        "privacy.allow_useless=true",
+        "privacy.clip=2.0",
+    )
     words += ("local=private", "server=fedadam_private", "server.rounds=3", "server.evaluate_every=3")
     found = fedfer("simulate", *FAIR, *words, "--run-dir", str(tmp_path / "run"))
     assert found[0] == 0, found[2]
