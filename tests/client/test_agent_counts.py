@@ -13,6 +13,7 @@ from client.ledger import Ledger, close_all
 from client.limits import Limit
 from client.mechanisms import Mechanism, gaussian, merged
 from client.randomness import KeyedStream, SystemEntropy
+from client.told import Told
 from fer_models.errors import ConfigError, PrivacyError
 
 COUNTS = Mechanism("pure", 2.0)
@@ -136,7 +137,7 @@ def test_the_shares_steer_the_loss_and_the_noise_is_bound_to_them(plan_of, bench
     plan = plan_of(local=LOSS, server={"rounds": 2}, privacy={"counts_epsilon": 0.5})
     start = vector_for(bench_of, plan)
     one, same, other = (
-        agent_of().train(plan, 1, start, None, prior)
+        agent_of().train(plan, 1, start, None, Told(prior))
         for prior in ((0.8, 0.1, 0.1), (0.8, 0.1, 0.1), (0.1, 0.1, 0.8))
     )
     assert np.array_equal(one.delta, same.delta)
@@ -144,7 +145,7 @@ def test_the_shares_steer_the_loss_and_the_noise_is_bound_to_them(plan_of, bench
     for wrong in ((), (0.5, 0.5)):
         agent = agent_of()
         with pytest.raises(ConfigError, match=r"shares for 3 classes \(prior\)"):
-            agent.train(plan, 1, start, None, wrong)
+            agent.train(plan, 1, start, None, Told(wrong))
         assert events(agent) == []
 
 
@@ -157,7 +158,7 @@ def test_public_shares_in_the_plan_cost_nothing(plan_of, bench_of, agent_of, los
     agent.train(plan, 1, start)
     assert [kind for kind, _, _ in events(agent)] == ["training"]
     bench = agent._benches.of(told)
-    bench.expect((0.6, 0.3, 0.1))
+    bench.expect(Told((0.6, 0.3, 0.1)))
     own = bench_of(plan)
     logits, targets = torch.randn(5, 3), torch.eye(3)[[0, 1, 2, 0, 1]]
     torch.testing.assert_close(own.loss(logits, targets), bench.loss(logits, targets))
@@ -167,9 +168,9 @@ def test_sites_trained_together_know_the_shares(plan_of, bench_of, agent_of):
     plan = plan_of(local={**LOSS, "amount": 2})
     start = vector_for(bench_of, plan)
     agents = [agent_of(f"site-{i}", train=range(20 * i, 20 * i + 20)) for i in range(2)]
-    prior = (0.7, 0.2, 0.1)
-    together = train_sites(agents, plan, 1, start, prior)
-    alone = [agent.train(plan, 1, start, None, prior) for agent in agents]
+    told = Told((0.7, 0.2, 0.1))
+    together = train_sites(agents, plan, 1, start, told)
+    alone = [agent.train(plan, 1, start, None, told) for agent in agents]
     for one, other in zip(together, alone, strict=True):
         np.testing.assert_allclose(one.delta, other.delta, atol=1e-5)
 

@@ -277,7 +277,7 @@ def test_what_does_not_learn_gets_no_noise_and_stays_here(shared_plan, bench_of,
 
 def test_noise_for_another_number_of_parameters_is_refused(shared_plan, bench_of, rows_of):
     plan = shared_plan(parameters=10_659)
-    with pytest.raises(PrivacyError, match="accounted for 10659 numbers, where 5295 learn"):
+    with pytest.raises(PrivacyError, match="accounted for 10659 numbers, where there are 5295"):
         share_of(bench_of(plan), rows_of(range(40)), plan, 1, SITE, WHERE)
 
 

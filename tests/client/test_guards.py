@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from client import training
+from client import workbench
 from client.bookkeeping.gradients import PrivateGradients
 from client.bookkeeping.units import Units
 from client.guards import prove, require_apart, require_separate
@@ -212,7 +212,7 @@ def test_a_bench_refuses_an_augmentation_that_mixes_people(plan_of, monkeypatch)
     """Nothing in a plan asks for one; this is what a site's own code would meet."""
     plan = plan_of("cnn_tiny", local={"augment": True}, privacy={})
     Workbench(plan, torch.device("cpu"))
-    monkeypatch.setattr(training, "augment", lambda x, *_: 0.9 * x + 0.1 * x.roll(1, 0))
+    monkeypatch.setattr(workbench, "augment", lambda x, *_: 0.9 * x + 0.1 * x.roll(1, 0))
     with pytest.raises(PrivacyError, match="the augmentation of one picture reacts to another"):
         Workbench(plan, torch.device("cpu"))
 

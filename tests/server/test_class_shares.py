@@ -14,7 +14,7 @@ from fer_models.errors import EngineError, PrivacyError
 from fer_models.flat import FlatModel
 from fer_models.scope import restrict
 from fer_models.zoo import build
-from server.class_shares import MOST, Adjustment, from_answers
+from server.class_shares import MOST, Adjustment, from_answers, shares_of
 from server.run_folder import RunFolder
 from simulations.federated import run_local
 
@@ -34,9 +34,10 @@ def kinds(folder, site):
     return [(e.kind, e.round) for e in Ledger(folder / f"{site}.sqlite", read_only=True).events]
 
 
-def test_shares_are_those_of_the_sum():
+def test_shares_are_those_of_the_sum(plan_of):
     answers = [pack(np.array(counts, np.int64), {}) for counts in ([50, -3, 10], [10, 1, -8])]
-    assert from_answers(answers, 3) == pytest.approx((60 / 63, 1 / 63, 2 / 63))
+    assert from_answers(answers, 3).tolist() == [60, -2, 2]
+    assert shares_of(plan_of(), from_answers(answers, 3)) == pytest.approx((60 / 63, 1 / 63, 2 / 63))
     for counts in ([MOST + 1, 0, 0], [1, 2]):
         with pytest.raises(EngineError):
             from_answers([pack(np.array(counts, np.int64), {})], 3)
