@@ -6,7 +6,7 @@
     wording.py    numbers and sentences; no sentence claims more than its interval
     systems.py    the systems of a run: names, colours, figures
     charts.py     curves as SVG in the page's own colours
-    headline.py, views.py, curves.py, groups.py, sites.py     what each section shows
+    headline.py, views.py, curves.py, groups.py, steering.py, sites.py     what each section shows
     page.py       write_report: folder -> report.html
     templates/    the page itself; every text is escaped
 """

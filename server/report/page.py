@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from server.report import curves, groups, headline, sites, views, wording
+from server.report import curves, groups, headline, sites, steering, views, wording
 from server.report.folder import Facts, Run, read_run
 from server.report.systems import judged, systems
 from server.run_folder import write_text
@@ -52,6 +52,7 @@ def render(run: Run) -> str:
         curves=curves.curves(found),
         recalls=views.recalls(found),
         groups=groups.groups(found),
+        steering=steering.steering(found),
         partition=sites.partition(run),
         sites=sites.sites(found),
         privacy=views.privacy(found, run.audit),

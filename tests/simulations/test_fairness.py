@@ -127,3 +127,9 @@ def test_mistakes_end_in_one_line(tmp_path, fedfer, refused, words, kind, what):
     found = fedfer("simulate", *FAIR, *words, "--run-dir", str(tmp_path / "run"))
     assert refused(found, kind, what)
     assert not (tmp_path / "run").exists()
+
+
+def test_canaries_do_not_follow_a_critic(tmp_path, fedfer, refused):
+    words = ("privacy.enabled=true", "local=private", "privacy.allow_useless=true")
+    found = fedfer("audit-privacy", *FAIR, *words, "--run-dir", str(tmp_path / "run"))
+    assert refused(found, errors.ConfigError, "not followed through a critic", "fairness=none")

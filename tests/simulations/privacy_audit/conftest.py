@@ -2,7 +2,7 @@
 
 import pytest
 
-import client.training
+import client.workbench
 from client.bookkeeping.gradients import PrivateGradients
 from client.gradients import KeyedOptimizer
 from client.workbench import Workbench
@@ -29,7 +29,7 @@ def with_coupled_loss(patch):
 
 
 def past_the_guards(patch):
-    patch.setattr(client.training, "prove", lambda *_: None)
+    patch.setattr(client.workbench, "prove", lambda *_: None)
 
 
 FAULTS = {"noise off": without_noise, "clip off": without_clip, "coupled loss": with_coupled_loss}
