@@ -99,13 +99,13 @@ class CanaryRun:
         ------
         ConfigError : there is no claim to audit, or too few canaries or trials to ever refute it.
         """
-        self.prepared = prepare(self.settings)
-        if self.prepared.plan.fairness is not None:
+        if is_fair(self.settings.fairness):
             raise ConfigError(
                 "canaries are not followed through a critic and through weights after the clip",
                 where="fairness",
                 cure="Audit the same run with fairness=none, or a finished model with audit-privacy model=RUN.",
             )
+        self.prepared = prepare(self.settings)
         wanted, division = self._wanted, self.prepared.partition
         self._require_power(self.prepared.plan)
         self.canaries = make_canaries(
