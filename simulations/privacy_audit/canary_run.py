@@ -30,6 +30,7 @@ from fer_models.zoo import build
 from server.results import Result
 from server.rounds import Coordinator
 from server.run_folder import RunFolder
+from simulations.fairness import is_fair
 from simulations.federated import Sites, choose_device, local_grid, require_engine
 from simulations.prepare import most_rounds, prepare
 from simulations.pretraining import identity, start_of
