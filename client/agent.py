@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from client.by_site import own_attributes
 from client.distributed import share_of
 from client.evaluation import EVALUATION_BATCH, count_parts, evaluating, predict, prove_answers
 from client.groups import FairRound, Grouped, fair_round, grouped
@@ -20,6 +21,7 @@ from client.ledger import Event, Head, Ledger, fingerprint
 from client.limits import cost_before, cost_of_round
 from client.mechanisms import History, Mechanism
 from client.messages import tensor_of
+from client.own_counts import count_own
 from client.plan import Plan
 from client.private_training import noisy_tally, train_private
 from client.randomness import BoundEntropy, Entropy, KeyedStream, SeededEntropy
@@ -225,6 +227,16 @@ class Agent:
         if bench.fair is not None and bench.fair.tally is not None:
             delta = _with_tally(delta, bench.fair.tally.total / max(1, done.visits))
         return self._update(plan, delta, done)
+
+    def count_own(self, plan: Plan, round_number: int, vector: NDArray[np.float32]) -> Counts | None:
+        """Return how its training pictures fare with a round's weights, None where the plan does not ask for it."""
+        attributes = own_attributes(plan)
+        if attributes is None:
+            return None
+        self._require_fit(plan)
+        bench, stream = self._benches.of(plan), KeyedStream(self.draw(round_number, "own counts"))
+        bench.load_(tensor_of(vector))
+        return count_own(bench, self._rows(plan.local.targets), attributes, stream, opted_out=self.opted_out)
 
     def _predict_kept(self, fixed: Fixed) -> NDArray[np.int64]:
         """Return the predicted classes of the site's test pictures, from kept features; see :func:`predict`."""

@@ -42,10 +42,11 @@ def train_many(
     question = read_question(contents[0])
     _require_plain(question.plan)
     counts = judged(agents, question)
+    own = [agent.count_own(question.plan, question.round_number, question.vector) for agent in agents]
     found = updates(agents, contents, question, lambda work: work(), one_pass=one_pass)
     each = (time.process_time() - began) / len(agents)
-    done = zip(agents, found, counts, strict=True)
-    return [_trained(agent, update, counted, each) for agent, update, counted in done]
+    done = zip(agents, found, counts, own, strict=True)
+    return [_trained(agent, update, counted, each) for agent, update, *counted in done]
 
 
 def _require_plain(plan: Plan) -> None:
@@ -71,14 +72,13 @@ def count_labels(agent: Agent, content: RecordDict) -> RecordDict:
     return pack(found.counts, {"site": agent.name, **ledger_facts(found)})
 
 
-def _trained(agent: Agent, update: Update, counts: Counts | None, cpu_seconds: float) -> RecordDict:
+def _trained(agent: Agent, update: Update, counts: list[Counts | None], cpu_seconds: float) -> RecordDict:
     facts = {"site": agent.name, "weight": update.weight, "visits": update.visits, "loss": update.loss}
     facts |= ledger_facts(update)
     # Time follows the size of the batches, which a real site keeps to itself.
     facts["cpu_seconds"] = cpu_seconds if agent.simulated else 0.0
-    return (
-        pack(update.delta, facts) if counts is None else pack_parts([update.delta, counts.to_vector()], facts)
-    )
+    told = [each.to_vector() for each in counts if each is not None]
+    return pack_parts([update.delta, *told], facts) if told else pack(update.delta, facts)
 
 
 def name(agent: Agent, content: RecordDict, secure: Callable[[], SecureSite]) -> RecordDict:

@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from client.by_site import require_by_site
 from client.fairness import Fairness, disclosed, require_fair
 from client.privacy import Privacy
 from client.secagg.terms import Secure
@@ -75,6 +76,8 @@ class Plan:
         self._require_secure()
         if self.fairness is not None:
             require_fair(self)
+        if self.server.by_site is not None:
+            require_by_site(self)
         if self.privacy is not None:
             self._require_private(self.privacy)
 
@@ -278,6 +281,8 @@ class Plan:
         given = dataclasses.asdict(self)
         if self.fairness is None:  # a plan without it is what it was before there was any
             del given["fairness"]
+        if self.server.by_site is None:
+            del given["server"]["by_site"]
         return json.dumps(given, sort_keys=True, separators=(",", ":"))
 
     @functools.cached_property

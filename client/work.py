@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from client.by_site import BySite
 from client.strict import require
 from fer_models.losses import MOST_FOCUSING, NEED_PRIOR
 from fer_models.scope import Scope
@@ -111,6 +112,7 @@ class ServerWork:
     rule : what is made of the updates: their "mean", or what bears ``malicious`` sites (:mod:`server.robust`), which
         needs every update by itself: "median", "trimmed_mean", "krum", "multi_krum", "bulyan".
     malicious : sites of a round that the rule has to bear.
+    by_site : weighs sites by how each of them fares (:mod:`client.by_site`); None by ``weighting`` alone.
     adjustment : tau by which the logits that are evaluated and kept are adjusted for the shares of the classes,
         logits - tau log prior (Menon et al. 2021, eq. 9); 0 leaves them.
     """
@@ -130,6 +132,7 @@ class ServerWork:
     adjustment: float = 0.0
     rule: Literal["mean", "median", "trimmed_mean", "krum", "multi_krum", "bulyan"] = "mean"
     malicious: int = 0
+    by_site: BySite | None = None
 
     def __post_init__(self) -> None:
         require(self.rounds >= 1, "no rounds", "server.rounds", "Give 1 or more.")

@@ -15,6 +15,7 @@ from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from client.by_site import own_attributes
 from client.messages import pack, parts_of, scalar, text, vector_of, with_fact
 from client.plan import Plan
 from client.question import Question
@@ -24,6 +25,7 @@ from fer_models.errors import EngineError
 from server.aggregation import aggregate_of
 from server.books import Books
 from server.class_shares import ask, from_answers
+from server.debiasing.by_site import Said, SiteMean
 from server.exchange import content_of, exchange
 
 
@@ -77,18 +79,26 @@ def question(
 
 def answer_of(
     content: RecordDict, plan: Plan, kind: type[np.generic], size: int, *, judged: bool
-) -> tuple[NDArray[Any], Counts | None]:
-    """Return the update (T,) of a site's answer to a round, and its counts where it was to evaluate.
+) -> tuple[NDArray[Any], Counts | None, Counts | None]:
+    """Return the update (T,) of a site's answer to a round, its counts of test pictures where it was to evaluate, and
+    of its own training pictures where the plan weighs sites by them.
 
     Raises
     ------
     EngineError, DataError : the answer holds none, or others than were asked for.
     """
-    if not judged:
-        return vector_of(content, kind, size), None
-    counted = vector_size(plan.labels, plan.attributes)
-    update, counts = parts_of(content, (kind, size), (np.int64, counted))
-    return update, Counts.from_vector(counts, plan.labels, plan.attributes)
+    tested, own = plan.attributes if judged else None, own_attributes(plan)
+    if tested is None and own is None:
+        return vector_of(content, kind, size), None, None
+    sizes = [
+        0 if attributes is None else vector_size(plan.labels, attributes) for attributes in (tested, own)
+    ]
+    update, *vectors = parts_of(content, (kind, size), *((np.int64, each) for each in sizes))
+    found = [
+        None if attributes is None else Counts.from_vector(vector, plan.labels, attributes)
+        for vector, attributes in zip(vectors, (tested, own), strict=True)
+    ]
+    return update, found[0], found[1]
 
 
 class Sites(Protocol):
@@ -136,10 +146,19 @@ class PlainSites:
     ----------
     size : T + K, numbers of an update.
     names : node -> its site's name.
+    by_site : what weighs sites, where the plan has a rule for that.
     """
 
-    def __init__(self, grid: Grid, plan: Plan, size: int, names: dict[int, str], books: Books) -> None:
-        self._grid, self._plan, self._size = grid, plan, size
+    def __init__(
+        self,
+        grid: Grid,
+        plan: Plan,
+        size: int,
+        names: dict[int, str],
+        books: Books,
+        by_site: SiteMean | None = None,
+    ) -> None:
+        self._grid, self._plan, self._size, self._by_site = grid, plan, size, by_site
         self._names, self._books = names, books
 
     def _messages(
@@ -168,18 +187,22 @@ class PlainSites:
         done.bytes_down = len(nodes) * vector.numel() * vector.element_size()
         for reply in exchange(self._grid, self._messages(nodes, MessageType.TRAIN, asked, round_number)):
             content = content_of(reply)
-            update, counts = answer_of(
+            update, counts, own = answer_of(
                 content, self._plan, total.kind, self._size, judged=judging is not None
             )
             if counts is not None:
                 done.counts[text(content, "site")] = counts
-            total.add(update, scalar(content, "weight"))
-            seen = int(scalar(content, "visits"))
-            done.loss, done.visits = done.loss + scalar(content, "loss") * seen, done.visits + seen
+            weight, loss, seen = (scalar(content, name) for name in ("weight", "loss", "visits"))
+            if self._by_site is None:
+                total.add(update, weight)
+            else:
+                self._by_site.hear(Said(text(content, "site"), update, weight, loss, own))
+            done.loss, done.visits = done.loss + loss * int(seen), done.visits + int(seen)
             done.bytes_up += update.nbytes
             done.cpu_seconds += scalar(content, "cpu_seconds")
             self._books.charge(content)
-        done.mean, done.loss = total.mean(), done.loss / max(1, done.visits)
+        done.mean = total.mean() if self._by_site is None else self._by_site.mean()
+        done.loss /= max(1, done.visits)
         return done
 
     def evaluate(self, nodes: Sequence[int], judging: Judging, round_number: int) -> Answers:

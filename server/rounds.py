@@ -27,6 +27,7 @@ from fer_models.metrics import headline
 from server.asking import Answers, Judging, PlainSites, Sites, sum_counts
 from server.books import Books
 from server.class_shares import Adjustment, shares_of
+from server.debiasing.by_site import SiteMean
 from server.debiasing.steering import Steering
 from server.exchange import POLL_SECONDS, content_of, exchange
 from server.optimizers import ServerOptimizer
@@ -99,6 +100,7 @@ class Coordinator:
             flat.load_(with_critic(flat, initial))
         self._flat = flat
         self._steering = None if plan.fairness is None else Steering(plan)
+        self._by_site = None if plan.server.by_site is None else SiteMean(plan)
         self._start, self._trained = flat.full_vector.clone(), flat.trained
         first = self._trained.take(self._start)
         self._optimizer = ServerOptimizer(plan.server, first, len(flat.learning))
@@ -181,9 +183,8 @@ class Coordinator:
             raise ConfigError("no sites", where="partition.sites", cure="Give one site or more.")
         order = sorted(names, key=names.__getitem__)
         if self.plan.aggregation == "plain":
-            return order, PlainSites(
-                grid, self.plan, len(self._trained) + self.plan.tally_size, names, self._books
-            )
+            size = len(self._trained) + self.plan.tally_size
+            return order, PlainSites(grid, self.plan, size, names, self._books, self._by_site)
         if self._roster is None:
             raise ConfigError("no roster", where="aggregation", cure="Give the coordinator everybody's keys.")
         kept = self._transcripts.last if self._transcripts else -1
@@ -338,6 +339,7 @@ class Coordinator:
             "prior": list(self._prior),
             "counted": self._counted,
             "steering": None if self._steering is None else self._steering.facts(),
+            "by_site": None if self._by_site is None else self._by_site.facts(),
             "counts": {site: counts.to_json() for site, counts in self._counts.items()},
             "pending": self._pending,
             "seconds": self._seconds(),
@@ -370,5 +372,7 @@ class Coordinator:
         self._counted = bool(facts["counted"])
         if self._steering is not None:
             self._steering.take_up(facts["steering"])
+        if self._by_site is not None:
+            self._by_site.take_up(facts["by_site"])
         self._counts = {site: Counts.from_json(value) for site, value in facts["counts"].items()}
         self._round, self._earlier_seconds = int(facts["round"]), float(facts["seconds"])

@@ -8,9 +8,10 @@ from functools import reduce
 
 import numpy as np
 
+from client.by_site import RULES
 from client.fairness import UNDISCLOSED, Fairness
 from client.plan import Attribute
-from client.strict import parse, require
+from client.strict import nearest, parse, require
 from fer_models.errors import ConfigError
 from fer_models.samples import Samples
 from simulations.settings import FairnessSettings
@@ -21,13 +22,21 @@ CROSS = "*"
 FEW = 10
 """People below which a group's figures are hardly more than chance."""
 
-OURS = ("method", "opt_out")
-"""Settings that are not the plan's."""
+BY_SITE = ("q", "mixture_step", "beta")
+"""Settings of a rule for sites."""
+
+OURS = ("method", "opt_out", "sites", *BY_SITE)
+"""Settings that are not those of groups."""
 
 
 def is_fair(wanted: FairnessSettings) -> bool:
     """Whether a method is asked for that the sites have a part in."""
     return wanted.adversary != "none" or wanted.weighting != "none"
+
+
+def asks_groups(wanted: FairnessSettings) -> bool:
+    """Whether sites are asked for anything about groups."""
+    return is_fair(wanted) or wanted.sites == "fairfed"
 
 
 def with_intersections(samples: Samples, wanted: FairnessSettings) -> Samples:
@@ -40,7 +49,7 @@ def with_intersections(samples: Samples, wanted: FairnessSettings) -> Samples:
     ConfigError : an attribute that the samples do not have.
     """
     names = wanted.attribute.split(CROSS)
-    if not is_fair(wanted) or len(names) < 2:
+    if not asks_groups(wanted) or len(names) < 2:
         return samples
     for name in names:
         _require_known(name, samples)
@@ -68,6 +77,13 @@ def fairness_of(
         raise ConfigError(f"an opt-out of {wanted.opt_out}", where="fairness.opt_out", cure="Give a share.")
     if not is_fair(wanted):
         return None
+    attribute = _attribute(wanted, attributes, samples)
+    facts = {key: value for key, value in dataclasses.asdict(wanted).items() if key not in OURS}
+    return parse(Fairness, facts | {"attribute": attribute}, "fairness")
+
+
+def _attribute(wanted: FairnessSettings, attributes: tuple[Attribute, ...], samples: Samples) -> str:
+    """Return whose groups are meant: the attribute that is named, or the only one."""
     names = [attribute.name for attribute in attributes]
     if wanted.attribute:
         _require_known(wanted.attribute, samples)
@@ -78,14 +94,40 @@ def fairness_of(
         "fairness.attribute",
         f"Give one of {', '.join(names)}." if names else "Give pictures a group, or use fairness=none.",
     )
-    facts = {key: value for key, value in dataclasses.asdict(wanted).items() if key not in OURS}
-    return parse(Fairness, facts | {"attribute": attribute}, "fairness")
+    return attribute
+
+
+def by_site_of(
+    wanted: FairnessSettings, attributes: tuple[Attribute, ...], samples: Samples
+) -> dict[str, object] | None:
+    """Return what a plan says of weights of sites, None where they weigh as the server says.
+
+    Raises
+    ------
+    ConfigError : an unknown rule; a rule beside a method for groups; no attribute where the rule needs one.
+    """
+    if wanted.sites == "none":
+        return None
+    if wanted.sites not in RULES:
+        raise ConfigError(
+            f"unknown rule {wanted.sites!r}", where="fairness.sites", cure=nearest(wanted.sites, RULES)
+        )
+    require(
+        not is_fair(wanted),
+        f"{wanted.sites} sees single sites, which what is asked of groups must not show",
+        "fairness.sites",
+        "Use fairness.sites=none, or fairness.adversary=none fairness.weighting=none.",
+    )
+    facts = {name: getattr(wanted, name) for name in BY_SITE}
+    if wanted.sites == "fairfed":
+        facts["attribute"] = _attribute(wanted, attributes, samples)
+    return {"rule": wanted.sites, **facts}
 
 
 def opting_out(wanted: FairnessSettings, sites: int, seed: int) -> frozenset[int]:
     """Return the sites that tell nobody's group: a seeded draw of ``fairness.opt_out`` of them."""
     order = np.random.default_rng([seed, 0x6F7074]).permutation(sites)
-    return frozenset(order[: round(wanted.opt_out * sites)].tolist()) if is_fair(wanted) else frozenset()
+    return frozenset(order[: round(wanted.opt_out * sites)].tolist()) if asks_groups(wanted) else frozenset()
 
 
 def notes_of(fairness: Fairness, groups: tuple[str, ...], samples: Samples) -> list[str]:

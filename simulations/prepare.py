@@ -14,6 +14,7 @@ import torch
 
 from client.accounting import epsilon_of
 from client.limits import Limit, cost_before, first_round_over, over_limit, with_rounds
+from client.methods.registry import method_of
 from client.nets import net_of
 from client.outlook import Outlook, outlook
 from client.plan import Attribute, LocalWork, Plan, ServerWork
@@ -30,7 +31,7 @@ from server.robust import require_enough
 from server.rounds import cohort
 from simulations.baselines import CentralWork
 from simulations.faces import FacesConfig, draw
-from simulations.fairness import fairness_of, notes_of, with_intersections
+from simulations.fairness import by_site_of, fairness_of, notes_of, with_intersections
 from simulations.partition import Partition, PartitionSpec, partition
 from simulations.pretraining import Pretraining, identity
 from simulations.private_terms import privacy_of, with_noise
@@ -154,6 +155,9 @@ def prepare(settings: Settings) -> Prepared:
     warnings = _warnings(settings, plan, samples, division) if plan.privacy else ()
     if plan.fairness is not None:
         warnings = (*warnings, *notes_of(plan.fairness, plan.disclosed, samples))
+    if plan.server.by_site is not None:
+        rule = method_of(plan.server.by_site.rule)
+        warnings = (*warnings, f"aggregation is plain: {rule.name} shows the coordinator {rule.reveals}")
     central = central_work(settings, samples, division, plan)
     return Prepared(samples, division, plan, central, pretraining, warnings, held_out)
 
@@ -242,6 +246,8 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
     if server_facts["weighting"] == "auto":
         alike = settings.privacy.enabled or settings.server.rule != "mean"
         server_facts["weighting"] = "uniform" if alike else "size"
+    groups = audited(samples, list(settings.data.groups))
+    server_facts["by_site"] = by_site_of(settings.fairness, groups, samples)
     server = parse(ServerWork, server_facts, "server")
     size = len(cohort(settings.seed, 1, range(division.sites), server.participation))
     require_enough(server, size)
@@ -255,7 +261,6 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
         "channels": samples.channels,
         "size": samples.size,
     }
-    groups = audited(samples, list(settings.data.groups))
     plan = Plan(
         labels=samples.labels,
         model=parse(ModelSpec, model, "model"),

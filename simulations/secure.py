@@ -39,7 +39,8 @@ def terms_of(
     )
     colluders = _colluders(settings)
     fits = sites >= FEWEST + colluders and (everybody <= MOST_COMPLETE or wanted.degree > 0)
-    if wanted.kind == "plain" or (wanted.kind == "auto" and not fits):
+    shown = settings.fairness.sites != "none"  # then sums alone are not enough
+    if wanted.kind == "plain" or (wanted.kind == "auto" and (shown or not fits)):
         return None
     weight = largest_weight if wanted.largest_weight is None else wanted.largest_weight
     holders = wanted.degree + 1 if wanted.degree else sites

@@ -44,7 +44,6 @@ class PartitionSettings:
     attribute: str = ""
     purity: float = 1.0
     minimum: int = 10
-    mixed: int = 0
 
 
 @dataclass
@@ -154,7 +153,8 @@ class FairnessSettings:
 
     ``method`` is the name that reports call it by. ``attribute`` says whose groups: a column, or several with * between
     them for their intersections; empty takes the one that there is. ``opt_out`` is the share of the simulated sites
-    that tell nobody's group.
+    that tell nobody's group. ``sites`` is a rule by which sites are weighed, with its ``q``, ``mixture_step`` or
+    ``beta``; see :class:`client.by_site.BySite`.
     """
 
     method: str = "none"
@@ -172,6 +172,10 @@ class FairnessSettings:
     tolerance: float | None = None
     tolerance_on: str = "recall"
     opt_out: float = 0.0
+    sites: str = "none"
+    q: float = 1.0
+    mixture_step: float = 0.01
+    beta: float = 0.01
 
 
 @dataclass

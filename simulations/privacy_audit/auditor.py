@@ -74,7 +74,7 @@ class Auditor:
         """Score a site's canaries by its update; with distributed noise wait for the sum, which alone is released."""
         site = self._numbers[text(content, "site")]
         judged, size = self._question.judged is not None, len(self._bench.flat.trained)
-        update, _ = answer_of(content, self._plan, self._sum.kind, size, judged=judged)
+        update, *_ = answer_of(content, self._plan, self._sum.kind, size, judged=judged)
         if self._distributed:
             self._sum.add(update, 1.0)
             self._answered.append(site)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from client.methods.registry import METHODS
 from fer_models import errors
 from simulations.compose import composed
 from simulations.fairness import notes_of, opting_out, with_intersections
@@ -133,3 +134,55 @@ def test_canaries_do_not_follow_a_critic(tmp_path, fedfer, refused):
     words = ("privacy.enabled=true", "local=private", "privacy.allow_useless=true")
     found = fedfer("audit-privacy", *FAIR, *words, "--run-dir", str(tmp_path / "run"))
     assert refused(found, errors.ConfigError, "not followed through a critic", "fairness=none")
+
+
+# Rules for sites
+
+
+TINY = (
+    "data.options.count=210",
+    "model=cnn_tiny",
+    "partition.sites=3",
+    "server.rounds=2",
+    "engine.workers=1",
+)
+
+
+@pytest.mark.parametrize("rule", ["q_ffl", "afl", "fairfed"])
+def test_a_rule_for_sites_runs_in_plain_and_says_what_it_shows(fedfer, tmp_path, rule):
+    words = [f"fairness={rule}", *(["fairness.attribute=gender"] if rule == "fairfed" else [])]
+    code, out, _ = fedfer("simulate", *TINY, *words, "--run-dir", str(tmp_path / "run"))
+    assert code == 0
+    assert f"warning: aggregation is plain: {rule} shows the coordinator {METHODS[rule].reveals}" in out
+    plan = json.loads((tmp_path / "run" / "plan.json").read_text())["plan"]
+    assert (plan["aggregation"], plan["server"]["by_site"]["rule"]) == ("plain", rule)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "said"),
+    [
+        (["fairness=afl", "aggregation=secure"], errors.PrivacyError, METHODS["afl"].secure),
+        (
+            ["fairness=afl", "privacy=dp", "privacy.target_epsilon=8"],
+            errors.PrivacyError,
+            METHODS["afl"].private,
+        ),
+        (["fairness.sites=qffl"], errors.ConfigError, "Did you mean q_ffl?"),
+        (["fairness=fairfed"], errors.ConfigError, "which groups are meant is not said"),
+        (["fairness=fairfed", "fairness.attribute=hat"], errors.ConfigError, "no site tells 'hat'"),
+        (["fairness=afl", "server.participation=0.5"], errors.ConfigError, "only some answer"),
+        (
+            ["fairness=critic", "fairness.attribute=gender", "fairness.sites=afl"],
+            errors.ConfigError,
+            "sees single",
+        ),
+    ],
+)
+def test_a_rule_that_cannot_see_its_sites_is_refused(fedfer, refused, tmp_path, words, kind, said):
+    assert refused(fedfer("simulate", *TINY, *words, "--run-dir", str(tmp_path / "run")), kind, said)
+    assert not (tmp_path / "run").exists()
+
+
+def test_people_of_an_intersection_may_be_what_a_rule_goes_by(fedfer, tmp_path):
+    words = ["fairness=fairfed", "fairness.attribute=gender*age", "fairness.opt_out=0.34"]
+    assert fedfer("simulate", *TINY, *words, "--run-dir", str(tmp_path / "run"))[0] == 0
