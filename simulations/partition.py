@@ -37,6 +37,7 @@ class PartitionSpec:
         file that rows came from) or ``subject`` (clusters of people).
     purity : for ``group``, the share of each group that goes to sites of its own; the rest is spread over
         all sites. 1 means sites of one group only.
+    mixed : for ``group``, how many sites have no home group and hold rows of all groups at random.
     minimum : training rows that every site gets at least.
 
     Raises
@@ -50,6 +51,7 @@ class PartitionSpec:
     attribute: str = ""
     purity: float = 1.0
     minimum: int = 10
+    mixed: int = 0
 
     def __post_init__(self) -> None:
         _require(self.kind in KINDS, f"unknown kind {self.kind!r}", "kind", f"Use one of {', '.join(KINDS)}.")
@@ -59,6 +61,10 @@ class PartitionSpec:
             positive, f"alpha is {self.alpha}", "alpha", "Use a number above 0; 0.5 is uneven, 100 is even."
         )
         _require(0 <= self.purity <= 1, f"purity is {self.purity}", "purity", "Use a number from 0 to 1.")
+        homes = 0 <= self.mixed < self.sites
+        _require(
+            homes, f"{self.mixed} mixed sites of {self.sites}", "mixed", "Use 0, or fewer than all sites."
+        )
         _require(
             self.minimum >= 1, f"minimum is {self.minimum}", "minimum", "Give every site one row or more."
         )
@@ -244,8 +250,12 @@ def _weights(samples: Samples, spec: PartitionSpec, rng: np.random.Generator) ->
         return code, _packed(rows, spec), np.arange(spec.sites)
     home = _homes(rows, names, spec)
     own = (home == np.arange(len(names))[:, None]).astype(np.float64)
-    weights = spec.purity * own / own.sum(1, keepdims=True) + (1 - spec.purity) / spec.sites
-    return code, weights, home if spec.purity == 1 else one_pool
+    weights = spec.purity * own / own.sum(1, keepdims=True) + (1 - spec.purity) / own.shape[1]
+    weights = np.hstack(
+        [weights * own.shape[1] / spec.sites, np.full((len(names), spec.mixed), 1 / spec.sites)]
+    )
+    pools = np.append(home, np.full(spec.mixed, len(names)))
+    return code, weights, pools if spec.purity == 1 else one_pool
 
 
 def _dirichlet(spec: PartitionSpec, strata: int, rng: np.random.Generator) -> Weights:
@@ -284,15 +294,16 @@ def _packed(rows: Counts, spec: PartitionSpec) -> Weights:
 
 
 def _homes(rows: Counts, names: list[str], spec: PartitionSpec) -> Rows:
-    """Return the home group of every site, (S,): one site a group at least, the others by training rows."""
+    """Return the home group of every site that is not mixed: one site a group at least, the others by training rows."""
+    sites = spec.sites - spec.mixed
     _require(
-        spec.sites >= len(rows),
-        f"{spec.sites} sites cannot each be at home in one of {len(rows)} groups: {', '.join(names)}",
+        sites >= len(rows),
+        f"{sites} sites cannot each be at home in one of {len(rows)} groups: {', '.join(names)}",
         "sites",
-        f"Ask for {len(rows)} sites or more, or use another kind of partition.",
+        f"Ask for {len(rows) + spec.mixed} sites or more, or use another kind of partition.",
     )
     count = np.ones(len(rows), np.int64)
-    for _ in range(spec.sites - len(rows)):
+    for _ in range(sites - len(rows)):
         count[np.argmax(rows / count)] += 1
     return np.repeat(np.arange(len(rows)), count)
 

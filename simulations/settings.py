@@ -44,6 +44,7 @@ class PartitionSettings:
     attribute: str = ""
     purity: float = 1.0
     minimum: int = 10
+    mixed: int = 0
 
 
 @dataclass

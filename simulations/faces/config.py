@@ -44,6 +44,7 @@ class FacesConfig:
     label_noise_by : the same by group.
     intensity : mean intensity of an expression, 0 to 1; 0 draws every expression like neutral.
     intensity_by : the same by group.
+    pitch_by : degrees by which the camera looks up (down below 0) at a group, -60 to 60; nobody by default.
     spread : standard deviation of the intensity between pictures relative to its mean, 0 to 0.5.
     crosstalk : strength of action units that do not belong to the label (speech, squinting, habit).
     pose, light, occlusion, noise : strength of each difficulty; 0 switches it off, 1 is the default.
@@ -60,6 +61,7 @@ class FacesConfig:
     label_noise_by: Mapping[str, float] = field(default_factory=dict)
     intensity: float = 0.55
     intensity_by: Mapping[str, float] = field(default_factory=dict)
+    pitch_by: Mapping[str, float] = field(default_factory=dict)
     spread: float = 0.25
     crosstalk: float = 1.0
     pose: float = 1.0
@@ -70,10 +72,10 @@ class FacesConfig:
     def __post_init__(self) -> None:
         self._check_numbers()
         self._check_labels()
-        for name, by in {"label_noise_by": self.label_noise_by, "intensity_by": self.intensity_by}.items():
-            for key, value in by.items():
+        for name, low, high in (("label_noise_by", 0, 1), ("intensity_by", 0, 1), ("pitch_by", -60, 60)):
+            for key, value in getattr(self, name).items():
                 _check_group(key, name)
-                _check_range(f"{name}[{key}]", value, 0, 1)
+                _check_range(f"{name}[{key}]", value, low, high)
         for attribute, shares_of in self.group_shares.items():
             _check_attribute(attribute, "group_shares")
             shares(ATTRIBUTES[attribute], shares_of, f"group_shares.{attribute}")

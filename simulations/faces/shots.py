@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulations.faces.canvas import Field, Traits, take
-from simulations.faces.config import FacesConfig
+from simulations.faces.config import FacesConfig, by_group
 from simulations.faces.people import People, normal
 
 BELLS = (
@@ -51,7 +51,7 @@ def shots(config: FacesConfig, persons: People, draws: Field) -> Shots:
     bell: Traits = dict(zip(BELLS, normal(draws[:, : len(BELLS)]).T[:, :, None, None], strict=True))
     flat: Traits = dict(zip(FLATS, draws[:, len(BELLS) :].T[:, :, None, None], strict=True))
     traits = {
-        **_camera(config, bell),
+        **_camera(config, bell, pitches(config, persons)),
         **_light(config, bell, flat),
         **_cover(config, persons.traits, flat),
         "gaze_x": 0.018 * config.pose * bell["gaze_x"],
@@ -64,15 +64,23 @@ def shots(config: FacesConfig, persons: People, draws: Field) -> Shots:
     return Shots({name: np.asarray(v, np.float32) for name, v in traits.items()}, colours)
 
 
-def _camera(config: FacesConfig, bell: Traits) -> dict[str, Field]:
+def pitches(config: FacesConfig, persons: People) -> Field:
+    """Return by how much the camera looks up at each person, float32 (n, 1, 1) in radians."""
+    count = len(persons.groups["gender"])
+    degrees = by_group(0.0, config.pitch_by, persons.groups, count)
+    return np.radians(degrees).astype(np.float32)[:, None, None]
+
+
+def _camera(config: FacesConfig, bell: Traits, looks_up: Field) -> dict[str, Field]:
     """Head angles in radians, shift and zoom of the crop in face units."""
     pose = config.pose
     roll = 0.052 * pose * bell["roll"]
+    pitch = 0.057 * pose * bell["pitch"] - looks_up
     return {
         "yaw_sin": np.sin(0.125 * pose * bell["yaw"]),
         "yaw_cos": np.cos(0.125 * pose * bell["yaw"]),
-        "pitch_sin": np.sin(0.057 * pose * bell["pitch"]),
-        "pitch_cos": np.cos(0.057 * pose * bell["pitch"]),
+        "pitch_sin": np.sin(pitch),
+        "pitch_cos": np.cos(pitch),
         "roll_sin": np.sin(roll),
         "roll_cos": np.cos(roll),
         "x": 0.026 * pose * bell["x"],

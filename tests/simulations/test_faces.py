@@ -114,6 +114,27 @@ def test_of_several_groups_the_last_named_holds() -> None:
     assert wrong[man & ~old].all()
 
 
+def test_a_camera_below_moves_the_faces_of_a_group_up_and_nobody_else_s() -> None:
+    plain = draw(FacesConfig(count=120, noise=0), SEED)
+    below = draw(FacesConfig(count=120, noise=0, pitch_by={"gender=man": 30}), SEED)
+    above = draw(FacesConfig(count=120, noise=0, pitch_by={"gender=man": -30}), SEED)
+    man = plain.groups["gender"] == "man"
+    for each in (below, above):
+        assert np.array_equal(each.label, plain.label)
+        assert (each.pictures[~man] != plain.pictures[~man]).mean() < 0.01  # where a chunk's shapes are cut
+        assert (each.pictures[man] != plain.pictures[man]).any((1, 2)).all()
+
+    def shift(pictures: np.ndarray) -> float:
+        """By how many rows the mean face would have to move to look most like the plain one."""
+        mean = [each[man][:, :, 12:36].astype(float).mean(0) for each in (plain.pictures, pictures)]
+        rows = range(-12, 13)
+        errors = [np.abs(np.roll(mean[1], row, 0)[12:-12] - mean[0][12:-12]).mean() for row in rows]
+        return float(rows[int(np.argmin(errors))])
+
+    assert shift(below.pictures) > 0  # it lies higher, and would have to come down
+    assert shift(above.pictures) < 0
+
+
 def test_intensity_by_group() -> None:
     config = FacesConfig(count=900, size=32, intensity=0.6, spread=0.2, intensity_by={"age=old": 0.3})
     samples, truth = draw_with_truth(config, SEED)
@@ -236,6 +257,7 @@ def test_shares_keep_what_is_named(named: dict[str, float]) -> None:
         ({"label_noise_by": {"gender": 0.2}}, "Write gender= and one of woman, man"),
         ({"intensity_by": {"height=tall": 0.2}}, "unknown attribute 'height'"),
         ({"intensity_by": {"age=old": 2}}, "intensity_by[age=old] is 2"),
+        ({"pitch_by": {"age=old": 61}}, "pitch_by[age=old] is 61"),
         ({"pose": -1}, "pose is -1"),
         ({"pictures_per_person": 0}, "pictures_per_person is 0"),
     ],

@@ -127,6 +127,17 @@ def test_group_skew_with_sites_of_one_group() -> None:
     assert (table > 0).sum(0).tolist() in ([2, 2, 3], [2, 3, 2], [3, 2, 2])
 
 
+def test_mixed_sites_stand_beside_sites_of_one_group() -> None:
+    samples = table_of(3000)
+    spec = PartitionSpec("group", sites=8, attribute="gender", mixed=4)
+    table = partition(samples, spec, seed=0).table(samples, "gender", "train")
+    homes, mixed = table[:4], table[4:]
+    assert ((homes > 0).sum(1) == 1).all()
+    assert (homes.sum(0) > 0).all()
+    assert mixed / table.sum(0) == pytest.approx(np.full((4, 3), 1 / 8), abs=0.005)
+    assert homes.sum(0) / table.sum(0) == pytest.approx([0.5] * 3, abs=0.01)
+
+
 def test_purity_is_the_share_of_a_group_at_its_own_sites() -> None:
     samples = table_of(3000)
     part = partition(samples, PartitionSpec("group", sites=3, attribute="gender", purity=0.7), seed=0)
@@ -216,6 +227,8 @@ def test_the_minimum_is_taken_from_the_largest_site_and_from_like_units() -> Non
         ({"alpha": float("nan")}, "alpha is nan"),
         ({"purity": 1.2}, "purity is 1.2"),
         ({"minimum": 0}, "minimum is 0"),
+        ({"mixed": 2}, "2 mixed sites of 2 (partition.mixed)"),
+        ({"mixed": -1}, "-1 mixed sites"),
         ({"sites": 60, "minimum": 10}, "cannot give 60 sites 10 each (partition.sites). Ask for at most 1"),
         (
             {"kind": "group", "attribute": "eyes"},
@@ -225,6 +238,7 @@ def test_the_minimum_is_taken_from_the_largest_site_and_from_like_units() -> Non
         ({"kind": "column", "attribute": "subject"}, "do not say who is on a picture"),
         ({"kind": "column", "attribute": "gender", "sites": 4}, "3 values for 4 sites (partition.sites)"),
         ({"kind": "group", "attribute": "gender", "sites": 2}, "Ask for 3 sites or more"),
+        ({"kind": "group", "attribute": "gender", "sites": 6, "mixed": 4}, "Ask for 7 sites or more"),
         ({"kind": "column", "attribute": "gender", "sites": 2, "minimum": 70}, "smaller minimum"),
     ],
 )
