@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,17 +14,20 @@ from numpy.typing import NDArray
 from client.by_site import own_attributes
 from client.distributed import share_of
 from client.evaluation import EVALUATION_BATCH, count_parts, evaluating, predict, prove_answers
+from client.finish import cost_of_step, step_of
 from client.groups import FairRound, Grouped, fair_round, grouped
 from client.inputs import Features, Fixed
 from client.label_counts import noisy_counts, one_each
 from client.ledger import Event, Head, Ledger, fingerprint
 from client.limits import cost_before, cost_of_round
-from client.mechanisms import History, Mechanism
+from client.mechanisms import Mechanism
 from client.messages import tensor_of
+from client.moments import encode, features, group_index, sums_of
 from client.own_counts import count_own
 from client.plan import Plan
 from client.private_training import noisy_tally, train_private
 from client.randomness import BoundEntropy, Entropy, KeyedStream, SeededEntropy
+from client.releases import LabelCounts, Update
 from client.together import train_together
 from client.told import NOTHING, Told
 from client.training import LocalResult, LocalRows, dropout_seeded, train_plain
@@ -35,48 +38,6 @@ from fer_models.samples import Samples
 
 log = logging.getLogger("fedfer.site")
 """What stays at a site: its reasons, where telling them would tell something of its pictures."""
-
-
-@dataclass(frozen=True)
-class Update:
-    """What leaves the site after local work.
-
-    Attributes
-    ----------
-    delta : float32 (T + K,), weights after local work minus the round's weights, of what learns alone
-        (:attr:`fer_models.flat.FlatModel.trained`), and the tally as shares of the pictures seen
-        (:mod:`client.groups`); with distributed noise int32 (T + K,), the site's share of a sum of gradients and
-        counts (:mod:`client.distributed`).
-    weight : the site's weight in the mean: its rows, or 1 when weighting is uniform.
-    visits : pictures seen in local work; under privacy, where batches tell the site's size, the number that the
-        plan's public constants make one expect.
-    loss : mean training loss a visit; 0 under privacy, where it would cost epsilon.
-    history : what the site's ledger says of all its releases so far, empty without privacy.
-    head : where the ledger stands with this one, None without privacy.
-    """
-
-    delta: NDArray[np.float32] | NDArray[np.int32]
-    weight: float
-    visits: int
-    loss: float
-    history: History
-    head: Head | None = None
-
-
-@dataclass(frozen=True)
-class LabelCounts:
-    """What leaves the site before the first round, where a plan asks for label counts.
-
-    Attributes
-    ----------
-    counts : int64, training pictures of each class (C,), in fair training of each group and class ((G + 1) C,), or
-        persons where they are the unit; with noise under privacy.
-    history, head : as in :class:`Update`.
-    """
-
-    counts: NDArray[np.int64]
-    history: History
-    head: Head | None = None
 
 
 class Agent:
@@ -193,6 +154,39 @@ class Agent:
         self._release(plan, 0, "label_counts", key, *cost_before(plan))
         found = noisy_counts(label, classes, plan.privacy.counts_epsilon, KeyedStream(key))
         return LabelCounts(found, self._ledger.history(), self._ledger.head)
+
+    def moments(
+        self,
+        plan: Plan,
+        round_number: int,
+        vector: NDArray[np.float32],
+        radius: float,
+        seen: Head | None = None,
+    ) -> LabelCounts:
+        """Add up features of the training pictures for a step after the last round; the ledger is written first.
+
+        Parameters
+        ----------
+        vector : float32 (P + Q,), weights of the finished net.
+        radius : R, see :mod:`client.finish`.
+        seen : as in :meth:`train`.
+        """
+        self._require_fit(plan)
+        step, rows = step_of(plan, round_number), np.arange(len(self._train))
+        entropy = BoundEntropy(self._entropy, plan.digest.encode() + vector.tobytes() + repr(radius).encode())
+        if plan.privacy is not None and plan.privacy.unit == "subject":
+            drawing = KeyedStream(self._entropy.key(0, "counted pictures"))
+            rows = one_each(self._rows(plan.local.targets).people, drawing)
+        key = entropy.key(round_number, "moments")
+        if plan.privacy is not None:
+            self._admit(plan, round_number, seen)
+            self._release(plan, round_number, "moments", key, cost_of_step(plan, step))
+        bench, rows = self._benches.of(plan), self._train[rows]
+        bench.load_(tensor_of(vector))
+        z = features(bench, plan, self._benches.inputs(self.samples), rows)
+        group = group_index(plan, self.samples, rows, opted_out=self.opted_out)
+        found = encode(plan, step, sums_of(plan, step, z, group, radius), key)
+        return LabelCounts(found, self._ledger.history(), self._ledger.head if plan.privacy else None)
 
     def train(
         self,

@@ -14,7 +14,13 @@ from client.answers import judged, ledger_facts, updates
 from client.messages import error_to_wire, facts_of, pack, pack_parts, scalar, tell, text, vector_of
 from client.plan import Plan, read_plan
 from client.question import read_question, seen_of
-from client.secure_app import Answer, count_labels_secure, evaluate_secure, train_secure
+from client.secure_app import (
+    Answer,
+    count_labels_secure,
+    evaluate_secure,
+    sum_moments_secure,
+    train_secure,
+)
 from client.secure_site import SecureSite
 from fer_models.counts import Counts
 from fer_models.errors import FedferError, PrivacyError
@@ -154,6 +160,7 @@ def make_app(find_agent: FindAgent, find_secure: FindSecure | None = None) -> Cl
     app.evaluate()(relayed(evaluate))
     app.query("secure")(masked(lambda site, content: site.keys(content)))
     app.query("secure_label_counts")(masked(count_labels_secure))
+    app.query("secure_moments")(masked(sum_moments_secure))
     app.train("secure")(masked(lambda site, content: train_secure([site], [content], one_pass=False)[0]))
     app.evaluate("secure")(masked(lambda site, content: evaluate_secure([site], [content])[0]))
     return app

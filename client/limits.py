@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from client.accounting import epsilon_of
+from client.finish import cost_after
 from client.mechanisms import History, Mechanism, merged, repeated
 from client.strict import require
 from fer_models.errors import PrivacyError
@@ -47,6 +48,11 @@ def cost_before(plan: Plan) -> History:
     if privacy is None or privacy.counts_epsilon is None:
         return ()
     return (Mechanism("pure", 1 / privacy.counts_epsilon, unit=privacy.unit),)
+
+
+def cost_beside(plan: Plan) -> History:
+    """Return what a private plan costs a site besides its rounds: label counts before them, sums of features after."""
+    return merged((*cost_before(plan), *cost_after(plan)))
 
 
 def rounds_that_fit(history: History, a_round: History, limit: Limit, most: int) -> int:

@@ -17,6 +17,7 @@ from typing import Literal
 
 from client.by_site import require_by_site
 from client.fairness import Fairness, disclosed, require_fair
+from client.finish import Finish, require_finish
 from client.privacy import Privacy
 from client.secagg.terms import Secure
 from client.strict import parse, require
@@ -24,7 +25,17 @@ from client.work import LocalWork, ServerWork
 from fer_models.errors import ConfigError, PrivacyError
 from fer_models.zoo import ModelSpec
 
-__all__ = ["Attribute", "Fairness", "LocalWork", "Plan", "Privacy", "Secure", "ServerWork", "read_plan"]
+__all__ = [
+    "Attribute",
+    "Fairness",
+    "Finish",
+    "LocalWork",
+    "Plan",
+    "Privacy",
+    "Secure",
+    "ServerWork",
+    "read_plan",
+]
 
 LONGEST = 1 << 20
 """Characters of a plan's text; a plan has some hundreds."""
@@ -43,6 +54,7 @@ class Plan:
     aggregation : "secure" lets the coordinator learn sums over sites alone, "plain" what each site sends.
     secure : the terms of secure aggregation, None with "plain".
     fairness : how training is made fair, None for not at all.
+    finish : what is done with the finished net, None for nothing.
     seed : seed of the initial weights and of the sampling of sites.
     run : which run this is, so that two runs of one plan are two in a ledger; random in deployment. In a simulation
         it follows from the rest of the plan, so that the bits repeat.
@@ -57,6 +69,7 @@ class Plan:
     aggregation: Literal["secure", "plain"] = "plain"
     secure: Secure | None = None
     fairness: Fairness | None = None
+    finish: Finish | None = None
     seed: int = 0
     run: str = ""
     version: int = 1
@@ -78,6 +91,8 @@ class Plan:
             require_fair(self)
         if self.server.by_site is not None:
             require_by_site(self)
+        if self.finish is not None:
+            require_finish(self)
         if self.privacy is not None:
             self._require_private(self.privacy)
 
@@ -279,8 +294,9 @@ class Plan:
     def text(self) -> str:
         """The canonical text: JSON with sorted keys and no spaces."""
         given = dataclasses.asdict(self)
-        if self.fairness is None:  # a plan without it is what it was before there was any
-            del given["fairness"]
+        for name in ("fairness", "finish"):  # a plan without them is what it was before there was any
+            if getattr(self, name) is None:
+                del given[name]
         if self.server.by_site is None:
             del given["server"]["by_site"]
         return json.dumps(given, sort_keys=True, separators=(",", ":"))

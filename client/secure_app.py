@@ -14,7 +14,7 @@ from client.answers import judged, updates
 from client.messages import scalar, text, vector_of
 from client.plan import Plan, read_plan
 from client.question import read_question, seen_of
-from client.secagg.layout import evaluated, labelled, trained
+from client.secagg.layout import evaluated, labelled, summed, trained
 from client.secure_site import SecureSite
 from fer_models.counts import Counts
 from fer_models.errors import FedferError
@@ -105,3 +105,14 @@ def count_labels_secure(site: SecureSite, content: RecordDict) -> RecordDict:
         return early
     found: LabelCounts = site.agent.count_labels(plan, seen_of(content))
     return site.finish(content, plan, "label_counts", labelled(found.counts), found)
+
+
+def sum_moments_secure(site: SecureSite, content: RecordDict) -> RecordDict:
+    """Answer a question for sums of features, after the last round, with the masked sums."""
+    plan, number = read_plan(text(content, "plan")), int(scalar(content, "round"))
+    early = site.begin(content, plan, "moments", number)
+    if early is not None:
+        return early
+    vector, radius = vector_of(content, np.float32), float(scalar(content, "radius"))
+    found = site.agent.moments(plan, number, vector, radius, seen_of(content))
+    return site.finish(content, plan, "moments", summed(found.counts), found)

@@ -40,7 +40,7 @@ class Moments:
     ----------
     count : n, pictures.
     total : (F,), sum of z.
-    outer : (F, F), sum of z z^T, symmetric.
+    outer : (F, F), sum of z z^T, symmetric; (0, 0) where that is not known.
     group_count : (G,), pictures of each disclosed group.
     group_total : (G, F), sum of z over each disclosed group.
     """
@@ -69,8 +69,14 @@ class Moments:
         shown = kept * (group == np.arange(groups)[:, None])
         return cls(float(kept.sum()), kept @ z, (kept[:, None] * z).T @ z, shown.sum(1), shown @ z)
 
+    @classmethod
+    def of_groups(cls, group_count: Array, group_total: Array) -> Moments:
+        """Return what is known where groups (G,) and their features (G, F) were added up, and nothing else."""
+        total = group_total.sum(0)
+        return cls(float(group_count.sum()), total, np.zeros((0, 0)), group_count, group_total)
+
     def __add__(self, other: Moments) -> Moments:
-        if self.group_total.shape != other.group_total.shape:
+        if (self.group_total.shape, self.outer.shape) != (other.group_total.shape, other.outer.shape):
             raise DataError(
                 "moments of other features or groups do not add up",
                 cure="Add up those of one net and one attribute.",
@@ -138,8 +144,11 @@ class Eraser:
         return (weight - taken).astype(weight.dtype), changed.astype(bias.dtype)
 
 
-def eraser_of(moments: Moments, noise: float = 0.0) -> Eraser:
-    """Return the eraser of sums over everybody.
+def eraser_of(moments: Moments, noise: float = 0.0, smallest: float = 1.0) -> Eraser:
+    """Return the eraser of sums over everybody; the orthogonal projection where sums of z z^T are not known.
+
+    The projection takes the directions out in which the groups' means differ. It makes the means alike as well, and
+    changes features more than it must where these directions lie along others.
 
     Parameters
     ----------
@@ -147,12 +156,13 @@ def eraser_of(moments: Moments, noise: float = 0.0) -> Eraser:
         2 sqrt(F) times its deviation (Wigner's semicircle): smaller ones are raised to that, so that directions which
         noise alone has made small are not taken for small. Where noise outweighs everything, the eraser becomes the
         orthogonal projection, which needs no covariance.
+    smallest : pictures of a group below which it is not looked at.
 
     Raises
     ------
     DataError : fewer than two groups have pictures.
     """
-    present = moments.group_count >= 1
+    present = moments.group_count >= max(1.0, smallest)
     if moments.count < 2 or int(present.sum()) < 2:
         raise DataError(
             f"{int(present.sum())} disclosed groups have pictures, and erasure compares two or more",
@@ -160,8 +170,10 @@ def eraser_of(moments: Moments, noise: float = 0.0) -> Eraser:
             cure="Use an attribute of which two values or more are disclosed.",
         )
     count, mean = moments.count, moments.total / moments.count
-    covariance = moments.outer / count - np.outer(mean, mean)
-    root, inverse = _roots(covariance, 2 * np.sqrt(len(mean)) * noise / count)
+    root = inverse = np.eye(len(mean))
+    if len(moments.outer):
+        covariance = moments.outer / count - np.outer(mean, mean)
+        root, inverse = _roots(covariance, 2 * np.sqrt(len(mean)) * noise / count)
     group_count, group_total = moments.group_count[present], moments.group_total[present]
     disclosed = group_count.sum()
     shared = group_total.sum(0) / disclosed
@@ -188,3 +200,18 @@ def _column_space(matrix: Array) -> Array:
     most = matrix.shape[1] - 1
     # W S_zg holds correlations: what is below this is rounding.
     return left[:, :most][:, singular[:most] > 1e-9]
+
+
+def meant(moments: Moments, noise: float = 0.0) -> float:
+    """Return which share of what sets the groups' sums of features apart is not noise, 0 to 1.
+
+    By squares: over the groups, \\|total_g - (n_g / n) total\\|^2, less what independent noise of that deviation in
+    every number adds to it on average. Noise in the numbers of pictures is left out: it moves totals alike.
+    """
+    share = moments.group_count / moments.group_count.sum()
+    apart = moments.group_total - share[:, None] * moments.group_total.sum(0)
+    groups, features = moments.group_total.shape
+    # Of group g: its own number counts (1 - s)^2, each of the others s^2.
+    expected = noise**2 * features * float(((1 - share) ** 2 + (groups - 1) * share**2).sum())
+    found = float(np.square(apart).sum())
+    return max(0.0, 1 - expected / found) if found > 0 else 0.0

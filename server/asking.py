@@ -19,6 +19,7 @@ from client.by_site import own_attributes
 from client.messages import pack, parts_of, scalar, text, vector_of, with_fact
 from client.plan import Plan
 from client.question import Question
+from client.secagg.layout import Sum
 from client.told import Told
 from fer_models.counts import Counts, vector_size
 from fer_models.errors import EngineError
@@ -54,6 +55,7 @@ class Answers:
     visits, bytes_up, bytes_down, cpu_seconds : as in :class:`server.rounds.Totals`.
     counts : site -> counts of its test pictures; empty where nothing was evaluated.
     lost : why there is no sum, where too many sites dropped out of it; then nothing else is there.
+    total : the sum itself, where it is of features.
     """
 
     mean: torch.Tensor | None = None
@@ -64,6 +66,7 @@ class Answers:
     cpu_seconds: float = 0.0
     counts: dict[str, Counts] = field(default_factory=dict)
     lost: str = ""
+    total: Sum | None = None
 
 
 def question(

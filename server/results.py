@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from fer_models.counts import Counts
+from fer_models.erasure import Eraser
 from server.asking import sum_counts
 
 
@@ -41,6 +42,9 @@ class Result:
     epsilon : site -> epsilon; empty without privacy.
     prior : class -> its share that the run went by; empty where it needed none.
     steering : what fair training did, see :meth:`server.debiasing.steering.Steering.report`; None without it.
+    finish : what was done with the finished net, see :meth:`server.debiasing.finishing.Finishing.report`; None for
+        nothing.
+    eraser : of features, folded into the vector's last layer; None where nothing was erased.
     """
 
     vector: torch.Tensor
@@ -49,6 +53,8 @@ class Result:
     epsilon: dict[str, float] = field(default_factory=dict)
     prior: dict[str, float] = field(default_factory=dict)
     steering: dict[str, Any] | None = None
+    finish: dict[str, Any] | None = None
+    eraser: Eraser | None = None
 
     @property
     def overall(self) -> Counts:

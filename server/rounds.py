@@ -28,6 +28,7 @@ from server.asking import Answers, Judging, PlainSites, Sites, sum_counts
 from server.books import Books
 from server.class_shares import Adjustment, shares_of
 from server.debiasing.by_site import SiteMean
+from server.debiasing.finishing import Finishing
 from server.debiasing.steering import Steering
 from server.exchange import POLL_SECONDS, content_of, exchange
 from server.optimizers import ServerOptimizer
@@ -101,6 +102,7 @@ class Coordinator:
         self._flat = flat
         self._steering = None if plan.fairness is None else Steering(plan)
         self._by_site = None if plan.server.by_site is None else SiteMean(plan)
+        self._finishing = None if plan.finish is None else Finishing(plan, flat)
         self._start, self._trained = flat.full_vector.clone(), flat.trained
         first = self._trained.take(self._start)
         self._optimizer = ServerOptimizer(plan.server, first, len(flat.learning))
@@ -130,10 +132,13 @@ class Coordinator:
             self._checkpoint()
         for round_number in range(self._round + 1, self.plan.server.rounds + 1):
             self._train(sites, nodes, round_number)
-            if self._pending and self.plan.server.participation < 1:
+            unfinished = self._finishing and round_number == self.plan.server.rounds
+            if self._pending and self.plan.server.participation < 1 and not unfinished:
                 self._evaluate(sites, nodes, prove=not self._counts)
             if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
                 self._checkpoint()
+        if self._finishing is not None:
+            self._finishing.run(sites, nodes, self._judged, self._took)
         if self._pending or not self._counts:
             self._evaluate(sites, nodes, prove=True)
             self._checkpoint()
@@ -145,7 +150,13 @@ class Coordinator:
             self._books.epsilon,
             prior,
             None if self._steering is None else self._steering.report(),
+            None if self._finishing is None else self._finishing.report(),
+            None if self._finishing is None else self._finishing.eraser,
         )
+
+    def _took(self, done: Answers) -> None:
+        self._take(done)
+        self._checkpoint()
 
     def _take_counts(self, counts: NDArray[np.int64]) -> None:
         """Take the label counts of all sites: shares of the classes, and what steers by groups."""
@@ -157,10 +168,10 @@ class Coordinator:
 
     def _judged(self) -> torch.Tensor:
         """Return the weights that are evaluated and kept (P + Q,): the average, its logits adjusted where asked for."""
-        if self._adjustment is None and self.plan.server.ema == 0:
-            return self._full(self._optimizer.vector)
-        average = self._full(self._optimizer.average)
-        return average if self._adjustment is None else self._adjustment.apply(average, self._prior)
+        found = self._full(self._optimizer.vector if self.plan.server.ema == 0 else self._optimizer.average)
+        if self._adjustment is not None:
+            found = self._adjustment.apply(found, self._prior)
+        return found if self._finishing is None else self._finishing.apply(found)
 
     def _full(self, trained: torch.Tensor) -> torch.Tensor:
         """Return all weights (P + Q,), given those that learn (T,)."""
@@ -205,6 +216,8 @@ class Coordinator:
     def _following(self, nodes: list[int], purpose: str, round_number: int) -> Task | None:
         """Return what the sites are asked after a task, None after the last."""
         work, number = self.plan.server, round_number
+        if self._finishing is not None and (purpose == "moments" or number == work.rounds):
+            return self._finishing.following(nodes, purpose, number)
         alone = number == work.rounds or (work.participation < 1 and self.plan.evaluates_after(number))
         if purpose == "train" and alone:
             return Task("evaluate", number, tuple(nodes))
@@ -340,11 +353,13 @@ class Coordinator:
             "counted": self._counted,
             "steering": None if self._steering is None else self._steering.facts(),
             "by_site": None if self._by_site is None else self._by_site.facts(),
+            "finish": None if self._finishing is None else self._finishing.facts(),
             "counts": {site: counts.to_json() for site, counts in self._counts.items()},
             "pending": self._pending,
             "seconds": self._seconds(),
         }
-        self.folder.save_checkpoint(f"checkpoint-{self.system}", self._optimizer.state(), facts)
+        tensors = self._optimizer.state() | (self._finishing.tensors() if self._finishing else {})
+        self.folder.save_checkpoint(f"checkpoint-{self.system}", tensors, facts)
         self._saved = time.monotonic()
 
     def _resume(self) -> None:
@@ -374,5 +389,7 @@ class Coordinator:
             self._steering.take_up(facts["steering"])
         if self._by_site is not None:
             self._by_site.take_up(facts["by_site"])
+        if self._finishing is not None:
+            self._finishing.take_up(facts["finish"], tensors)
         self._counts = {site: Counts.from_json(value) for site, value in facts["counts"].items()}
         self._round, self._earlier_seconds = int(facts["round"]), float(facts["seconds"])

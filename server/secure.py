@@ -47,6 +47,7 @@ WORK = {
     "train": "train.secure",
     "evaluate": "evaluate.secure",
     "label_counts": "query.secure_label_counts",
+    "moments": "query.secure_moments",
 }
 """Purpose -> type of the messages of work."""
 
@@ -177,6 +178,21 @@ class SecureSites:
             raise found
         assert found.label_counts is not None
         return found.label_counts
+
+    def moments(
+        self, nodes: Sequence[int], round_number: int, vector: torch.Tensor, radius: float
+    ) -> Answers:
+        """Ask for sums of features after the last round, of everybody's pictures alone.
+
+        Parameters
+        ----------
+        vector, radius : as in :meth:`client.agent.Agent.moments`.
+        """
+        facts = {"plan": self._plan.text, "round": round_number, "radius": radius}
+        content = pack(vector.numpy(), facts)
+        found = self._run(Task("moments", round_number, tuple(nodes)), content)
+        done = self._answers(found)
+        return done if isinstance(found, SecureAggregationError) else replace(done, total=found)
 
     # A session
 

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from client.plan import Plan
 from fer_models.checkpoints import save_model
 from fer_models.counts import Counts
+from fer_models.erasure import Eraser
 from fer_models.errors import ConfigError
 from fer_models.flat import FlatModel
 from fer_models.metrics import across_sites, summarise
@@ -240,9 +241,9 @@ class Comparison:
     def _prober(self) -> Prober:
         return Prober(self.prepared.samples, self.device, self.settings.seed)
 
-    def _probed(self, plan: Plan, vector: torch.Tensor) -> Summary:
+    def _probed(self, plan: Plan, vector: torch.Tensor, eraser: Eraser | None = None) -> Summary:
         """Return what probes find in the features of a net with weights (P + Q,), under its key of the summary."""
-        return {"probes": self._prober(plan, vector)} if self.settings.compare.probes else {}
+        return {"probes": self._prober(plan, vector, eraser)} if self.settings.compare.probes else {}
 
     def _pooled(self) -> Summary:
         facts, (counts,) = self._baseline("pooled", "all")
@@ -287,7 +288,7 @@ class Comparison:
         if SYSTEM in self.systems and plan.privacy is not None:
             everybody = one_site(self.prepared.samples)
             self._federate(SYSTEM, pooled_private(plan, self.prepared.partition.sites), everybody)
-        if "federated_without_fairness" in self.systems and plan.fairness is not None:
+        if "federated_without_fairness" in self.systems and (plan.fairness or plan.finish):
             self._federate("federated_without_fairness", self._unfair(plan))
         if "federated" in self.systems:
             self._federate("federated", plan)
@@ -315,7 +316,7 @@ class Comparison:
         own = result.counts if plan.secure is None else counts_by_site(sites, plan, result.vector)
         told = self._start.told if self._start else None
         summary = federated_summary(plan, result, own, sites.samples, sites.partition, told)
-        summary |= self._probed(plan, result.vector)
+        summary |= self._probed(plan, result.vector, result.eraser)
         if plan.fairness is not None and result.steering is not None:
             summary["fairness"] = {
                 "method": self.settings.fairness.method,
@@ -324,6 +325,8 @@ class Comparison:
                 "opted_out": len(sites.opted_out),
                 "notes": notes_of(plan.fairness, plan.disclosed, sites.samples),
             }
+        if result.finish is not None:
+            summary["finish"] = result.finish
         self._summary[system] = summary
         if system == SYSTEM:
             place = {"note": "one model on everybody's pictures in one place, with privacy", "trust": POOLED}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import replace
 from functools import reduce
 
 import numpy as np
 
+from client.accounting import noise_for
 from client.by_site import RULES
 from client.fairness import UNDISCLOSED, Fairness
-from client.plan import Attribute
+from client.finish import AHEAD, Finish
+from client.plan import Attribute, Plan
+from client.privacy import COUNTS_EPSILON
 from client.strict import nearest, parse, require
 from fer_models.errors import ConfigError
 from fer_models.samples import Samples
@@ -25,13 +29,18 @@ FEW = 10
 BY_SITE = ("q", "mixture_step", "beta")
 """Settings of a rule for sites."""
 
-OURS = ("method", "opt_out", "sites", *BY_SITE)
+OURS = ("method", "opt_out", "erase", "moments_epsilon", "sites", *BY_SITE)
 """Settings that are not those of groups."""
+
+
+def is_steered(wanted: FairnessSettings) -> bool:
+    """Whether training is to be made fair."""
+    return wanted.adversary != "none" or wanted.weighting != "none"
 
 
 def is_fair(wanted: FairnessSettings) -> bool:
     """Whether a method is asked for that the sites have a part in."""
-    return wanted.adversary != "none" or wanted.weighting != "none"
+    return is_steered(wanted) or wanted.erase
 
 
 def asks_groups(wanted: FairnessSettings) -> bool:
@@ -75,11 +84,37 @@ def fairness_of(
     """
     if not 0 <= wanted.opt_out <= 1:
         raise ConfigError(f"an opt-out of {wanted.opt_out}", where="fairness.opt_out", cure="Give a share.")
-    if not is_fair(wanted):
+    if not is_steered(wanted):
         return None
-    attribute = _attribute(wanted, attributes, samples)
     facts = {key: value for key, value in dataclasses.asdict(wanted).items() if key not in OURS}
-    return parse(Fairness, facts | {"attribute": attribute}, "fairness")
+    return parse(Fairness, facts | {"attribute": _attribute(wanted, attributes, samples)}, "fairness")
+
+
+def finish_of(
+    wanted: FairnessSettings, plan: Plan, attributes: tuple[Attribute, ...], samples: Samples, features: int
+) -> Finish | None:
+    """Return what a plan does with the finished net, None for nothing.
+
+    Parameters
+    ----------
+    features : F, what the net's last layer is given.
+
+    Raises
+    ------
+    ConfigError : no attribute, or one that nobody has.
+    PrivacyError : sums without noise in a private plan.
+    """
+    if not wanted.erase:
+        return None
+    finish = Finish(_attribute(wanted, attributes, samples), features)
+    if plan.privacy is None or wanted.moments_epsilon is None:
+        return finish
+    least, most = COUNTS_EPSILON
+    epsilon, where = wanted.moments_epsilon, "fairness.moments_epsilon"
+    require(least <= epsilon <= most, f"sums of features at epsilon {epsilon}", where, "Give 0.5 or so.")
+    # Two Gaussian releases of everybody, sigma and AHEAD sigma, cost what one of sigma / sqrt(1 + AHEAD^-2) does.
+    together = noise_for(epsilon, plan.privacy.delta, 1.0, 1, unit=plan.privacy.unit)
+    return replace(finish, noise_multiplier=together * math.sqrt(1 + AHEAD**-2))
 
 
 def _attribute(wanted: FairnessSettings, attributes: tuple[Attribute, ...], samples: Samples) -> str:

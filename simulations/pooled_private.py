@@ -55,7 +55,8 @@ def pooled_private(plan: Plan, sites: int) -> Plan:
 
 
 def without_fairness(plan: Plan) -> Plan:
-    """Return a plan without its fairness, and without the label counts that only its fairness needed."""
+    """Return a plan without its fairness, and without the counts and sums that only its fairness needed."""
+    plan = replace(plan, finish=None)
     if plan.fairness is None:
         return plan
     privacy = plan.privacy

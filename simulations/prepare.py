@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from client.accounting import epsilon_of
-from client.limits import Limit, cost_before, first_round_over, over_limit, with_rounds
+from client.limits import Limit, cost_beside, first_round_over, over_limit, with_rounds
 from client.methods.registry import method_of
 from client.nets import net_of
 from client.outlook import Outlook, outlook
@@ -21,6 +21,7 @@ from client.plan import Attribute, LocalWork, Plan, ServerWork
 from client.strict import nearest, parse, require
 from client.training import batch_size, people_of
 from client.workbench import Workbench
+from fer_models.embedding import last_layer
 from fer_models.errors import ConfigError, DataError, PrivacyError
 from fer_models.readers import READERS, options_of, read
 from fer_models.samples import Samples
@@ -31,7 +32,7 @@ from server.robust import require_enough
 from server.rounds import cohort
 from simulations.baselines import CentralWork
 from simulations.faces import FacesConfig, draw
-from simulations.fairness import by_site_of, fairness_of, notes_of, with_intersections
+from simulations.fairness import by_site_of, fairness_of, finish_of, notes_of, with_intersections
 from simulations.partition import Partition, PartitionSpec, partition
 from simulations.pretraining import Pretraining, identity
 from simulations.private_terms import privacy_of, with_noise
@@ -218,7 +219,7 @@ def accountant_note(plan: Plan, sites: int) -> str:
     if plan.privacy is None:
         return ""
     rounds = most_rounds(plan.server, sites, plan.seed)
-    found = epsilon_of(with_rounds(cost_before(plan), plan, rounds), plan.privacy.delta)
+    found = epsilon_of(with_rounds(cost_beside(plan), plan, rounds), plan.privacy.delta)
     return f"epsilon {found.value:.4g} is larger than it would have to be. {found.note}" if found.note else ""
 
 
@@ -277,6 +278,8 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
     bench = Workbench(plan, torch.device("cpu"))
     if server.adjustment > 0:
         logit_bias(bench.flat.module, plan.model)
+    features = last_layer(bench.flat.module, plan.model).in_features if settings.fairness.erase else 0
+    plan = replace(plan, finish=finish_of(settings.fairness, plan, groups, samples, features))
     if privacy is not None:
         steps = plan.local.amount * most_rounds(plan.server, division.sites, plan.seed)
         numbers = len(bench.flat.learning) + plan.tally_size
@@ -303,7 +306,7 @@ def _require_below_limit(plan: Plan, limit: Limit | None, sites: int) -> None:
     ]
     took_part = {tuple(r for r, chosen in enumerate(drawn, 1) if site in chosen) for site in range(sites)}
     over = [
-        found for rounds in took_part if (found := first_round_over(cost_before(plan), plan, limit, rounds))
+        found for rounds in took_part if (found := first_round_over(cost_beside(plan), plan, limit, rounds))
     ]
     if over:
         raise over_limit(min(over), plan, limit, "privacy.site_epsilon_limit")

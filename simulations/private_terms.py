@@ -8,7 +8,7 @@ from dataclasses import replace
 from client.accounting import epsilon_of, noise_for
 from client.discrete_accounting import KEPT
 from client.grid import finest, grid_of
-from client.limits import cost_before
+from client.limits import cost_beside
 from client.mechanisms import History, gaussian
 from client.plan import Plan, Privacy
 from client.strict import parse, require
@@ -76,7 +76,7 @@ def with_noise(wanted: PrivacySettings, plan: Plan, parameters: int, steps: int)
     if privacy.noise == "distributed":
         privacy = replace(privacy, parameters=parameters)
         plan = replace(plan, privacy=privacy)
-        privacy = _distributed(wanted, plan, steps, cost_before(plan))
+        privacy = _distributed(wanted, plan, steps, cost_beside(plan))
     return privacy
 
 
@@ -86,7 +86,7 @@ def _noise(wanted: PrivacySettings, plan: Plan, steps: int) -> float:
     rate, delta, sigma = plan.local.rate, plan.privacy.delta, wanted.noise_multiplier
     if sigma is None:
         assert wanted.target_epsilon is not None
-        beside = cost_before(plan)
+        beside = cost_beside(plan)
         _require_room(beside, wanted.target_epsilon, delta)
         return noise_for(wanted.target_epsilon, delta, rate, steps, unit=plan.privacy.unit, beside=beside)
     if not math.isfinite(epsilon_of(gaussian(sigma, rate, steps, plan.privacy.unit), delta).value):

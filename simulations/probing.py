@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from client.evaluation import EVALUATION_BATCH, evaluating
 from client.plan import Plan
 from fer_models.embedding import embed, last_layer
+from fer_models.erasure import Eraser
 from fer_models.errors import ModelError
 from fer_models.features import TwoStage
 from fer_models.flat import FlatModel
@@ -48,9 +49,14 @@ class Prober:
     def __post_init__(self) -> None:
         self._fixed: Found | None = None
 
-    def __call__(self, plan: Plan, vector: torch.Tensor) -> Found:
-        """Return what probes find, for every audited attribute, in the features of the net with weights (P + Q,)."""
-        if self._fixed is not None:
+    def __call__(self, plan: Plan, vector: torch.Tensor, eraser: Eraser | None = None) -> Found:
+        """Return what probes find, for every audited attribute, in the features of the net with weights (P + Q,).
+
+        Parameters
+        ----------
+        eraser : folded into the last layer: what is left of features behind it is probed.
+        """
+        if self._fixed is not None and eraser is None:
             return self._fixed
         flat = FlatModel(build(plan.model, plan.seed))
         module = flat.module
@@ -60,10 +66,13 @@ class Prober:
         with one_thread():  # the last bits of sums depend on the number of threads
             try:
                 features = self._features(module.to(self.device), plan)
+                if eraser is not None:
+                    features = eraser(features).astype(np.float32)
             except ModelError as error:
                 return {name: {"note": error.what} for name in plan.attributes}
             found = {name: self._probe(features, name) for name in plan.attributes}
-        self._fixed = found if fixed else None
+        if fixed and eraser is None:
+            self._fixed = found
         return found
 
     @cached_property

@@ -79,4 +79,5 @@ def without_privacy(plan: Plan, heaviest: int) -> Plan:
     weighting = "size" if plan.server.rule == "mean" else "uniform"
     server = replace(plan.server, weighting=weighting)
     secure = plan.secure and replace(plan.secure, largest_weight=heaviest)
-    return replace(plan, privacy=None, server=server, secure=secure)
+    finish = plan.finish and replace(plan.finish, noise_multiplier=None)
+    return replace(plan, privacy=None, server=server, secure=secure, finish=finish)

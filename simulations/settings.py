@@ -155,7 +155,8 @@ class FairnessSettings:
     ``method`` is the name that reports call it by. ``attribute`` says whose groups: a column, or several with * between
     them for their intersections; empty takes the one that there is. ``opt_out`` is the share of the simulated sites
     that tell nobody's group. ``sites`` is a rule by which sites are weighed, with its ``q``, ``mixture_step`` or
-    ``beta``; see :class:`client.by_site.BySite`.
+    ``beta``; see :class:`client.by_site.BySite`. ``erase``: take the groups' mean features out of the finished net,
+    from sums that cost ``moments_epsilon`` (:mod:`client.finish`).
     """
 
     method: str = "none"
@@ -177,6 +178,8 @@ class FairnessSettings:
     q: float = 1.0
     mixture_step: float = 0.01
     beta: float = 0.01
+    erase: bool = False
+    moments_epsilon: float | None = None
 
 
 @dataclass

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client.accounting import Epsilon, epsilon_of
+from client.finish import cost_after
 from client.ledger.events import VERSION, Event, Head, first_hash, next_hash
 from client.ledger.store import COLUMNS, Store, alone
 from client.limits import Limit, cost_before, first_round_over, over_limit, with_rounds
@@ -154,6 +155,7 @@ class Ledger:
         if round_number == 0:
             beside = () if 0 in done else cost_before(plan)
             history, round_number = merged((*history, *beside)), 1
+        history = merged((*history, *cost_after(plan, frozenset(done))))
         last = plan.server.rounds if plan.server.participation >= 1 else round_number
         rounds = [number for number in range(round_number, last + 1) if number not in done]
         over = first_round_over(history, plan, self.limit, rounds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from client.methods.after import AFTER
 from client.methods.by_class import BY_CLASS
 from client.methods.by_group import BY_GROUP
 from client.methods.by_site import BY_SITE
@@ -9,7 +10,7 @@ from client.methods.declaration import Method
 from client.strict import nearest
 from fer_models.errors import ConfigError
 
-METHODS: dict[str, Method] = {method.name: method for method in (*BY_CLASS, *BY_GROUP, *BY_SITE)}
+METHODS: dict[str, Method] = {method.name: method for method in (*BY_CLASS, *BY_GROUP, *BY_SITE, *AFTER)}
 """Name -> declaration, in the order in which they are listed; each is a choice of ``fairness``."""
 
 

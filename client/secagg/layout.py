@@ -10,6 +10,7 @@ train          the update times the weight, or with distributed noise a share of
                evaluation also its counts
 evaluate       test pictures by group, true and predicted class (:mod:`fer_models.counts`); CPU time
 label_counts   training pictures of each class, in fair training of each group and class
+moments        what a step after the last round adds up over training pictures (:mod:`client.finish`)
 =============  ====================================================================================================
 
 The loss travels as a whole number: the mean loss a picture times the pictures, in steps of 2^-16. Under privacy there
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from client.finish import size_of, step_of
 from client.secagg.encoding import LARGEST, Layout, Segment
 from fer_models.counts import Counts, vector_size
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:  # which need nets, and this does not
     from client.agent import Update
     from client.plan import Plan
 
-Purpose = Literal["train", "evaluate", "label_counts"]
+Purpose = Literal["train", "evaluate", "label_counts", "moments"]
 
 MOST = 1 << 40
 """Largest count of pictures, and largest CPU time in microseconds, of one site in one session."""
@@ -50,6 +52,9 @@ MOST_LOSS = 1 << 48
 OFFSET = 1 << 40
 """What is added to a label count with noise."""
 
+MOMENTS = 1 << 47
+"""Largest size of one site's sum of features, in steps; it is added to each, as sums may be negative."""
+
 Values = dict[str, NDArray[Any]]
 
 
@@ -59,7 +64,7 @@ def layout_of(plan: Plan, purpose: Purpose, numbers: int = 0, *, evaluates: bool
 
     Parameters
     ----------
-    numbers : T + K, how many numbers of an update travel; of "train" alone.
+    numbers : T + K, how many numbers of an update travel, or P, how many moments.
     evaluates : whether training comes with counts of an evaluation.
 
     Raises
@@ -74,6 +79,8 @@ def layout_of(plan: Plan, purpose: Purpose, numbers: int = 0, *, evaluates: bool
         parts = [Segment("label_counts", "exact", math.prod(plan.counted), MOST + OFFSET)]
     elif purpose == "evaluate":
         parts = [counts, cpu]
+    elif purpose == "moments":
+        parts = [Segment("moments", "exact", numbers, 2 * MOMENTS)]
     else:
         if plan.privacy is not None and plan.privacy.noise == "distributed":
             update = Segment("update", "whole", numbers, LARGEST[0] // secure.sites)
@@ -90,6 +97,8 @@ def session_layout(plan: Plan, purpose: str, round_number: int, numbers: int) ->
 
     ``numbers`` is T + K, how many numbers of an update travel.
     """
+    if purpose == "moments":
+        return layout_of(plan, "moments", size_of(plan, step_of(plan, round_number)))
     evaluates = purpose == "train" and plan.judges_in(round_number)
     return layout_of(plan, cast("Purpose", purpose), numbers, evaluates=evaluates)
 
@@ -118,6 +127,11 @@ def labelled(counts: NDArray[np.int64]) -> Values:
     return {"label_counts": np.clip(counts, -OFFSET, MOST) + OFFSET}
 
 
+def summed(moments: NDArray[np.int64]) -> Values:
+    """Return what a site sends of its moments (P,); a sum that no site can have is cut."""
+    return {"moments": np.clip(moments, -MOMENTS, MOMENTS) + MOMENTS}
+
+
 def _time(seconds: float) -> NDArray[np.int64]:
     return np.array([min(max(0, round(seconds * 1e6)), MOST)])
 
@@ -139,6 +153,7 @@ class Sum:
     cpu_seconds : of local work and evaluation.
     counts : of all sites' test pictures, None where nothing was evaluated.
     label_counts : int64 (C,) or ((G + 1) C,), None where they were not asked for.
+    moments : int64 (P,), in steps; None where they were not asked for.
     """
 
     sites: int
@@ -149,6 +164,7 @@ class Sum:
     cpu_seconds: float = 0.0
     counts: Counts | None = None
     label_counts: NDArray[np.int64] | None = None
+    moments: NDArray[np.int64] | None = None
 
 
 def read_sum(plan: Plan, layout: Layout, total: bytes | bytearray, survivors: int) -> Sum:
@@ -165,7 +181,7 @@ def read_sum(plan: Plan, layout: Layout, total: bytes | bytearray, survivors: in
         visits = int(found["visits"][0])
         loss = int(found["loss"][0]) / LOSS_STEPS / max(1, visits)
     counts = found.get("counts")
-    labels = found.get("label_counts")
+    labels, moments = found.get("label_counts"), found.get("moments")
     return Sum(
         survivors,
         int(found["weight"][0]),
@@ -175,4 +191,5 @@ def read_sum(plan: Plan, layout: Layout, total: bytes | bytearray, survivors: in
         int(found["cpu"][0]) / 1e6 if "cpu" in found else 0.0,
         None if counts is None else Counts.from_vector(counts, plan.labels, plan.attributes),
         None if labels is None else labels - survivors * OFFSET,
+        None if moments is None else moments - survivors * MOMENTS,
     )

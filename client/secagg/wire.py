@@ -20,7 +20,7 @@ from client.secagg.terms import Profile
 LARGEST_BODY = 1 << 30
 """Bytes that a masked vector can have: 268 million parameters."""
 
-PURPOSES = ("train", "evaluate", "label_counts")
+PURPOSES = ("train", "evaluate", "label_counts", "moments")
 PROFILES: tuple[Profile, ...] = ("malicious", "semi-honest")
 SUITE = 1
 """X25519, HKDF and SHA-256, AES-256 in counter and Galois mode, Ed25519, Shamir over F_65537."""
@@ -48,7 +48,7 @@ class Offer:
     ----------
     session : its number, increasing in a run.
     run : SHA-256 of the run's name.
-    purpose : what the sum is for: "train", "evaluate" or "label_counts".
+    purpose : what the sum is for, of :data:`PURPOSES`.
     profile : "malicious", or "semi-honest" where the coordinator is trusted to follow the protocol.
     plan, roster, layout : digests of the plan, the roster, and of what stands where in the vector.
     words64, words32 : numbers of 64 and of 32 bits that the vector holds.

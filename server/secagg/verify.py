@@ -18,7 +18,7 @@ from client.identity import Roster
 from client.plan import Plan, read_plan
 from client.secagg import statements
 from client.secagg.encoding import CANARIES, Layout
-from client.secagg.layout import layout_of, read_sum
+from client.secagg.layout import layout_of, read_sum, session_layout
 from client.secagg.policy import fewest
 from client.secagg.refusals import refuse
 from client.secagg.wire import PURPOSES, Advert, Complaint, Consent, Masked, Offer, Reveal, Shares
@@ -248,13 +248,19 @@ class _Replay:
             raise _wrong(name, f"{count} sites where {fewest(view.offer)} are needed", "too_few")
 
 
+def _named(plan: Plan, offer: Offer, numbers: int, *, evaluates: bool) -> Layout:
+    if offer.purpose == "moments":
+        return session_layout(plan, offer.purpose, offer.round_number, numbers)
+    return layout_of(plan, offer.purpose, numbers, evaluates=evaluates)  # type: ignore[arg-type]
+
+
 def _layout_of(plan: Plan, offer: Offer) -> Layout:
     """Return the layout that an offer means: the plan's for its purpose, with or without an evaluation."""
     if plan.secure is None or offer.purpose not in PURPOSES:
         raise refuse("wrong_offer", "an offer for a plan without secure aggregation")
     for evaluates in (False, True):
         numbers = max(0, offer.words32 - CANARIES)
-        layout = layout_of(plan, offer.purpose, numbers, evaluates=evaluates)  # type: ignore[arg-type]
+        layout = _named(plan, offer, numbers, evaluates=evaluates)
         if (layout.digest, layout.words64, layout.words32) == (offer.layout, offer.words64, offer.words32):
             return layout
     raise refuse("wrong_offer", "an offer whose layout is not the plan's")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from client.accounting import epsilon_of
-from client.limits import cost_before, cost_of_round
+from client.limits import cost_beside, cost_of_round
 from client.mechanisms import merged, repeated
 from client.plan import Plan
 from client.strict import require
@@ -119,7 +119,7 @@ class CanaryRun:
         a_round, delta = cost_of_round(plan), plan.privacy.delta
         rounds = most_rounds(plan.server, self.prepared.partition.sites, plan.seed)
         for key, cost, count in (
-            ("canaries", merged((*cost_before(plan), *repeated(a_round, rounds))), self._wanted.canaries),
+            ("canaries", merged((*cost_beside(plan), *repeated(a_round, rounds))), self._wanted.canaries),
             ("trials", a_round, self._wanted.trials),
         ):
             claimed = epsilon_of(cost, delta).value

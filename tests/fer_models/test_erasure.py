@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fer_models.erasure import Moments, eraser_of, moments_size
+from fer_models.erasure import Moments, eraser_of, meant, moments_size
 from fer_models.errors import DataError
 
 
@@ -127,3 +127,39 @@ def test_one_group_and_broken_vectors_are_refused():
     for broken in (vector[:-1], np.full_like(vector, np.nan)):
         with pytest.raises(DataError, match="no moments of 6 features and 3 groups"):
             Moments.from_vector(broken, 6, 3)
+
+
+def test_sums_of_groups_alone_give_the_orthogonal_projection():
+    z, group = drawn(6)
+    whole = Moments.of(z, group, 3)
+    eraser = eraser_of(Moments.of_groups(whole.group_count, whole.group_total))
+    shown = group >= 0
+    means = np.stack([eraser(z)[group == g].mean(0) for g in range(3)])
+    assert np.allclose(means, z[shown].mean(0), atol=1e-9)
+    assert np.allclose(eraser.removed, eraser.removed.T)
+    assert np.allclose(eraser.removed @ eraser.removed, eraser.removed)
+    assert eraser.rank == 2
+    assert change(eraser(z), z) > change(eraser_of(whole)(z), z)
+
+
+def test_a_group_of_few_pictures_is_not_looked_at():
+    count, total = np.array([50.0, 40.0, 3.0]), np.array([[50.0, 0], [0, 40.0], [300.0, 300.0]])
+    found = eraser_of(Moments.of_groups(count, total), smallest=4)
+    assert np.allclose(found.removed, eraser_of(Moments.of_groups(count[:2], total[:2])).removed)
+    with pytest.raises(DataError, match="1 disclosed groups"):
+        eraser_of(Moments.of_groups(count, total), smallest=44)
+
+
+def test_what_is_meant_is_what_noise_does_not_explain():
+    rng = np.random.default_rng(0)
+    count = np.array([300.0, 100.0])
+    totals = rng.normal(size=(200, 2, 50)) * 3.0
+    share = [meant(Moments.of_groups(count, total), 3.0) for total in totals]
+    assert np.mean(share) < 0.12, "nothing but noise"
+    apart = np.stack([np.full(50, 15.0), np.zeros(50)])
+    share = [meant(Moments.of_groups(count, total + apart), 3.0) for total in totals]
+    left = (0.25 * 15) ** 2 * 50 + (0.25 * 15) ** 2 * 50
+    noise = 9 * 50 * (0.25**2 + 0.75**2 + 0.75**2 + 0.25**2)
+    assert np.mean(share) == pytest.approx(left / (left + noise), abs=0.02)
+    assert meant(Moments.of_groups(count, apart)) == 1.0
+    assert meant(Moments.of_groups(count, count[:, None] * np.ones(50)), 1.0) == 0.0
