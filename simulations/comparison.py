@@ -303,7 +303,7 @@ class Comparison:
         return compile_plan(settings, self.prepared.samples, self.prepared.partition)
 
     def _federate(self, system: str, plan: Plan, division: Partition | None = None) -> None:
-        ledgers = self.folder.path / ("ledger" if division is None else f"baselines/ledger-{system}")
+        ledgers = self.folder.path / ("ledger" if system == "federated" else f"baselines/ledger-{system}")
         sites = self._sites(ledgers if plan.privacy else None, division)
         run = {"local": run_local, "ray": run_ray}[self.settings.engine.name]
         together = 1 if plan.privacy or plan.fairness else self.settings.engine.together

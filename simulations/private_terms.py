@@ -99,10 +99,10 @@ def _noise(wanted: PrivacySettings, plan: Plan, steps: int) -> float:
 
 
 def _require_room(beside: History, epsilon: float, delta: float) -> None:
-    """Refuse label counts that cost all that training may cost as well."""
+    """Refuse counts and sums that cost all that training may cost as well."""
     if epsilon_of(beside, delta).value >= epsilon:
         raise PrivacyError(
-            f"the label counts alone would cost the target epsilon of {epsilon:g}",
+            f"what is released beside training alone would cost the target epsilon of {epsilon:g}",
             where="privacy.counts_epsilon",
             cure=f"Give {0.1 * epsilon:.2g} or so.",
         )
