@@ -22,7 +22,7 @@ from client.ledger import Event, Head, Ledger, fingerprint
 from client.limits import cost_before, cost_of_round
 from client.mechanisms import Mechanism
 from client.messages import tensor_of
-from client.moments import encode, features, group_index, sums_of
+from client.moments import encode, look, sums_of
 from client.own_counts import count_own
 from client.plan import Plan
 from client.private_training import noisy_tally, train_private
@@ -183,9 +183,8 @@ class Agent:
             self._release(plan, round_number, "moments", key, cost_of_step(plan, step))
         bench, rows = self._benches.of(plan), self._train[rows]
         bench.load_(tensor_of(vector))
-        z = features(bench, plan, self._benches.inputs(self.samples), rows)
-        group = group_index(plan, self.samples, rows, opted_out=self.opted_out)
-        found = encode(plan, step, sums_of(plan, step, z, group, radius), key)
+        looked = look(bench, plan, self._benches.inputs(self.samples), rows, opted_out=self.opted_out)
+        found = encode(plan, step, sums_of(plan, step, looked, radius), key)
         return LabelCounts(found, self._ledger.history(), self._ledger.head if plan.privacy else None)
 
     def train(

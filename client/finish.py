@@ -9,12 +9,17 @@ step       what a picture adds                                                  
 norms      1 to the count of the power of two that the norm of its features lies below         1
 moments    to the sums of its group, where that is disclosed: 1/4 and z                        sqrt(1 + 1/16)
 moments    without privacy, and of few features, also 1, z, z z^T to the sums of everybody     none asked for
+spread     to the sums of everybody: 1/4, z, |z|^2 / 4                                         sqrt(1 + 1/8)
+cells      to the sums of the cluster whose centre its features are nearest to: 1/4, z         sqrt(1 + 1/16)
+scores     to the sums of its cluster: its class (one-hot), and the probabilities it is given  sqrt(2)
 =========  ==================================================================================  ===============
 
 Here z are the picture's features, cut to the norm R that the first step found and divided by it, so that \\|z\\| <= 1.
-The sensitivity is the 2-norm of what one picture adds. The counts matter less than the sums of features, so they take
-the smaller part of it; the first step needs little, and has :data:`AHEAD` times the noise of the second. (Where a
-person is the unit, one picture of each, drawn at random, is looked at.)
+The sensitivity is the 2-norm of what one picture adds. Counts matter less than sums of features, so they take the
+smaller part of it; the first step needs little, and has :data:`AHEAD` times the noise of the others. Moments are for
+erasure (:mod:`fer_models.erasure`), the rest for biases of clusters (:mod:`fer_models.clusters`), with "cells" repeated
+:data:`REPEATED` times: k-means from sums. (Where a person is the unit, one picture of each, drawn at random, is looked
+at.)
 
 *Noise.* Sums travel as whole numbers in steps of 1 / :data:`STEPS`. Rounding moves each by less than one step, so one
 picture moves them by at most D = STEPS sensitivity (1 + 2^-10) + sqrt(P), as :mod:`client.grid` has it. With noise
@@ -53,7 +58,10 @@ COUNTED = 1 / 4
 """What a picture adds to the count of its group."""
 
 AHEAD = 3.0
-"""Noise multiplier of the norms over that of the moments."""
+"""Noise multiplier of the norms over that of the other steps."""
+
+REPEATED = 4
+"""Steps of k-means."""
 
 MOST_FEATURES = 4096
 """F, at most."""
@@ -68,30 +76,36 @@ class Finish:
 
     Attributes
     ----------
-    erase : attribute whose groups' features get one mean, so that no linear rule tells them apart; see
-        :mod:`fer_models.erasure`.
+    erase : attribute whose groups' features get one mean, so that no linear rule tells them apart; empty for none.
     features : F, what the net's last layer is given of a picture.
-    noise_multiplier : sigma of the noise in the moments, None without privacy.
+    noise_multiplier : sigma of the noise in every step but the first, None without privacy.
+    clusters : how many clusters of features get a bias of their own, 0 for none; those of the plan's net.
     """
 
-    erase: str
+    erase: str = ""
     features: int = 1
     noise_multiplier: float | None = None
+    clusters: int = 0
 
     def __post_init__(self) -> None:
         require(
             1 <= self.features <= MOST_FEATURES,
             f"{self.features} features",
-            "fairness.erase",
+            "fairness",
             f"Use a net whose last layer is given {MOST_FEATURES} numbers at most.",
         )
         noisy = self.noise_multiplier is None or 0 < self.noise_multiplier < math.inf
         require(noisy, "no noise, no privacy", "fairness.moments_epsilon", "Give an epsilon such as 0.5.")
+        some = bool(self.erase) or self.clusters > 0
+        require(
+            some, "sums of features that nothing needs", "fairness", "Set fairness.erase, or give clusters."
+        )
 
     @property
     def steps(self) -> tuple[str, ...]:
         """The steps in order."""
-        return ("norms", "moments")
+        found = ("norms", "moments") if self.erase else ("norms",)
+        return (*found, "spread", *("cells",) * REPEATED, "scores") if self.clusters else found
 
     @property
     def second(self) -> bool:
@@ -101,12 +115,26 @@ class Finish:
     def sigma(self, step: str) -> float:
         """Return the noise multiplier of a step of a private plan."""
         assert self.noise_multiplier is not None
-        return self.noise_multiplier * (AHEAD if step == "norms" else 1.0)
+        return self.noise_multiplier * _multiple(step)
+
+    @property
+    def together(self) -> float:
+        """What all steps' Gaussian noise of ``noise_multiplier`` 1 comes to, as the noise of one step.
+
+        Releases of everybody with noise sigma_i add up like one with 1 / sigma^2 = sum of 1 / sigma_i^2.
+        """
+        return sum(_multiple(step) ** -2.0 for step in self.steps) ** -0.5
+
+
+def _multiple(step: str) -> float:
+    return AHEAD if step == "norms" else 1.0
 
 
 def erased_groups(plan: Plan) -> tuple[str, ...]:
-    """Return the groups whose features are made alike: the disclosed values of the attribute."""
+    """Return the groups whose features are made alike: the disclosed values of the attribute; none without one."""
     assert plan.finish is not None
+    if not plan.finish.erase:
+        return ()
     return tuple(value for value in plan.attributes[plan.finish.erase] if value != UNDISCLOSED)
 
 
@@ -131,16 +159,19 @@ def step_of(plan: Plan, round_number: int) -> str:
 def size_of(plan: Plan, step: str) -> int:
     """Return P, how many numbers a step adds up."""
     assert plan.finish is not None
-    if step == "norms":
-        return BINS
-    features, groups = plan.finish.features, len(erased_groups(plan))
+    features, groups, clusters = plan.finish.features, len(erased_groups(plan)), plan.finish.clusters
+    if step != "moments":
+        scores = 2 * clusters * len(plan.labels)
+        sizes = {"norms": BINS, "spread": 2 + features, "cells": clusters * (1 + features), "scores": scores}
+        return sizes[step]
     return moments_size(features, groups) if plan.finish.second else groups * (1 + features)
 
 
 def sensitivity(plan: Plan, step: str) -> float:
     """Return D, by how many steps of :data:`STEPS` one unit moves a step's noisy sums at most, in 2-norm."""
-    own = 1.0 if step == "norms" else math.sqrt(1 + COUNTED**2)
-    return STEPS * own * (1 + MARGIN) + math.sqrt(size_of(plan, step))
+    own = {"norms": 1.0, "spread": math.sqrt(1 + 2 * COUNTED**2), "scores": math.sqrt(2)}
+    largest = own.get(step, math.sqrt(1 + COUNTED**2))
+    return STEPS * largest * (1 + MARGIN) + math.sqrt(size_of(plan, step))
 
 
 def deviation(plan: Plan, step: str) -> float:
@@ -186,26 +217,21 @@ def require_finish(plan: Plan) -> None:
     ConfigError : an attribute that nobody has, or with one group.
     PrivacyError : single sums would tell the group of a site, or no noise hides them.
     """
-    finish, where = plan.finish, "fairness.erase"
+    finish = plan.finish
     assert finish is not None
+    if finish.erase:
+        _require_groups(plan, finish)
     require(
-        finish.erase in plan.attributes,
-        f"no site tells {finish.erase!r}",
-        "fairness.attribute",
-        f"Use one of {', '.join(plan.attributes) or 'none: give pictures a group, or fairness.erase=false'}.",
-    )
-    groups = erased_groups(plan)
-    require(
-        len(groups) >= 2,
-        f"{finish.erase} has {'one group' if groups else 'no group'} that is disclosed",
-        "fairness.attribute",
-        "Use an attribute of two groups or more, or fairness.erase=false.",
+        finish.clusters == plan.model.clusters,
+        f"biases for {finish.clusters} clusters in a net with {plan.model.clusters}",
+        "fairness.clusters",
+        "Run the same version of FedFER everywhere.",
     )
     if plan.aggregation == "plain":
         raise PrivacyError(
-            "a site's own sums of features by group would tell which groups it holds",
+            "a site's own sums of features would tell which faces it holds, and which groups",
             where="aggregation",
-            cure="Use aggregation=secure with three sites or more, or fairness.erase=false.",
+            cure="Use aggregation=secure with three sites or more, or another method of fairness.",
         )
     if (plan.privacy is None) != (finish.noise_multiplier is None):
         raise PrivacyError(
@@ -220,6 +246,22 @@ def require_finish(plan: Plan) -> None:
         require(
             1 <= widest <= MOST,
             f"noise of deviation {widest:.3g} steps",
-            where,
+            "fairness",
             "Give a larger fairness.moments_epsilon.",
         )
+
+
+def _require_groups(plan: Plan, finish: Finish) -> None:
+    require(
+        finish.erase in plan.attributes,
+        f"no site tells {finish.erase!r}",
+        "fairness.attribute",
+        f"Use one of {', '.join(plan.attributes) or 'none: give pictures a group, or fairness.erase=false'}.",
+    )
+    groups = erased_groups(plan)
+    require(
+        len(groups) >= 2,
+        f"{finish.erase} has {'one group' if groups else 'no group'} that is disclosed",
+        "fairness.attribute",
+        "Use an attribute of two groups or more, or fairness.erase=false.",
+    )

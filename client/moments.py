@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from client.discrete import discrete_gaussian
@@ -15,6 +18,7 @@ from client.inputs import Inputs
 from client.plan import Plan
 from client.randomness import KeyedStream
 from client.workbench import Workbench
+from fer_models.clusters import Clustered, nearest
 from fer_models.embedding import embed, last_layer
 from fer_models.erasure import Moments
 from fer_models.errors import EvaluationError, PrivacyError
@@ -41,6 +45,41 @@ def cut(z: Features, radius: float) -> NDArray[np.float64]:
     """Return rows (n, F) divided by ``radius``, those that are then longer than 1 shortened to 1."""
     scaled = np.asarray(z, np.float64) / radius
     return scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1.0)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Pictures as the finished net sees them.
+
+    Attributes
+    ----------
+    z : float32 (n, F), features.
+    group : int (n,), from :func:`group_index`.
+    label : int (n,), class.
+    given : float64 (n, C), probabilities.
+    cell : int (n,), the cluster; all 0 where the net has none.
+    """
+
+    z: Features
+    group: NDArray[np.int64]
+    label: NDArray[np.integer]
+    given: NDArray[np.float64]
+    cell: NDArray[np.int64]
+
+
+def look(
+    bench: Workbench, plan: Plan, inputs: Inputs, rows: NDArray[np.intp], *, opted_out: bool = False
+) -> Looked:
+    """Return what the bench's net makes of some rows, in evaluation mode; raises as :func:`features`."""
+    z, samples = features(bench, plan, inputs, rows), inputs.samples
+    group = group_index(plan, samples, rows, opted_out=opted_out)
+    last = last_layer(bench.flat.module, plan.model)
+    owner = next((each for each in bench.flat.module.modules() if isinstance(each, Clustered)), None)
+    with torch.inference_mode():
+        at = torch.from_numpy(z).to(last.weight)
+        given = last(at).double().softmax(1).cpu().numpy()
+        cell = np.zeros(len(rows), np.int64) if owner is None else nearest(at, owner.centres).cpu().numpy()
+    return Looked(z, group, samples.label[rows], given, cell)
 
 
 def features(bench: Workbench, plan: Plan, inputs: Inputs, rows: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -95,14 +134,11 @@ def group_index(
     return found
 
 
-def sums_of(
-    plan: Plan, step: str, z: Features, group: NDArray[np.int64], radius: float
-) -> NDArray[np.float64]:
-    """Return what a step adds up over features (n, F): float64 (P,).
+def sums_of(plan: Plan, step: str, looked: Looked, radius: float) -> NDArray[np.float64]:
+    """Return what a step adds up over pictures: float64 (P,).
 
     Parameters
     ----------
-    group : (n,), from :func:`group_index`.
     radius : R, which the step "norms" has no use for.
 
     Raises
@@ -115,12 +151,18 @@ def sums_of(
             f"features cut to {radius:g}", where="finish", cure="Run the same version of FedFER everywhere."
         )
     if step == "norms":
-        return norm_bins(z).astype(np.float64)
-    groups = len(erased_groups(plan))
-    if plan.finish.second:
-        return Moments.of(cut(z, radius), group, groups).to_vector()
-    shown = (group == np.arange(groups)[:, None]).astype(np.float64)
-    return np.concatenate([COUNTED * shown.sum(1), (shown @ cut(z, radius)).ravel()])
+        return norm_bins(looked.z).astype(np.float64)
+    z, groups = cut(looked.z, radius), len(erased_groups(plan))
+    if step == "moments" and plan.finish.second:
+        return Moments.of(z, looked.group, groups).to_vector()
+    if step == "spread":
+        return np.concatenate([[COUNTED * len(z)], z.sum(0), [COUNTED * np.square(z).sum()]])
+    whose, among = (looked.group, groups) if step == "moments" else (looked.cell, plan.finish.clusters)
+    shown = (whose == np.arange(among)[:, None]).astype(np.float64)
+    if step == "scores":
+        labelled = np.eye(len(plan.labels))[looked.label]
+        return np.concatenate([(shown @ labelled).ravel(), (shown @ looked.given).ravel()])
+    return np.concatenate([COUNTED * shown.sum(1), (shown @ z).ravel()])
 
 
 def moments_of(plan: Plan, sums: NDArray[np.float64]) -> Moments:

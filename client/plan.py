@@ -299,6 +299,7 @@ class Plan:
                 del given[name]
         if self.server.by_site is None:
             del given["server"]["by_site"]
+        given["model"] = self.model.to_dict()
         return json.dumps(given, sort_keys=True, separators=(",", ":"))
 
     @functools.cached_property

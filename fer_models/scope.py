@@ -28,7 +28,8 @@ def layers(module: nn.Module, spec: ModelSpec) -> list[list[str]]:
     Parameters that are used before the first weight, or outside of a module's own call, belong to no layer and are
     in none of the lists.
     """
-    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    still = _held(module)
+    names = {id(p): name for name, p in module.named_parameters() if name not in still}
     found: list[list[str]] = []
 
     def passed(layer: nn.Module, _: object) -> None:
@@ -49,6 +50,15 @@ def layers(module: nn.Module, spec: ModelSpec) -> list[list[str]]:
         for hook in hooks:
             hook.remove()
     return [layer for layer in found if layer]
+
+
+def _held(module: nn.Module) -> set[str]:
+    """Return the names of parameters that never learn, as a module's ``held`` says."""
+    return {
+        f"{name}.{each}".lstrip(".")
+        for name, owner in module.named_modules()
+        for each in getattr(owner, "held", ())
+    }
 
 
 def logit_bias(module: nn.Module, spec: ModelSpec) -> str:
@@ -77,7 +87,7 @@ def trained_names(module: nn.Module, spec: ModelSpec, scope: Scope) -> list[str]
     ModelError : the last layer is not the one that gives the logits.
     """
     if scope == "all":
-        return [name for name, _ in module.named_parameters()]
+        return [name for name, _ in module.named_parameters() if name not in _held(module)]
     order = layers(module, spec)
     own = dict(module.named_parameters())
     if not any(own[name].ndim >= 2 and len(own[name]) == spec.classes for name in order[-1]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, asdict, dataclass, fields
+from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from fer_models.backbones import NORMS, FerNet, cnn_pool, cnn_tiny
+from fer_models.clusters import MOST, Clustered
 from fer_models.errors import ModelError
 from fer_models.features import HogLinear
 from fer_models.norms import convert_batch_norm, disable_inplace, find_batch_coupled
@@ -41,6 +42,7 @@ class ModelSpec:
     channels : 1 for gray, 3 for colour.
     size : height and width of a picture in pixels.
     dropout : share of the pooled features that training sets to zero; ``cnn_*`` have no dropout.
+    clusters : how many clusters of features have a bias of their own (:mod:`fer_models.clusters`), 0 for none.
 
     Raises
     ------
@@ -54,6 +56,7 @@ class ModelSpec:
     channels: int = 1
     size: int = 48
     dropout: float = 0.2
+    clusters: int = 0
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -66,16 +69,18 @@ class ModelSpec:
         sized = SMALLEST <= self.size <= LARGEST
         _require(sized, f"pictures of {self.size} pixels", f"Use {SMALLEST} to {LARGEST} pixels.")
         _require(0 <= self.dropout < 1, f"dropout {self.dropout}", "Use a share from 0 to below 1.")
+        some = self.clusters == 0 or 2 <= self.clusters <= MOST
+        _require(some, f"{self.clusters} clusters", f"Use 2 to {MOST}, or 0 for none.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, ready for JSON."""
-        return asdict(self)
+        """Return the fields as plain values, ready for JSON; without clusters, what it was before there were any."""
+        return {name: value for name, value in asdict(self).items() if name != "clusters" or value}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: str = "") -> ModelSpec:
         """Return the specification that :meth:`to_dict` wrote; unknown and missing fields are errors."""
         known = {each.name for each in fields(cls)}
-        if not isinstance(values, Mapping) or set(values) != known:
+        if not isinstance(values, Mapping) or {*values, "clusters"} != known:
             raise ModelError(
                 "a model's specification has other fields",
                 where=where,
@@ -161,6 +166,8 @@ def build(spec: ModelSpec, generator_seed: int, *, weights: Path | None = None) 
     ModelError : an unknown name, an option the net does not have, a size it cannot take, or weights that do
         not fit.
     """
+    if spec.clusters:
+        return _clustered(spec, generator_seed, weights)
     maker = NETS[spec.name].build if spec.name in NETS else _timm_net
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would seed the accelerators too, which fork_rng(devices=[]) does not restore.
@@ -169,6 +176,14 @@ def build(spec: ModelSpec, generator_seed: int, *, weights: Path | None = None) 
     if weights is not None:
         load_weights(module, weights)
     return module
+
+
+def _clustered(spec: ModelSpec, seed: int, weights: Path | None) -> nn.Module:
+    from fer_models.embedding import last_layer  # which needs this module
+
+    alone = replace(spec, clusters=0)
+    net = build(alone, seed, weights=weights)
+    return Clustered(net, last_layer(net, alone), spec.clusters)
 
 
 def _timm() -> ModuleType:

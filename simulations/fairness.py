@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import replace
 from functools import reduce
 
@@ -12,7 +11,7 @@ import numpy as np
 from client.accounting import noise_for
 from client.by_site import RULES
 from client.fairness import UNDISCLOSED, Fairness
-from client.finish import AHEAD, Finish
+from client.finish import Finish
 from client.plan import Attribute, Plan
 from client.privacy import COUNTS_EPSILON
 from client.strict import nearest, parse, require
@@ -29,7 +28,7 @@ FEW = 10
 BY_SITE = ("q", "mixture_step", "beta")
 """Settings of a rule for sites."""
 
-OURS = ("method", "opt_out", "erase", "moments_epsilon", "sites", *BY_SITE)
+OURS = ("method", "opt_out", "erase", "clusters", "moments_epsilon", "sites", *BY_SITE)
 """Settings that are not those of groups."""
 
 
@@ -40,7 +39,12 @@ def is_steered(wanted: FairnessSettings) -> bool:
 
 def is_fair(wanted: FairnessSettings) -> bool:
     """Whether a method is asked for that the sites have a part in."""
-    return is_steered(wanted) or wanted.erase
+    return is_steered(wanted) or is_finished(wanted)
+
+
+def is_finished(wanted: FairnessSettings) -> bool:
+    """Whether the finished net is to be made fair."""
+    return wanted.erase or wanted.clusters > 0
 
 
 def asks_groups(wanted: FairnessSettings) -> bool:
@@ -104,17 +108,17 @@ def finish_of(
     ConfigError : no attribute, or one that nobody has.
     PrivacyError : sums without noise in a private plan.
     """
-    if not wanted.erase:
+    if not is_finished(wanted):
         return None
-    finish = Finish(_attribute(wanted, attributes, samples), features)
+    erase = _attribute(wanted, attributes, samples) if wanted.erase else ""
+    finish = Finish(erase, features, clusters=plan.model.clusters)
     if plan.privacy is None or wanted.moments_epsilon is None:
         return finish
     least, most = COUNTS_EPSILON
     epsilon, where = wanted.moments_epsilon, "fairness.moments_epsilon"
     require(least <= epsilon <= most, f"sums of features at epsilon {epsilon}", where, "Give 0.5 or so.")
-    # Two Gaussian releases of everybody, sigma and AHEAD sigma, cost what one of sigma / sqrt(1 + AHEAD^-2) does.
-    together = noise_for(epsilon, plan.privacy.delta, 1.0, 1, unit=plan.privacy.unit)
-    return replace(finish, noise_multiplier=together * math.sqrt(1 + AHEAD**-2))
+    sigma = noise_for(epsilon, plan.privacy.delta, 1.0, 1, unit=plan.privacy.unit) / finish.together
+    return replace(finish, noise_multiplier=sigma)
 
 
 def _attribute(wanted: FairnessSettings, attributes: tuple[Attribute, ...], samples: Samples) -> str:

@@ -32,7 +32,7 @@ from server.robust import require_enough
 from server.rounds import cohort
 from simulations.baselines import CentralWork
 from simulations.faces import FacesConfig, draw
-from simulations.fairness import by_site_of, fairness_of, finish_of, notes_of, with_intersections
+from simulations.fairness import by_site_of, fairness_of, finish_of, is_finished, notes_of, with_intersections
 from simulations.partition import Partition, PartitionSpec, partition
 from simulations.pretraining import Pretraining, identity
 from simulations.private_terms import privacy_of, with_noise
@@ -261,6 +261,7 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
         "classes": len(samples.labels),
         "channels": samples.channels,
         "size": samples.size,
+        "clusters": settings.fairness.clusters,
     }
     plan = Plan(
         labels=samples.labels,
@@ -278,7 +279,7 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
     bench = Workbench(plan, torch.device("cpu"))
     if server.adjustment > 0:
         logit_bias(bench.flat.module, plan.model)
-    features = last_layer(bench.flat.module, plan.model).in_features if settings.fairness.erase else 0
+    features = last_layer(bench.flat.module, plan.model).in_features if is_finished(settings.fairness) else 0
     plan = replace(plan, finish=finish_of(settings.fairness, plan, groups, samples, features))
     if privacy is not None:
         steps = plan.local.amount * most_rounds(plan.server, division.sites, plan.seed)

@@ -155,8 +155,9 @@ class FairnessSettings:
     ``method`` is the name that reports call it by. ``attribute`` says whose groups: a column, or several with * between
     them for their intersections; empty takes the one that there is. ``opt_out`` is the share of the simulated sites
     that tell nobody's group. ``sites`` is a rule by which sites are weighed, with its ``q``, ``mixture_step`` or
-    ``beta``; see :class:`client.by_site.BySite`. ``erase``: take the groups' mean features out of the finished net,
-    from sums that cost ``moments_epsilon`` (:mod:`client.finish`).
+    ``beta``; see :class:`client.by_site.BySite`. ``erase``: take the groups' mean features out of the finished net;
+    ``clusters``: give so many clusters of features biases of their own; both from sums that cost ``moments_epsilon``
+    (:mod:`client.finish`).
     """
 
     method: str = "none"
@@ -179,6 +180,7 @@ class FairnessSettings:
     mixture_step: float = 0.01
     beta: float = 0.01
     erase: bool = False
+    clusters: int = 0
     moments_epsilon: float | None = None
 
 

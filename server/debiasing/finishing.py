@@ -2,6 +2,10 @@
 
 *Erasure* (:mod:`fer_models.erasure`): the sums give the map of features after which all disclosed groups have one mean.
 It is affine, so it folds into the layer after it: the net keeps its form, and its logits are those of erased features.
+
+*Clusters* (:mod:`fer_models.clusters`): centres of features by k-means, a step of it from each sum, and then the bias
+of each cluster from the classes that its pictures have and are given. They are numbers of the net itself.
+
 Under privacy all of this is post-processing of noisy sums.
 """
 
@@ -19,6 +23,7 @@ from client.finish import COUNTED, STEPS, deviation, erased_groups, step_of
 from client.moments import moments_of, radius_of
 from client.plan import Plan
 from client.secagg.refusals import refuse
+from fer_models.clusters import Clustered, first_centres, next_centres, offsets_of
 from fer_models.embedding import last_layer
 from fer_models.erasure import Eraser, eraser_of, meant
 from fer_models.errors import DataError, ModelError
@@ -34,6 +39,9 @@ HALF = 0.5
 
 SMALLEST = 10.0
 """Pictures of a group below which it is left as it is; under privacy at least four deviations of their count."""
+
+DRAWN = 20.0
+"""Pictures of everybody that are added to each cluster; under privacy four deviations of the noise more."""
 
 TRIES = 4
 """How often a sum is asked for that is lost."""
@@ -63,7 +71,10 @@ class Finishing:
         self._slots = _last_slots(plan, flat)
         self._done = 0
         self.radius = 1.0
+        self._places = {slot.name.rpartition(".")[2]: slot for slot in flat.slots if _held(slot.name)}
         self._moments: NDArray[np.float64] | None = None
+        # Centres (K, F) and biases (K, C), as far as they are known, and the pictures of each cluster.
+        self._clusters: dict[str, NDArray[np.float64]] = {}
         self.eraser: Eraser | None = None
         self._note, self._meant = "", 0.0
 
@@ -113,13 +124,32 @@ class Finishing:
     def take(self, total: NDArray[np.int64], sites: int, round_number: int) -> None:
         """Take the sum (P,), in steps, of that many sites in a round after the last."""
         step, sums = step_of(self._plan, round_number), total / STEPS
+        noise = deviation(self._plan, step) * math.sqrt(sites) / STEPS
         if step == "norms":
             self.radius = radius_of(sums)
-        else:
-            noise = deviation(self._plan, step) * math.sqrt(sites) / STEPS
+        elif step == "moments":
             self._moments = np.append(sums, noise)
             self._erase()
+        else:
+            self._cluster(step, sums, noise)
         self._done += 1
+
+    def _cluster(self, step: str, sums: NDArray[np.float64], noise: float) -> None:
+        clusters, features = self._finish.clusters, self._finish.features
+        if step == "spread":
+            count = max(1.0, sums[0] / COUNTED)
+            mean = sums[1:-1] / count
+            spread = math.sqrt(max(0.0, sums[-1] / COUNTED / count - float(mean @ mean)))
+            centres = first_centres(mean, spread, clusters, self._plan.seed)
+            self._clusters["centres"] = self.radius * centres
+        elif step == "cells":
+            count, total = sums[:clusters] / COUNTED, sums[clusters:].reshape(clusters, features)
+            smallest = max(SMALLEST, 4 * noise / COUNTED)
+            own = next_centres(self._clusters["centres"], count, self.radius * total, smallest)
+            self._clusters |= {"centres": own, "sizes": count}
+        else:
+            labelled, given = sums.reshape(2, clusters, -1)
+            self._clusters["offsets"] = offsets_of(labelled, given, DRAWN + 4 * noise)
 
     def _erase(self) -> None:
         assert self._moments is not None
@@ -136,10 +166,15 @@ class Finishing:
         self.eraser = Eraser(found.removed, found.mean * self.radius, found.rank)
 
     def apply(self, vector: torch.Tensor) -> torch.Tensor:
-        """Return weights (P + Q,) that give the logits of erased features; the same ones where nothing is erased."""
-        if self.eraser is None:
+        """Return weights (P + Q,) that hold what is known so far: a last layer for erased features, and clusters."""
+        if self.eraser is None and not self._clusters:
             return vector
         found = vector.clone()
+        for name, slot in self._places.items():
+            if name in self._clusters:
+                slot.view(found).copy_(torch.from_numpy(self._clusters[name]))
+        if self.eraser is None:
+            return found
         weight, bias = (slot.view(found) for slot in self._slots)
         changed = self.eraser.folded(weight.numpy(), bias.numpy())
         for old, new in zip((weight, bias), changed, strict=True):
@@ -150,7 +185,10 @@ class Finishing:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the sums so far, for a checkpoint."""
-        return {} if self._moments is None else {MOMENTS: torch.from_numpy(self._moments)}
+        held = {f"finish.{name}": values for name, values in self._clusters.items()}
+        if self._moments is not None:
+            held[MOMENTS] = self._moments
+        return {name: torch.from_numpy(values) for name, values in held.items()}
 
     def facts(self) -> dict[str, Any]:
         """Return the rest of the state as plain data."""
@@ -159,12 +197,26 @@ class Finishing:
     def take_up(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
         """Go on from the state that :meth:`facts` and :meth:`tensors` returned."""
         self._done, self.radius = int(facts["done"]), float(facts["radius"])
+        for name in ("centres", "sizes", "offsets"):
+            if f"finish.{name}" in tensors:
+                self._clusters[name] = tensors[f"finish.{name}"].numpy()
         if MOMENTS in tensors:
             self._moments = tensors[MOMENTS].numpy()
             self._erase()
 
     def report(self) -> dict[str, Any]:
         """Return what is told of the finished net."""
+        return (self._erased() if self._finish.erase else {}) | (self._clustered() if self._clusters else {})
+
+    def _clustered(self) -> dict[str, Any]:
+        offsets = self._clusters.get("offsets", np.zeros(1))
+        sizes = np.maximum(0, np.round(self._clusters.get("sizes", np.zeros(0))))
+        return {
+            "clusters": sizes.astype(int).tolist(),
+            "largest_bias": round(float(np.abs(offsets).max()), 3),
+        }
+
+    def _erased(self) -> dict[str, Any]:
         return {
             "erased": self._finish.erase,
             "groups": list(erased_groups(self._plan)),
@@ -176,6 +228,10 @@ class Finishing:
         }
 
 
+def _held(name: str) -> bool:
+    return name.rpartition(".")[2] in Clustered.held
+
+
 def _last_slots(plan: Plan, flat: FlatModel) -> tuple[Slot, Slot]:
     """Return where weight (C, F) and bias (C,) of the last layer lie in the flat vector."""
     last = last_layer(flat.module, plan.model)
@@ -184,7 +240,7 @@ def _last_slots(plan: Plan, flat: FlatModel) -> tuple[Slot, Slot]:
     if f"{owner}.bias" not in slots:
         raise ModelError(
             f"the last layer of {plan.model.name} has no bias",
-            where="fairness.erase",
-            cure="Use another net, or fairness.erase=false.",
+            where="fairness",
+            cure="Use another net, or another method of fairness.",
         )
     return slots[f"{owner}.weight"], slots[f"{owner}.bias"]

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,18 @@ from client.finish import (
 )
 from client.ledger import Ledger
 from client.limits import Limit, cost_beside
-from client.moments import cut, encode, features, group_index, moments_of, norm_bins, radius_of, sums_of
+from client.moments import (
+    Looked,
+    cut,
+    encode,
+    features,
+    group_index,
+    look,
+    moments_of,
+    norm_bins,
+    radius_of,
+    sums_of,
+)
 from client.plan import Attribute, Secure, ServerWork, read_plan
 from fer_models.erasure import Moments
 from fer_models.errors import ConfigError, EvaluationError, PrivacyError
@@ -42,6 +54,13 @@ def finish_of(plan_of):
         return replace(plan, finish=Finish("age", FEATURES, sigma), **given)
 
     return make
+
+
+def seen(z, group, label=None, given_=None, cell=None):
+    """What a step adds up over, of class 0 and cluster 0 unless it is said."""
+    zeros = np.zeros(len(z), np.int64)
+    own = np.full((len(z), 3), 1 / 3) if given_ is None else given_
+    return Looked(z, group, zeros if label is None else label, own, zeros if cell is None else cell)
 
 
 def distributed(plan, colluders=0):
@@ -75,19 +94,33 @@ def test_features_are_cut_to_the_radius():
 def test_one_picture_moves_the_sums_by_no_more_than_is_accounted_for(finish_of_static, seed, size, group):
     plan, rng = finish_of_static, np.random.default_rng(seed)
     z = (2.0**size * rng.normal(size=(4, FEATURES))).astype(np.float32)
-    groups = np.append(rng.integers(-1, 2, 3), group)
-    for step in plan.finish.steps:
+    groups, label, cell = (
+        np.append(rng.integers(-1, 2, 3), group),
+        rng.integers(0, 3, 4),
+        rng.integers(0, 5, 4),
+    )
+    sure = rng.dirichlet(np.full(3, 0.05), 4)
+    for step in set(plan.finish.steps):
         whole, without = (
-            encode(replace_noise(plan), step, sums_of(plan, step, z[rows], groups[rows], 1.5), bytes(32))
-            for rows in (slice(None), slice(3))
+            encode(
+                replace_noise(plan),
+                step,
+                sums_of(plan, step, seen(z[r], groups[r], label[r], sure[r], cell[r]), 1.5),
+                bytes(32),
+            )
+            for r in (slice(None), slice(3))
         )
+        assert len(whole) == size_of(plan, step)
         assert np.linalg.norm(whole - without) <= sensitivity(plan, step)
+        if step != "norms" and group >= 0 and size > 4:  # a long one that is sure of its class comes close
+            assert np.linalg.norm(whole - without) > 0.6 * sensitivity(plan, step)
 
 
 @pytest.fixture(scope="module")
 def finish_of_static(plan_of):
     plan = plan_of(aggregation="secure", secure=SECURE, privacy={})
-    return replace(plan, finish=Finish("age", FEATURES, 3.0))
+    model = replace(plan.model, clusters=5)
+    return replace(plan, model=model, finish=Finish("age", FEATURES, 3.0, 5))
 
 
 def replace_noise(plan):
@@ -100,7 +133,7 @@ def replace_noise(plan):
 def test_sums_without_privacy_are_the_moments_of_everybody(finish_of):
     plan, rng = finish_of(), np.random.default_rng(1)
     z, group = rng.normal(size=(20, FEATURES)), rng.integers(-1, 2, 20)
-    sums = encode(plan, "moments", sums_of(plan, "moments", z, group, 8.0), bytes(32)) / STEPS
+    sums = encode(plan, "moments", sums_of(plan, "moments", seen(z, group), 8.0), bytes(32)) / STEPS
     found, expected = moments_of(plan, sums), Moments.of(cut(z, 8.0), group, 2)
     assert np.allclose(found.to_vector(), expected.to_vector(), atol=1 / STEPS)
     assert len(sums) == size_of(plan, "moments")
@@ -109,7 +142,7 @@ def test_sums_without_privacy_are_the_moments_of_everybody(finish_of):
 def test_private_sums_hold_groups_alone(finish_of):
     plan, rng = finish_of(5.0), np.random.default_rng(1)
     z, group = rng.normal(size=(20, FEATURES)), rng.integers(-1, 2, 20)
-    sums = sums_of(plan, "moments", z, group, 8.0)
+    sums = sums_of(plan, "moments", seen(z, group), 8.0)
     assert len(sums) == size_of(plan, "moments") == 2 * (1 + FEATURES)
     found = moments_of(plan, sums)
     assert found.group_count.tolist() == [(group == g).sum() for g in (0, 1)]
@@ -123,6 +156,38 @@ def test_groups_are_told_as_the_site_tells_them(finish_of, samples):
     assert group_index(plan, samples, rows).tolist() == expected.tolist()
     assert set(group_index(plan, samples, rows, opted_out=True)) == {-1}
     assert set(group_index(plan, replace(samples, groups={}), rows)) == {-1}
+
+
+def test_spread_cells_and_scores_by_hand(finish_of_static):
+    plan, z = finish_of_static, np.zeros((3, FEATURES))
+    z[:, 0] = 2.0, 4, 4
+    given_ = np.array([[0.5, 0.5, 0], [1, 0, 0], [0, 0, 1]])
+    looked = seen(z, np.zeros(3, int), np.array([1, 0, 2]), given_, np.array([4, 1, 1]))
+    spread = sums_of(plan, "spread", looked, 4.0)
+    assert (spread[0], spread[1], spread[-1]) == (3 / 4, 2.5, 2.25 / 4)
+    cells = sums_of(plan, "cells", looked, 4.0)
+    assert cells[:5].tolist() == [0, 0.5, 0, 0, 0.25]
+    assert cells[5:].reshape(5, FEATURES)[:, 0].tolist() == [0, 2, 0, 0, 0.5]
+    labelled, scores = sums_of(plan, "scores", looked, 4.0).reshape(2, 5, 3)
+    assert labelled[4].tolist() == [0, 1, 0]
+    assert scores[4].tolist() == [0.5, 0.5, 0]
+    assert labelled[1].tolist() == scores[1].tolist() == [1, 0, 1]
+
+
+def test_a_site_sees_what_the_net_sees(plan_of, bench_of, samples, agent_of):
+    plan = replace(plan_of(aggregation="secure", secure=SECURE), model=replace(plan_of().model, clusters=4))
+    plan = replace(plan, finish=Finish("", FEATURES, clusters=4))
+    bench, rows = bench_of(plan), np.arange(30)
+    found = look(bench, plan, agent_of()._benches.inputs(samples), rows)
+    assert set(found.group) == {-1}, "no attribute is asked for"
+    assert found.label.tolist() == samples.label[:30].tolist()
+    assert np.allclose(found.given.sum(1), 1)
+    assert set(found.cell) == {0}, "all centres are the same at first"
+    module = bench.flat.module
+    with torch.no_grad():
+        module.centres.copy_(torch.from_numpy(found.z[:4]))
+    again = look(bench, plan, agent_of()._benches.inputs(samples), rows)
+    assert again.cell[:4].tolist() == [0, 1, 2, 3]
 
 
 # Noise and cost
@@ -180,7 +245,7 @@ def test_a_plan_without_a_finish_is_what_it_was(plan_of, finish_of):
 
 def test_plans_that_cannot_work_are_refused(finish_of):
     plan = finish_of()
-    with pytest.raises(PrivacyError, match="would tell which groups it holds"):
+    with pytest.raises(PrivacyError, match="would tell which faces it holds"):
         replace(plan, aggregation="plain", secure=None)
     with pytest.raises(ConfigError, match=r"no site tells 'sex' \(fairness\.attribute\)"):
         replace(plan, finish=Finish("sex", FEATURES))
@@ -192,6 +257,10 @@ def test_plans_that_cannot_work_are_refused(finish_of):
         replace(finish_of(1.0), finish=Finish("age", FEATURES))
     with pytest.raises(ConfigError, match=r"noise of deviation .* fairness\.moments_epsilon"):
         finish_of(1e6)
+    with pytest.raises(ConfigError, match="biases for 3 clusters in a net with 0"):
+        replace(plan, finish=Finish("age", FEATURES, clusters=3))
+    with pytest.raises(ConfigError, match="sums of features that nothing needs"):
+        Finish()
     for bad in ({"features": 0}, {"features": 5000}, {"noise_multiplier": 0.0}):
         with pytest.raises(ConfigError):
             Finish("age", **{"features": 3, **bad})

@@ -11,11 +11,12 @@ from client.finish import Finish
 from client.ledger import Ledger
 from client.plan import Secure
 from client.secagg.terms import least_threshold
+from fer_models.clusters import offsets_of
 from fer_models.embedding import embed, last_layer
 from fer_models.erasure import Moments, eraser_of
 from fer_models.errors import ModelError, SecureAggregationError
 from fer_models.flat import FlatModel
-from fer_models.transforms import for_forward, to_input
+from fer_models.transforms import for_forward, mirrored_probabilities, to_input
 from fer_models.zoo import build
 from server.debiasing.finishing import Finishing
 from server.run_folder import RunFolder
@@ -178,3 +179,77 @@ def test_a_net_without_a_last_bias_is_refused(finished_of):
     with pytest.raises(ModelError, match="has no bias"):
         Finishing(plan, FlatModel(flat.module))
     assert isinstance(Finishing(plan, FlatModel(build(plan.model, 0))), Finishing)
+
+
+# Clusters
+
+
+def clustered(plan, erase="", sigma=None):
+    model = replace(plan.model, clusters=4)
+    return replace(plan, model=model, finish=Finish(erase, FEATURES, sigma, clusters=4))
+
+
+def seen_by(module, last, samples):
+    """Features, probabilities and training rows, all in one place."""
+    x = for_forward(to_input(samples.pictures))
+    z = embed(module, last, x)
+    with torch.inference_mode():
+        return z.double().numpy(), last(z).double().softmax(1).numpy(), samples.split == "train"
+
+
+def test_clusters_and_biases_are_those_of_all_pictures_in_one_place(finished_of, sites_of, small, tmp_path):
+    plan = clustered(finished_of())
+    result = run(plan, sites_of(SIZES), tmp_path / "run")
+    net = net_of(plan, result.vector)
+    last = last_layer(net, plan.model)
+    z, given, train = seen_by(net, last, small)
+    z, given, label = z[train], given[train], small.label[train]
+    assert np.linalg.norm(z, axis=1).max() < 2 * np.median(np.linalg.norm(z, axis=1)), (
+        "nearly all lie in the radius"
+    )
+    centres, offsets = net.centres.double().numpy(), net.offsets.double().numpy()
+    cell = np.square(z[:, None] - centres).sum(2).argmin(1)
+    shown = (cell == np.arange(4)[:, None]).astype(float)
+    expected = offsets_of(shown @ np.eye(3)[label], shown @ given)
+    assert np.abs(offsets - expected).max() < 5e-3
+    assert np.abs(offsets).max() > 1e-3
+    sizes = result.finish["clusters"]
+    assert sum(sizes) == train.sum()
+    assert result.finish["largest_bias"] == pytest.approx(np.abs(offsets).max(), abs=1e-3)
+    assert "erased" not in result.finish
+
+
+def test_biases_change_answers_as_the_net_that_is_kept_says(finished_of, sites_of, small, tmp_path):
+    plan = clustered(finished_of())
+    result = run(plan, sites_of(SIZES), tmp_path / "run")
+    net, test = net_of(plan, result.vector), np.flatnonzero(small.split == "test")
+    with torch.inference_mode():
+        told = mirrored_probabilities(net, to_input(small.pictures[test])).argmax(1).numpy()
+    right = int((told == small.label[test]).sum())
+    assert int(np.trace(result.overall.overall)) == right
+
+
+@pytest.mark.parametrize("at", [3, 5, 9, 10])
+def test_a_run_killed_between_clusters_goes_on_to_the_same_bits(
+    finished_of, sites_of, tmp_path, monkeypatch, at
+):
+    plan = clustered(finished_of(6.0), "age", 6.0)
+    whole = run(plan, sites_of(SIZES, ledgers=tmp_path / "1"), tmp_path / "whole")
+    monkeypatch.setattr(rounds, "CHECKPOINT_SECONDS", -1.0)
+    saved, kept = rounds.Coordinator._checkpoint, []
+
+    def fail(self):
+        kept.append(1)
+        if len(kept) == at:
+            raise Killed
+        saved(self)
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(rounds.Coordinator, "_checkpoint", fail)
+        run(plan, sites_of(SIZES, ledgers=tmp_path / "2"), tmp_path / "parts")
+    resumed = run(plan, sites_of(SIZES, ledgers=tmp_path / "2"), tmp_path / "parts")
+    assert torch.equal(resumed.vector, whole.vector)
+    assert (resumed.counts, resumed.epsilon, resumed.finish) == (whole.counts, whole.epsilon, whole.finish)
+    ledger = Ledger(tmp_path / "2" / "site-0.sqlite", read_only=True)
+    kinds = [event.kind for event in ledger.events]
+    assert kinds == ["training"] * 2 + ["moments"] * 8, "norms, moments, spread, four times cells, scores"
