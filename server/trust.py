@@ -66,7 +66,7 @@ def learned_of(plan: Plan) -> str:
         if plan.privacy
         else "whether it took part"
     )
-    groups = _of_groups(plan)
+    groups = _of_groups(plan) + _of_finish(plan)
     coordinator = "breaks" if secure.profile == "malicious" else "follows"
     alone = ""
     if secure.colluders:
@@ -77,6 +77,22 @@ def learned_of(plan: Plan) -> str:
         f"{secure.sites} sites, of {what} and of counts of right and wrong answers by class and group; of one site it "
         f"learned {site}. That holds against a coordinator that {coordinator} the protocol{alone}.{groups}"
     )
+
+
+def _of_finish(plan: Plan) -> str:
+    """Return what the steps after the last round showed besides, empty without them."""
+    finish = plan.finish
+    if finish is None:
+        return ""
+    shown = ["how long features of training pictures are"]
+    if finish.erase:
+        shown.append(f"their sums by {finish.erase}")
+    if finish.clusters:
+        shown.append(
+            f"their sums, and the classes of these pictures and those they are given, by {finish.clusters} clusters"
+        )
+    noise = ", each with the noise of privacy" if plan.privacy else ""
+    return f" After the last round it learned, as sums as well, {'; '.join(shown)}{noise}."
 
 
 def _of_groups(plan: Plan) -> str:

@@ -1,4 +1,4 @@
-"""What the report shows of fair training: what was asked for, how it steered, and where it ended."""
+"""What the report shows of fair training: what was asked for, how it steered, where it ended, and how it finished."""
 
 from __future__ import annotations
 
@@ -25,20 +25,24 @@ GAPS = {
 
 
 def steering(found: Sequence[System]) -> dict[str, Any] | None:
-    """Return what fair training did in the main system; None where there was none."""
+    """Return what was done for fairness in the main system, in training and to the finished net; None for nothing."""
     main = main_system(found)
-    facts = main.facts.child("fairness") if main else None
-    if main is None or not facts:
+    if main is None:
         return None
+    facts, finish = main.facts.child("fairness"), main.facts.child("finish")
+    if not facts and not finish:
+        return None
+    trained = _sentences(facts) if facts else []
     return {
-        "sentences": list(_sentences(facts, main, found)),
+        "title": "Trained with regard to groups" if facts else "The finished net, made fairer",
+        "sentences": [*trained, *_finished(finish), *_price(main, found)],
         "charts": [chart for chart in (_chart(main, facts, "gap"), _chart(main, facts, "strength")) if chart],
         "weights": _weights(facts, main),
         "notes": facts.names("notes"),
     }
 
 
-def _sentences(facts: Facts, main: System, found: Sequence[System]) -> list[str]:
+def _sentences(facts: Facts) -> list[str]:
     ways = (ADVERSARIES.get(facts.text("adversary")), WEIGHTINGS.get(facts.text("weighting")))
     what = "; ".join(way for way in ways if way)
     said = [
@@ -55,7 +59,32 @@ def _sentences(facts: Facts, main: System, found: Sequence[System]) -> list[str]
             f"The tolerance of {wording.percent(tolerance)} {reached}: on the training pictures the gap ended at "
             f"{wording.percent(gap)}, with lambda {facts.number('strength') or 0:.3g}."
         )
-    return [*said, *_price(main, found)]
+    return said
+
+
+def _finished(finish: Facts) -> list[str]:
+    """Say what sums of features after the last round changed in the net."""
+    said = []
+    if finish.text("erased"):
+        said.append(
+            f"After the last round the mean features of {wording.spaced(finish.text('erased'))} "
+            f"({', '.join(finish.names('groups'))}) were made alike: no linear rule tells them from what the last "
+            "layer uses. Other rules may, and errors need not be equal."
+        )
+        meant = finish.number("meant")
+        if meant is not None and not finish.get("whitened"):
+            said.append(
+                f"Of what sets the groups' sums of features apart, {wording.percent(meant)} is more than noise "
+                "explains."
+            )
+    if finish.text("note"):
+        said.append(f"{finish.text('note')[:1].upper()}{finish.text('note')[1:]}.")
+    if sizes := finish.items("clusters"):
+        said.append(
+            f"After the last round each of {len(sizes)} clusters of look-alikes got a bias of its own, of up to "
+            f"{finish.number('largest_bias') or 0:.2f}, from sums that name no group."
+        )
+    return said
 
 
 def _price(main: System, found: Sequence[System]) -> list[str]:

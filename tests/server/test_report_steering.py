@@ -23,8 +23,13 @@ FAIR = {
 
 @pytest.fixture
 def page(tmp_path):
-    def make(fairness, **systems):
-        federated = {"accuracy": 0.8, "recall": {"sad": 0.7, "glad": 0.9}, "fairness": fairness}
+    def make(fairness, finish=None, **systems):
+        federated = {
+            "accuracy": 0.8,
+            "recall": {"sad": 0.7, "glad": 0.9},
+            "fairness": fairness,
+            "finish": finish,
+        }
         summary = {"name": "fair", "systems": {**systems, "federated": federated}}
         (tmp_path / "summary.json").write_text(json.dumps(summary))
         return write_report(tmp_path).read_text()
@@ -66,3 +71,25 @@ def test_what_is_not_there_is_not_told(page):
 
 def test_names_are_escaped(page):
     assert "<b>dark" not in page({**FAIR, "groups": ["<b>dark", "light"]})
+
+
+ERASED = {"erased": "skin_tone", "groups": ["dark", "light"], "rank": 1, "meant": 0.31, "whitened": False}
+
+
+def test_a_net_that_was_only_finished_has_its_part(page):
+    note = {"note": "noise outweighs the difference"}
+    text = page(None, {**ERASED, **note}, federated_without_fairness={"accuracy": 0.9})
+    assert "The finished net, made fairer" in text
+    assert "the mean features of skin tone (dark, light) were made alike" in text
+    assert "31.0" in text
+    assert "more than noise explains" in text
+    assert "Noise outweighs the difference." in text
+    assert "without regard to groups" in text
+    assert "Trained with regard to groups" not in text
+
+
+def test_what_finished_a_net_stands_beside_what_steered_it(page):
+    text = page(FAIR, {"clusters": [40, 9, 51], "largest_bias": 0.456})
+    assert "Trained with regard to groups" in text
+    assert "each of 3 clusters of look-alikes got a bias of its own, of up to 0.46" in text
+    assert "more than noise" not in page(FAIR, {**ERASED, "whitened": True})

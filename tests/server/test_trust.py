@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from client.finish import Finish
 from client.plan import Privacy, Secure
 from server.trust import learned_of, trust_of
 
@@ -27,6 +28,18 @@ def test_distributed_noise_names_the_honest_sites_and_the_simulation():
     assert "coordinator's process sees each share" in simulated
     assert "simulation" not in deployed
     assert "the one site" in trust_of(privacy_of(noise="distributed"), simulated=True)
+
+
+def test_what_sums_after_the_last_round_showed(plan_of):
+    plan = replace(plan_of(weighting="uniform"), aggregation="secure", secure=replace(SECURE))
+    assert "After the last round" not in learned_of(plan)
+    erased = learned_of(replace(plan, finish=Finish("age", 16)))
+    assert erased.endswith("as sums as well, how long features of training pictures are; their sums by age.")
+    model = replace(plan.model, clusters=3)
+    said = learned_of(replace(plan, model=model, finish=Finish("", 16, clusters=3)))
+    assert said.endswith("and the classes of these pictures and those they are given, by 3 clusters.")
+    private = replace(plan_of(private=True), aggregation="secure", secure=SECURE)
+    assert "each with the noise of privacy" in learned_of(replace(private, finish=Finish("age", 16, 4.0)))
 
 
 SECURE = Secure(sites=10, threshold=7, minimum=6, clip=8.0, colluders=3)
