@@ -71,8 +71,8 @@ class Fairness:
     ramp: float = 10.0
     noise_ratio: float = 3.0
     weighting: Literal["none", "counts", "errors"] = "none"
-    by: Literal["group", "class", "cell"] = "cell"
-    step: float = 0.5
+    by: Literal["group", "class", "cell"] = "group"
+    step: float = 0.3
     tolerance: float | None = None
     tolerance_on: Literal["recall", "parity"] = "recall"
 

@@ -170,8 +170,8 @@ class FairnessSettings:
     ramp: float = 10.0
     noise_ratio: float = 3.0
     weighting: str = "none"
-    by: str = "cell"
-    step: float = 0.5
+    by: str = "group"
+    step: float = 0.3
     tolerance: float | None = None
     tolerance_on: str = "recall"
     opt_out: float = 0.0

@@ -31,7 +31,7 @@ from client.plan import Plan
 from client.private_training import divisor_of
 from client.told import Told
 
-LEAST = 1 / 8
+LEAST = 1 / 3
 """Smallest weight, of a largest of 1."""
 
 KEPT, KEPT_PRIVATE = 0.8, 0.95

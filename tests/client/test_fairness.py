@@ -39,7 +39,7 @@ def test_a_plan_without_it_reads_as_it_always_did(plan_of, fair_of):
 
 CHANGES = {
     "attribute": "skin", "adversary": "gradient_reversal", "critic_loss": "square", "conditional": True, "hidden": 8,
-    "strength": 2.0, "ramp": 0.0, "noise_ratio": 2.0, "weighting": "errors", "by": "group", "step": 0.1,
+    "strength": 2.0, "ramp": 0.0, "noise_ratio": 2.0, "weighting": "errors", "by": "class", "step": 0.1,
     "tolerance": 0.1, "tolerance_on": "parity",
 }  # fmt: skip
 
