@@ -1,7 +1,9 @@
-"""Judge a saved model on the test part of a data set, from counts."""
+"""Judge a saved model on the test part of a data set, from counts; and show what any audit found."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ from rich.table import Table
 
 from client.evaluation import evaluate
 from fer_models.checkpoints import load_model
+from fer_models.counts import Counts
 from fer_models.errors import DataError
 from fer_models.metrics import summarise
 from fer_models.samples import Samples
+from server.run_folder import write_text
 from simulations.display import shown
 from simulations.federated import choose_device
 from simulations.prepare import audited, load, split
@@ -22,7 +26,12 @@ from simulations.settings import Settings
 
 
 def audit_model(path: Path, settings: Settings) -> dict[str, Any]:
-    """Return every figure of a model on the test rows that the settings name.
+    """Return every figure of :func:`count_model`."""
+    return summarise(count_model(path, settings))
+
+
+def count_model(path: Path, settings: Settings) -> Counts:
+    """Count how a model judges the test rows that the settings name.
 
     Parameters
     ----------
@@ -39,7 +48,32 @@ def audit_model(path: Path, settings: Settings) -> dict[str, Any]:
     device = torch.device(choose_device(settings.engine.device))
     attributes = {each.name: each.values for each in audited(samples, list(settings.data.groups))}
     rows = samples.rows("test")
-    return summarise(evaluate(module.to(device), samples, rows, attributes, device=device, prove=True))
+    return evaluate(module.to(device), samples, rows, attributes, device=device, prove=True)
+
+
+def record(
+    source: Mapping[str, Any], counts: Counts, people: Mapping[str, Mapping[str, int]] | None = None
+) -> dict[str, Any]:
+    """Return an audit as its file holds it: ``source``, ``counts``, ``people`` and ``figures``.
+
+    Parameters
+    ----------
+    source : what was judged.
+    people : attribute -> group -> persons, where rows name them.
+    """
+    persons = {name: dict(groups) for name, groups in (people or {}).items()}
+    return {
+        "source": dict(source),
+        "counts": counts.to_json(),
+        "people": persons,
+        "figures": summarise(counts),
+    }
+
+
+def write(found: dict[str, Any], file: Path | None) -> None:
+    """Write an audit to a file, if one is wanted."""
+    if file is not None:
+        write_text(file, json.dumps(found, indent=1, allow_nan=False) + "\n")
 
 
 def _require_same(samples: Samples, labels: tuple[str, ...], form: tuple[int, int]) -> None:
@@ -57,8 +91,9 @@ def _require_same(samples: Samples, labels: tuple[str, ...], form: tuple[int, in
         )
 
 
-def show(figures: dict[str, Any], console: Console) -> None:
-    """Print the figures as tables."""
+def show(found: dict[str, Any], console: Console) -> None:
+    """Print what :func:`record` holds as tables."""
+    figures = found["figures"]
     table = Table("figure", "value", "95 % interval", title="Audit", title_justify="left")
     for key in ("accuracy", "balanced_accuracy", "worst_recall", "minority_recall"):
         table.add_row(key.replace("_", " "), shown(figures[key]), _interval(figures.get(f"{key}_interval")))
@@ -69,12 +104,33 @@ def show(figures: dict[str, Any], console: Console) -> None:
         recalls.add_row(name, str(figures["support"][name]), shown(value), _interval(interval))
     console.print(recalls)
     for attribute, parity in figures["parity"].items():
+        console.print(_groups(attribute, parity["groups"], found["people"].get(attribute, {})))
         gaps = Table(attribute, "value", "95 % interval")
         for key in ("demographic_parity_difference", "equalized_odds_difference", "accuracy_gap"):
             gaps.add_row(
                 key.replace("_", " "), shown(parity.get(key)), _interval(parity.get(f"{key}_interval"))
             )
         console.print(gaps)
+
+
+def _groups(attribute: str, groups: dict[str, Any], people: Mapping[str, int]) -> Table:
+    """One row a group: how many, how often it is told right, its worst class, and what to mind."""
+    persons = ["people"] if people else []
+    table = Table(attribute, "pictures", *persons, "accuracy", "95 % interval", "worst recall", "mind")
+    for name, group in groups.items():
+        recalls = {label: rate for label, rate in group["recall"].items() if rate is not None}
+        worst = min(recalls, key=recalls.__getitem__, default=None)
+        few = "too few to show" if group["suppressed"] else "few" if group["weak"] else ""
+        table.add_row(
+            name,
+            str(group["n"]),
+            *([str(people[name])] if people else []),
+            shown(group["accuracy"]),
+            _interval(group["accuracy_interval"]),
+            "–" if worst is None else f"{recalls[worst]:.3f} {worst}",
+            few if group["compared"] or few else "not compared",
+        )
+    return table
 
 
 def _interval(limits: Any) -> str:

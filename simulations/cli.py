@@ -20,7 +20,8 @@ commands
   simulate       the federated run alone
   baseline       the pooled and the local-only models alone
   data check     what a data set holds: counts, copies, people, parity of the labels
-  audit          judge a saved model: audit model=RUN data=NAME data.root=DIR
+  audit          judge a saved model: audit model=RUN data=NAME data.root=DIR;
+                 or any system's predictions: audit predictions=FILE.csv --json FILE
   audit-privacy  how much a training leaks, at least: canaries, or model=RUN for a finished run
   curves RUN ... accuracy against rounds, visits and bytes of some runs
   faces          a contact sheet of drawn faces: faces sheet=FILE.png

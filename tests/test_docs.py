@@ -23,6 +23,7 @@ from simulations.bench.run import NAMES, parsed
 from simulations.compose import CONF, composed, json_file, readable
 from simulations.faces import FacesConfig
 from simulations.partition import PartitionSpec
+from simulations.prediction_audit import parsed as parsed_audit
 from simulations.privacy_audit.finished import CHANGEABLE, run_among
 from simulations.settings import Settings
 from simulations.tuning.facts import Facts, facts_of
@@ -212,6 +213,10 @@ def test_command_lines_compose(document, words):
         assert facts_of([word for word in told if not word.startswith("hydra.")])
         return
     elif words[0] == "audit":
+        _, rest = json_file(rest)
+        if any(word.startswith("predictions=") for word in rest):
+            assert parsed_audit(rest)
+            return
         assert any(word.startswith("model=") for word in rest)
         rest = [word for word in rest if not word.startswith("model=")]
     elif words[0] == "bench":

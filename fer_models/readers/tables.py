@@ -8,10 +8,17 @@ import io
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, TypeVar, cast
 
 from fer_models.errors import DataError
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+T = TypeVar("T")
 
 Progress = Callable[[int, int], None]
 """Called now and then with the rows read so far and the rows to read, 0 where their number is unknown."""
@@ -56,25 +63,18 @@ def table(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, 
     DataError : a required column is missing, a name occurs twice, a row has another number of cells than the
         header, or the file is no UTF-8 text.
     """
-    with opened(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        reader = csv.reader(text)
-        try:
-            header = [name.strip() for name in next(reader, [])]
-            check_header(header, required, where=f"{path}:1")
-            for row in reader:
-                if not row:
-                    continue
-                if len(row) != len(header):
-                    raise DataError(
-                        f"{len(row)} cells for {len(header)} columns",
-                        where=f"{path}:{reader.line_num}",
-                        cure="Give one cell a column; put a cell that holds a comma in double quotes.",
-                    )
-                yield reader.line_num, dict(zip(header, (cell.strip() for cell in row), strict=True))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(
-                f"no csv text: {error}", where=f"{path}:{reader.line_num + 1}", cure="Save it as UTF-8 csv."
-            ) from error
+    return _csv(path, lambda reader: _rows(path, reader, required))
+
+
+def _rows(path: Path, reader: Reader, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    header = [name.strip() for name in next(reader, [])]
+    check_header(header, required, where=f"{path}:1")
+    for row in reader:
+        if not row:
+            continue
+        if len(row) != len(header):
+            raise _uneven(row, len(header), f"{path}:{reader.line_num}")
+        yield reader.line_num, dict(zip(header, (cell.strip() for cell in row), strict=True))
 
 
 def check_header(header: Sequence[str], required: Sequence[str], *, where: str) -> None:
@@ -89,3 +89,79 @@ def check_header(header: Sequence[str], required: Sequence[str], *, where: str) 
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise DataError(f"column {twice[0]!r} occurs twice", where=where, cure="Rename one of them.")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of a csv file that follow each other.
+
+    Attributes
+    ----------
+    path : of the file.
+    before : lines of the file that end before these rows.
+    rows : the rows as they stand, blank lines among them.
+    columns : K tuples of N cells, one a column of the header, without blank lines; blanks around cells stay.
+    """
+
+    path: Path
+    before: int
+    rows: list[list[str]]
+    columns: list[tuple[str, ...]]
+
+    def place(self, index: int) -> str:
+        """Return ``file:line`` of the row at ``index`` of the columns."""
+        line, left = self.before, index
+        for row in self.rows:
+            line += 1 + sum(cell.count("\n") for cell in row)
+            left -= bool(row)
+            if left < 0:
+                break
+        return f"{self.path}:{line}"
+
+
+def header_of(path: Path) -> list[str]:
+    """Return the names in the first line of a csv file; an empty file has none."""
+    return next(_csv(path, lambda reader: iter([[name.strip() for name in next(reader, [])]])))
+
+
+def blocks(path: Path, size: int = 16384) -> Iterator[Block]:
+    """Yield the rows under the header of a csv file, ``size`` at a time, so that memory stays flat.
+
+    Raises
+    ------
+    DataError : a row has another number of cells than the header, or the file is no UTF-8 text.
+    """
+    return _csv(path, lambda reader: _blocks(path, reader, size))
+
+
+def _blocks(path: Path, reader: Reader, size: int) -> Iterator[Block]:
+    width, before = len(next(reader, [])), reader.line_num
+    while rows := list(islice(reader, size)):
+        block = Block(path, before, rows, [])
+        filled = [row for row in rows if row]
+        for index, row in enumerate(filled):
+            if len(row) != width:
+                raise _uneven(row, width, block.place(index))
+        if filled:
+            yield replace(block, columns=list(zip(*filled, strict=True)))
+        before = reader.line_num
+
+
+def _csv(path: Path, read: Callable[[Reader], Iterator[T]]) -> Iterator[T]:
+    """Yield what ``read`` makes of a csv file; what is no csv text becomes a DataError with its line."""
+    with opened(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        reader = csv.reader(text)
+        try:
+            yield from read(reader)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DataError(
+                f"no csv text: {error}", where=f"{path}:{reader.line_num + 1}", cure="Save it as UTF-8 csv."
+            ) from error
+
+
+def _uneven(row: Sequence[str], width: int, where: str) -> DataError:
+    return DataError(
+        f"{len(row)} cells for {width} columns",
+        where=where,
+        cure="Give one cell a column; put a cell that holds a comma in double quotes.",
+    )

@@ -1,0 +1,83 @@
+"""Judge the predictions of any system, from a csv file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from client.strict import nearest
+from fer_models.errors import ConfigError
+from fer_models.readers.predictions import Layout, read_predictions
+from simulations.audit import record
+
+NAMES = ("true", "predicted", "subject", "id")
+LISTS = ("groups", "ignore", "labels")
+OPTIONS = ("predictions", *NAMES, *LISTS, "words", "ties")
+
+
+def audit_predictions(words: Sequence[str]) -> dict[str, Any]:
+    """Return what the words ask for: the audit of the file that ``predictions=FILE.csv`` names.
+
+    Returns
+    -------
+    dict : as :func:`simulations.audit.record`.
+
+    Raises
+    ------
+    ConfigError : an unknown word, or a value of the wrong kind.
+    DataError : see :func:`fer_models.readers.predictions.read_predictions`.
+    """
+    path, layout = parsed(words)
+    found = read_predictions(path, layout)
+    source = {"predictions": str(path), "rows": found.counts.rows, "probabilities": found.probabilities}
+    return record(source, found.counts, found.people)
+
+
+def parsed(words: Sequence[str]) -> tuple[Path, Layout]:
+    """Return the file and the layout that ``KEY=VALUE`` words name.
+
+    Raises
+    ------
+    ConfigError : an unknown word, or a value of the wrong kind.
+    """
+    given: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key not in OPTIONS or not equals:
+            raise ConfigError(
+                f"audit predictions=FILE.csv takes no {word!r}",
+                where="command line",
+                cure=nearest(key, OPTIONS),
+            )
+        given[key] = value
+    path = given.pop("predictions", "")
+    if not path:
+        raise ConfigError("no file", where="predictions", cure="Write predictions=FILE.csv.")
+    options = {key: _value(key, value) for key, value in given.items()}
+    return Path(path), Layout(**options)
+
+
+def _value(key: str, value: str) -> Any:
+    if key in NAMES:
+        return value
+    if key in LISTS:
+        return tuple(each.strip() for each in value.strip("[]").split(",") if each.strip())
+    if key == "ties":
+        if value not in ("refuse", "predicted"):
+            raise ConfigError(f"unknown value {value!r}", where=key, cure="Use refuse or predicted.")
+        return value == "predicted"
+    return _mapping(key, value)
+
+
+def _mapping(key: str, value: str) -> dict[str, str]:
+    """Read ``{WORD: CLASS}``; words stay words, also ``no`` and ``1``."""
+    try:
+        found = yaml.load(value, Loader=yaml.BaseLoader)
+    except yaml.YAMLError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
+        raise ConfigError(f"{value!r} is no mapping", where=key, cure="Write words={WORD: CLASS}, quoted.")
+    return found

@@ -1,0 +1,72 @@
+"""``fedfer audit predictions=FILE.csv``: the same tables and figures as for a model."""
+
+import json
+
+import pytest
+
+from fer_models.counts import Counts
+from fer_models.errors import ConfigError, DataError
+from fer_models.metrics import summarise
+
+ROWS = "true,predicted,gender,who\n" + "".join(
+    f"{true},{guess},{gender},{gender}{i}\n"
+    for true, guess, gender, times in (
+        ("happy", "happy", "f", 40),
+        ("sad", "sad", "f", 30),
+        ("sad", "happy", "f", 10),
+        ("happy", "happy", "m", 35),
+        ("sad", "sad", "m", 5),
+        ("sad", "happy", "m", 25),
+    )
+    for i in range(times)
+)
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "predictions.csv"
+    path.write_text(ROWS)
+    return path
+
+
+def test_the_figures_are_those_of_the_counts(fedfer, table, tmp_path):
+    file = tmp_path / "audit.json"
+    code, out, err = fedfer("audit", f"predictions={table}", "subject=who", "--json", str(file))
+    assert (code, err) == (0, "")
+    found = json.loads(file.read_text())
+    counts = Counts.from_json(found["counts"])
+    assert counts.by_group["gender"].tolist() == [[[40, 0], [10, 30]], [[35, 0], [25, 5]]]
+    assert found["figures"] == json.loads(json.dumps(summarise(counts)))
+    assert found["people"] == {"gender": {"f": 40, "m": 35}}
+    assert found["source"]["rows"] == 145
+    assert f"{110 / 145:.3f}" in out
+    assert any(line.split()[1:6:2] == ["m", "65", "35"] for line in out.splitlines()), out
+
+
+def test_columns_are_chosen_by_words(fedfer, table):
+    words = [f"predictions={table}", "true=predicted", "predicted=true", "groups=[gender]"]
+    code, out, _ = fedfer("audit", *words, "words={happy: happiness, sad: sadness}")
+    assert code == 0
+    assert "who" not in out
+    line = next(line for line in out.splitlines() if line.split()[1:2] == ["happiness"])
+    assert line.split()[3] == "110"  # called happy, now taken for the truth
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "said"),
+    [
+        (["ture=x"], ConfigError, "Did you mean true"),
+        (["ties=maybe"], ConfigError, "Use refuse or predicted"),
+        (["words=[a]"], ConfigError, "Write words={WORD: CLASS}"),
+        (["groups=[gender]", "labels=[happy]"], DataError, "'sad' is no class"),
+        (["model=x"], ConfigError, "one model or one file"),
+        (["labels=[sad,happy]", "groups=[gender]", "id=who"], DataError, "occurs twice"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(fedfer, refused, table, words, kind, said):
+    assert refused(fedfer("audit", f"predictions={table}", *words), kind, said)
+
+
+def test_a_file_that_is_not_there_is_refused(fedfer, refused, tmp_path):
+    assert refused(fedfer("audit", f"predictions={tmp_path / 'none.csv'}"), DataError, "no such file")
+    assert refused(fedfer("audit", "predictions="), ConfigError, "predictions=FILE.csv")
