@@ -13,7 +13,9 @@
     ├── RunFolderError          9   a run folder that is full, foreign or half written
     ├── EngineError             10  a missing extra, or a worker that died
     ├── AuditError              11  an audit that found more to leak than is claimed
-    └── SecureAggregationError  12  a message of secure aggregation that was refused, or a session that ended
+    ├── SecureAggregationError  12  a message of secure aggregation that was refused, or a session that ended
+    ├── ToleranceError          13  an audit of fairness that found a limit broken
+    └── EvidenceError           14  an audit of fairness with too few pictures to decide on a limit
 
 The command line prints one line, ``error: WHAT (WHERE). CURE``, and ends with the exit code.
 Anything that is not in this tree is a defect of FedFER and shows its traceback.
@@ -109,6 +111,18 @@ class AuditError(FedferError):
     """An audit that found more to leak than is claimed."""
 
     exit_code = 11
+
+
+class ToleranceError(FedferError):
+    """An audit of fairness that found a limit of the tolerance file broken."""
+
+    exit_code = 13
+
+
+class EvidenceError(FedferError):
+    """An audit of fairness that has too few pictures to decide on a limit, and found none broken."""
+
+    exit_code = 14
 
 
 class SecureAggregationError(FedferError):

@@ -146,26 +146,10 @@ def data(words: list[str]) -> int:
 
 def audit(words: list[str]) -> int:
     """Judge a saved model on the test part of a data set, or the predictions in a file."""
-    from simulations.audit import count_model, record, show, write
+    from simulations.audit_command import run
 
     file, words = json_file(words)
-    models = [word.partition("=")[2] for word in words if word.startswith("model=")]
-    tables = [word for word in words if word.startswith("predictions=")]
-    if len(models) + len(tables) != 1:
-        cure = "Write: fedfer audit model=RUN ..., or fedfer audit predictions=FILE.csv ..."
-        raise ConfigError("audit needs one model or one file of predictions", where="command line", cure=cure)
-    if tables:
-        from simulations.prediction_audit import audit_predictions
-
-        found = audit_predictions([word for word in words if not word.startswith("hydra.")])
-    else:
-        settings, _ = composed([word for word in words if not word.startswith("model=")])
-        found = record(
-            {"model": models[0], "data": settings.data.reader}, count_model(Path(models[0]), settings)
-        )
-    show(found, new_console())
-    write(found, file)
-    return 0
+    return run(words, file)
 
 
 def faces(words: list[str]) -> int:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from client.strict import nearest
+from fer_models.counts import Counts
 from fer_models.errors import ConfigError
 from fer_models.readers.predictions import Layout, read_predictions
-from simulations.audit import record
 
 NAMES = ("true", "predicted", "subject", "id")
 LISTS = ("groups", "ignore", "labels")
 OPTIONS = ("predictions", *NAMES, *LISTS, "words", "ties")
 
 
-def audit_predictions(words: Sequence[str]) -> dict[str, Any]:
-    """Return what the words ask for: the audit of the file that ``predictions=FILE.csv`` names.
+def count_predictions(
+    words: Sequence[str],
+) -> tuple[dict[str, Any], Counts, Mapping[str, Mapping[str, int]]]:
+    """Count the file that ``predictions=FILE.csv`` names, read as the other words say.
 
     Returns
     -------
-    dict : as :func:`simulations.audit.record`.
+    What was judged, its counts, and attribute -> group -> people where rows name them.
 
     Raises
     ------
@@ -33,7 +35,7 @@ def audit_predictions(words: Sequence[str]) -> dict[str, Any]:
     path, layout = parsed(words)
     found = read_predictions(path, layout)
     source = {"predictions": str(path), "rows": found.counts.rows, "probabilities": found.probabilities}
-    return record(source, found.counts, found.people)
+    return source, found.counts, found.people
 
 
 def parsed(words: Sequence[str]) -> tuple[Path, Layout]:

@@ -18,6 +18,7 @@ from fer_models import errors
 from fer_models.readers import options_of
 from fer_models.zoo import ModelSpec
 from simulations import cli
+from simulations.audit_command import tolerance_among
 from simulations.bench.private_frontier import chosen
 from simulations.bench.run import NAMES, parsed
 from simulations.compose import CONF, composed, json_file, readable
@@ -213,7 +214,7 @@ def test_command_lines_compose(document, words):
         assert facts_of([word for word in told if not word.startswith("hydra.")])
         return
     elif words[0] == "audit":
-        _, rest = json_file(rest)
+        _, rest = tolerance_among(json_file(rest)[1])
         if any(word.startswith("predictions=") for word in rest):
             assert parsed_audit(rest)
             return

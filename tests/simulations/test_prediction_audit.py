@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fer_models.counts import Counts
-from fer_models.errors import ConfigError, DataError
+from fer_models.errors import ConfigError, DataError, EvidenceError, ToleranceError
 from fer_models.metrics import summarise
 
 ROWS = "true,predicted,gender,who\n" + "".join(
@@ -70,3 +70,51 @@ def test_mistakes_are_told_in_one_line(fedfer, refused, table, words, kind, said
 def test_a_file_that_is_not_there_is_refused(fedfer, refused, tmp_path):
     assert refused(fedfer("audit", f"predictions={tmp_path / 'none.csv'}"), DataError, "no such file")
     assert refused(fedfer("audit", "predictions="), ConfigError, "predictions=FILE.csv")
+
+
+@pytest.fixture
+def judged(fedfer, table, tmp_path):
+    """Audit the table against the rules of a file: (exit code and prints, what was written)."""
+
+    def run(text):
+        rules, file = tmp_path / "tolerance.yaml", tmp_path / "audit.json"
+        rules.write_text(text)
+        words = [f"predictions={table}", "ignore=[who]", f"tolerance={rules}", f"--json={file}"]
+        return fedfer("audit", *words), json.loads(file.read_text()) if file.exists() else None
+
+    return run
+
+
+GAP = "- {metric: equal_opportunity_difference, class: sadness, attribute: gender, limit: LIMIT}\n"
+
+
+@pytest.mark.parametrize(
+    ("limit", "kind", "verdict"),
+    [("0.9", None, "pass"), ("0.5", EvidenceError, "not enough data"), ("0.1", ToleranceError, "fail")],
+)
+def test_verdicts_end_with_their_exit_code(judged, refused, limit, kind, verdict):
+    found, written = judged("rules:\n" + GAP.replace("LIMIT", limit) + "- {metric: accuracy, limit: 0.1}\n")
+    assert found[0] == 0 if kind is None else refused(found, kind, "tolerance.yaml", "of 2 limits")
+    line = next(line for line in found[1].splitlines() if "equal_opportunity_difference" in line)
+    assert verdict in line
+    assert [each["verdict"] for each in written["verdicts"]] == [verdict, "pass"]
+    assert written["verdicts"][0]["rule"]["class"] == "sadness"
+    assert written["verdicts"][0]["figure"] == pytest.approx(30 / 40 - 5 / 30)
+    assert written["figures"]["accuracy"] == pytest.approx(110 / 145)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rules: {", "cannot be read"),
+        ("level: 0.9", "no list of rules"),
+        ("[]", "no rules"),
+        ("- {metric: accuracy}", "a value is missing"),
+        ("- {metric: accuracy, limit: 0.5, klass: fear}", "unknown key 'klass'"),
+        ("- {metric: accuracy, limit: high}", "expected float"),
+        ("level: 0.2\nrules:\n- {metric: accuracy, limit: 0.5}", "a level of 0.2"),
+        (GAP.replace("LIMIT", "0.1").replace("sadness", "fear"), "unknown 'fear'"),
+    ],
+)
+def test_tolerance_files_are_read_strictly(judged, refused, text, said):
+    assert refused(judged(text)[0], ConfigError, said)
