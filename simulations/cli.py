@@ -30,7 +30,7 @@ commands
   site ledger    what a site has released, and what it cost: site ledger FILE|RUN --site NAME --check --json
   server verify-round RUN  replay rounds of secure aggregation from their transcripts: --session N --roster FILE --json
   tune-private   levers of private training, chosen on drawn faces: tune-private target_epsilon=8 sites=10 pictures=2000
-  bench NAME     benchmarks: rounds, private-step, private-frontier, secagg, faces, fer2013
+  bench NAME     benchmarks: rounds, private-step, private-frontier, secagg, faces, audit, fer2013
 
 examples
   fedfer compare experiment=quickstart

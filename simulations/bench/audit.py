@@ -1,0 +1,72 @@
+"""How fast an audit is: reading a million rows of predictions, and every figure and interval from their counts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from fer_models.counts import Counts
+from fer_models.labels import EXPRESSIONS
+from fer_models.metrics import summarise
+from fer_models.readers.predictions import PREFIX, read_predictions
+from simulations.bench.run import Figures, Options
+
+ROWS, BLOCK = 1_000_000, 10_000
+"""Rows of the file, and how many of them are drawn; the file repeats them, which reading does not make use of."""
+
+GROUPS = 6
+REPEATS = 3
+"""Repeats of the figures; the best one counts, since other work on the machine can only slow a repeat down."""
+
+
+def bench(options: Options) -> Figures:  # noqa: ARG001 - every benchmark takes the options
+    """Return the figures of ``fedfer bench audit``."""
+    return run()
+
+
+def run(rows: int = ROWS) -> Figures:
+    """Return CPU seconds of the whole process, which other work on the machine does not add to.
+
+    Keys ``read_million_rows_s`` (8 classes with probabilities, one attribute of 6 groups; scaled to a million
+    where ``rows`` is another number) and ``counts_audit_s`` (all figures and intervals of their counts).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "predictions.csv"
+        header, block = _text()
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.write(header)
+            for _ in range(rows // BLOCK):
+                file.write(block)
+        start = time.process_time()
+        counts = read_predictions(path).counts
+        seconds = time.process_time() - start
+    summarise(counts)  # imports Fairlearn, once a process
+    audit = min(_audit_seconds(counts) for _ in range(REPEATS))
+    return {"counts_audit_s": audit, "read_million_rows_s": seconds * 1_000_000 / counts.rows}
+
+
+def _audit_seconds(counts: Counts) -> float:
+    start = time.process_time()
+    summarise(counts)
+    return time.process_time() - start
+
+
+def _text() -> tuple[str, str]:
+    """Return the header and one block of rows: the true class is likelier to be predicted than another."""
+    rng = np.random.default_rng(0)
+    true, group = rng.integers(len(EXPRESSIONS), size=BLOCK), rng.integers(GROUPS, size=BLOCK)
+    chance = rng.dirichlet(np.ones(len(EXPRESSIONS)), BLOCK) + np.eye(len(EXPRESSIONS))[true] / 2
+    chance /= chance.sum(1, keepdims=True)
+    names = np.array(EXPRESSIONS)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["true", "predicted", "group", *(PREFIX + name for name in EXPRESSIONS)])
+    header = text.getvalue()
+    columns = (names[true], names[chance.argmax(1)], group, *chance.T.round(6))
+    writer.writerows(zip(*(column.tolist() for column in columns), strict=True))
+    return header, text.getvalue()[len(header) :]
