@@ -8,7 +8,7 @@ that a false alarm anywhere is at most as likely as the level says.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fer_models.counts import Counts
@@ -16,7 +16,7 @@ from fer_models.errors import ConfigError
 from fer_models.intervals import corrected
 from fer_models.labels import UNDISCLOSED
 from fer_models.metrics import summarise
-from fer_models.parity import DEMOGRAPHIC, ODDS, RATIO, parity
+from fer_models.parity import DEMOGRAPHIC, ODDS, RATIO, SMALLEST, parity
 
 PASS, FAIL, UNDECIDED = "pass", "fail", "not enough data"
 
@@ -79,11 +79,23 @@ class Verdict:
     reason: str
 
 
-def judge(counts: Counts, rules: Sequence[Rule], level: float = 0.95) -> list[Verdict]:
+def judge(
+    counts: Counts,
+    rules: Sequence[Rule],
+    level: float = 0.95,
+    people: Mapping[str, Mapping[str, int]] | None = None,
+) -> list[Verdict]:
     """Return the verdicts on the rules, in their order.
 
-    A gap from which a disclosed group had to be left out, for too few pictures, can fail and cannot pass: name the
-    groups to be compared where that is what you mean.
+    Intervals take rows as independent, and rows of one person are not: where ``people`` tells that a group is
+    fewer than :data:`fer_models.parity.SMALLEST` persons, nothing is decided on it.
+
+    A gap from which a disclosed group had to be left out, for too few pictures, can fail and cannot pass: name
+    the groups to be compared where that is what you mean.
+
+    Parameters
+    ----------
+    people : attribute -> group -> persons, where rows name them.
 
     Raises
     ------
@@ -92,26 +104,42 @@ def judge(counts: Counts, rules: Sequence[Rule], level: float = 0.95) -> list[Ve
     for number, rule in enumerate(rules):
         _require_fitting(counts, rule, f"rules[{number}]")
     strict = corrected(level, len(rules))
-    return [verdict for rule in rules for verdict in _judged(counts, rule, strict)]
+    known = people or {}
+    return [
+        _with_people(verdict, names, known.get(rule.attribute, {}))
+        for rule in rules
+        for names, verdict in _judged(counts, rule, strict)
+    ]
 
 
-def _judged(counts: Counts, rule: Rule, level: float) -> Iterator[Verdict]:
+def _with_people(verdict: Verdict, names: Sequence[str], people: Mapping[str, int]) -> Verdict:
+    """Leave a verdict undecided that rests on a few persons of a group."""
+    few = [f"{name}: {people[name]}" for name in names if people.get(name, SMALLEST) < SMALLEST]
+    if not few or verdict.verdict == UNDECIDED:
+        return verdict
+    return replace(verdict, verdict=UNDECIDED, reason=f"too few people: {', '.join(few)}")
+
+
+def _judged(counts: Counts, rule: Rule, level: float) -> Iterator[tuple[Sequence[str], Verdict]]:
+    """Yield each verdict by its intervals with the groups that it rests on."""
     if not rule.attribute:
-        yield _overall(counts, rule, level)
+        yield (), _overall(counts, rule, level)
         return
     names = rule.groups or tuple(each for each in counts.groups[rule.attribute] if each != UNDISCLOSED)
     if rule.metric in EACH_GROUP:
         groups = parity(counts, rule.attribute, level=corrected(level, len(names)))["groups"]
         for name in names:
-            yield _decided(rule, name, *_of_class(groups[name], rule))
+            yield (name,), _decided(rule, name, *_of_class(groups[name], rule))
     elif rule.reference:
         others = [name for name in names if name != rule.reference]
         for name in others:
-            pair = _restricted(counts, rule.attribute, (rule.reference, name))
-            yield _gap(pair, rule, f"{name}, {rule.reference}", corrected(level, len(others)))
+            pair = (rule.reference, name)
+            chosen = _restricted(counts, rule.attribute, pair)
+            yield pair, _gap(chosen, rule, f"{name}, {rule.reference}", corrected(level, len(others)))
     else:
         # Without a choice of groups the counts stay whole, and so the figure is the one of every other table.
-        yield _gap(_restricted(counts, rule.attribute, names) if rule.groups else counts, rule, "", level)
+        chosen = _restricted(counts, rule.attribute, names) if rule.groups else counts
+        yield names, _gap(chosen, rule, "", level)
 
 
 def _overall(counts: Counts, rule: Rule, level: float) -> Verdict:

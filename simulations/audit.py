@@ -17,6 +17,7 @@ from fer_models.checkpoints import load_model
 from fer_models.counts import Counts
 from fer_models.errors import DataError
 from fer_models.metrics import summarise
+from fer_models.parity import WEAK
 from fer_models.samples import Samples
 from server.run_folder import write_text
 from simulations.display import shown
@@ -120,7 +121,8 @@ def _groups(attribute: str, groups: dict[str, Any], people: Mapping[str, int]) -
     for name, group in groups.items():
         recalls = {label: rate for label, rate in group["recall"].items() if rate is not None}
         worst = min(recalls, key=recalls.__getitem__, default=None)
-        few = "too few to show" if group["suppressed"] else "few" if group["weak"] else ""
+        scarce = people.get(name, WEAK) < WEAK
+        few = "too few to show" if group["suppressed"] else "few" if group["weak"] else "few people" * scarce
         table.add_row(
             name,
             str(group["n"]),

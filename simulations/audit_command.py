@@ -32,7 +32,7 @@ def run(words: Sequence[str], file: Path | None) -> int:
     source, counts, people = _counted(words)
     found, console = record(source, counts, people), new_console()
     show(found, console)
-    verdicts = [] if tolerance is None else verdicts_on(tolerance, counts)
+    verdicts = [] if tolerance is None else verdicts_on(tolerance, counts, people)
     if path is not None:
         found["verdicts"] = facts(verdicts)
         show_verdicts(verdicts, console)

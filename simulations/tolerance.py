@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -62,14 +62,16 @@ def read_tolerance(path: Path) -> Tolerance:
     return parse(Tolerance, {"rules": named, **level}, str(path))
 
 
-def verdicts_on(tolerance: Tolerance, counts: Counts) -> list[Verdict]:
+def verdicts_on(
+    tolerance: Tolerance, counts: Counts, people: Mapping[str, Mapping[str, int]]
+) -> list[Verdict]:
     """Return the verdicts on the rules of a tolerance file.
 
     Raises
     ------
     ConfigError : a rule does not fit the counts; see :func:`fer_models.verdicts.judge`.
     """
-    return judge(counts, tolerance.rules, tolerance.level)
+    return judge(counts, tolerance.rules, tolerance.level, people)
 
 
 def facts(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
@@ -114,5 +116,5 @@ def require_kept(verdicts: Sequence[Verdict], path: Path) -> None:
         raise EvidenceError(
             f"not enough data for {undecided} of {len(verdicts)} limits",
             where=str(path),
-            cure="Test more pictures of the groups named in the table of verdicts, or widen the limit.",
+            cure="Test more pictures and people of the groups named in the table of verdicts, or widen the limit.",
         )

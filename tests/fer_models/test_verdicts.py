@@ -133,3 +133,12 @@ def test_rules_that_do_not_fit_are_refused(rule, said):
         judge(COUNTS, [Rule("accuracy", 0.5), rule])
     assert caught.value.where.startswith("rules[1]")
     assert caught.value.cure
+
+
+def test_nothing_is_decided_on_a_few_people_however_many_rows_they_have():
+    rules = [Rule("recall", 0.7, "race", "fear"), Rule("accuracy_gap", 0.01, "race"), Rule("accuracy", 0.5)]
+    found = judge(COUNTS, rules, people={"race": {"a": 10, "b": 9}})
+    assert [each.verdict for each in found] == ["pass", "not enough data", "not enough data", "pass"]
+    assert found[1].reason == found[2].reason == "too few people: b: 9"
+    assert [each.figure for each in found] == [each.figure for each in judge(COUNTS, rules)]
+    assert [each.verdict for each in judge(COUNTS, rules)] == ["pass", "fail", "fail", "pass"]
