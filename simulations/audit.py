@@ -106,12 +106,22 @@ def show(found: dict[str, Any], console: Console) -> None:
     console.print(recalls)
     for attribute, parity in figures["parity"].items():
         console.print(_groups(attribute, parity["groups"], found["people"].get(attribute, {})))
+        errors = found["source"].get("calibration_error", {}).get(attribute)
+        if errors:
+            console.print(_calibration(attribute, errors))
         gaps = Table(attribute, "value", "95 % interval")
         for key in ("demographic_parity_difference", "equalized_odds_difference", "accuracy_gap"):
             gaps.add_row(
                 key.replace("_", " "), shown(parity.get(key)), _interval(parity.get(f"{key}_interval"))
             )
         console.print(gaps)
+
+
+def _calibration(attribute: str, errors: Mapping[str, float | None]) -> Table:
+    table = Table(attribute, "expected calibration error")
+    for name, error in errors.items():
+        table.add_row(name, shown(error))
+    return table
 
 
 def _groups(attribute: str, groups: dict[str, Any], people: Mapping[str, int]) -> Table:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_models.calibration import BINS, binned, calibration_error
 from fer_models.counts import Counts
 from fer_models.errors import DataError
 from fer_models.labels import ALIASES, EXPRESSIONS, UNDISCLOSED
@@ -69,11 +70,13 @@ class Predictions:
     counts : of all rows.
     probabilities : whether the file holds probabilities; they were checked then.
     people : attribute -> group -> how many persons; empty where no column names persons.
+    calibration : attribute -> group -> expected calibration error; empty without probabilities.
     """
 
     counts: Counts
     probabilities: bool
     people: Mapping[str, Mapping[str, int]]
+    calibration: Mapping[str, Mapping[str, float | None]]
 
 
 def read_predictions(path: Path | str, layout: Layout | None = None) -> Predictions:
@@ -130,6 +133,7 @@ class _Tally:
         classes = len(self.labels)
         self.overall = np.zeros((classes, classes), np.int64)
         self.tables = {name: np.zeros((MOST_GROUPS, classes, classes), np.int64) for name in self.attributes}
+        self.bins = {name: np.zeros((MOST_GROUPS, BINS, 3)) for name in self.attributes if self.chances}
         self.hashes: list[NDArray[np.int64]] = []
         self.persons: dict[str, int] = {}
         self.met: dict[str, set[int]] = {name: set() for name in self.attributes}
@@ -176,8 +180,7 @@ class _Tally:
         classes = len(self.labels)
         cell = true * classes + guess
         self.overall += np.bincount(cell, minlength=classes**2).reshape(classes, classes)
-        if self.chances:
-            self._check_probabilities(column, guess, block)
+        chance = self._probabilities(column, guess, block) if self.chances else None
         if self.layout.id:
             self.hashes.append(np.fromiter(map(hash, column[self.layout.id]), np.int64, len(cell)))
         person = self._persons(column[self.layout.subject], block) if self.layout.subject else None
@@ -187,6 +190,8 @@ class _Tally:
             self.tables[name] += np.bincount(group * classes**2 + cell, minlength=size).reshape(
                 -1, *[classes] * 2
             )
+            if chance is not None:
+                self.bins[name] += binned(chance, true == guess, group, MOST_GROUPS)
             if person is not None:
                 self.met[name].update(np.unique(person * MOST_GROUPS + group).tolist())
 
@@ -199,10 +204,10 @@ class _Tally:
             self.persons.setdefault(cell, len(self.persons))
         return np.fromiter(map(self.persons.__getitem__, cells), np.int64, len(cells))
 
-    def _check_probabilities(
+    def _probabilities(
         self, column: Mapping[str, tuple[str, ...]], guess: NDArray[np.int64], block: Block
-    ) -> None:
-        """Refuse rows whose probabilities are none, or do not go with the predicted class."""
+    ) -> NDArray[np.float64]:
+        """Return those of the predicted class (N,); refuse what is none, or does not go with that class."""
         chance = np.stack([_numbers(column[name], name, block) for name in self.chances.values()], 1)
         total, top = chance.sum(1), chance.max(1)
         taken = chance[np.arange(len(guess)), guess]
@@ -216,6 +221,7 @@ class _Tally:
             if bad.any():
                 row = int(bad.argmax())
                 raise explain(chance[row], int(guess[row]), block.place(row))
+        return taken
 
     def _wrong_sum(self, chance: NDArray[np.float64], _: int, where: str) -> DataError:
         first, *_rest, last = self.chances.values()
@@ -257,7 +263,12 @@ class _Tally:
             name: self.tables[name][list(each.values())][:, kept][:, :, kept] for name, each in order.items()
         }
         counts = Counts(labels, groups, self.overall[np.ix_(kept, kept)], tables)
-        return Predictions(counts, bool(self.chances), self._people(order))
+        errors = {
+            name: {group: calibration_error(self.bins[name][code]) for group, code in each.items()}
+            for name, each in order.items()
+            if self.chances
+        }
+        return Predictions(counts, bool(self.chances), self._people(order), errors)
 
     def _sorted_groups(self, codes: _Codes) -> dict[str, int]:
         names = sorted(codes.order, key=lambda name: (name == UNDISCLOSED, name))

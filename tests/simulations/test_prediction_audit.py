@@ -118,3 +118,14 @@ def test_verdicts_end_with_their_exit_code(judged, refused, limit, kind, verdict
 )
 def test_tolerance_files_are_read_strictly(judged, refused, text, said):
     assert refused(judged(text)[0], ConfigError, said)
+
+
+def test_calibration_is_told_by_group(fedfer, tmp_path):
+    path, file = tmp_path / "chances.csv", tmp_path / "audit.json"
+    rows = ["fear,fear,.9,.1,a"] * 10 + ["anger,fear,.8,.2,b"] * 10 + ["fear,anger,.4,.6,c"] * 9
+    path.write_text("\n".join(["true,predicted,p_fear,p_anger,group", *rows]))
+    code, out, _ = fedfer("audit", f"predictions={path}", "--json", str(file))
+    assert code == 0
+    errors = json.loads(file.read_text())["source"]["calibration_error"]
+    assert errors == {"group": {"a": pytest.approx(0.1), "b": pytest.approx(0.8), "c": None}}
+    assert "expected calibration error" in out
