@@ -11,7 +11,8 @@ noise, and all that follows is post-processing.
 
 (the update of group minimax training: Mohri, Sivek and Suresh 2019; Diana et al. 2021). Adding up two short lists, and
 not keeping one long one of cells, is what small groups and noise allow. Both are divided by their maximum, for weights
-after the clip may be 1 at most, and cut at :data:`LEAST`. Pictures whose group is undisclosed have what the groups
+after the clip may be 1 at most, and cut at :data:`LEAST` times the share of pictures whose group is disclosed: the
+fewer disclose it, the more their weights have to do for all. Pictures whose group is undisclosed have what the groups
 have on average.
 
 *Errors.* The tally is smoothed over rounds. An error rate is drawn towards that of everybody by k pictures, k several
@@ -32,7 +33,10 @@ from client.private_training import divisor_of
 from client.told import Told
 
 LEAST = 1 / 3
-"""Smallest weight, of a largest of 1."""
+"""Smallest weight, of a largest of 1, where every group is disclosed."""
+
+FEWEST_DISCLOSED = 0.25
+"""Share of disclosed pictures below which weights do no more than at it."""
 
 KEPT, KEPT_PRIVATE = 0.8, 0.95
 """Share of the tally so far that is left after a round; more under privacy, to average noise out."""
@@ -65,6 +69,7 @@ class Steering:
         self._plan, self._fairness = plan, plan.fairness
         groups, classes = len(plan.disclosed), len(plan.labels)
         self._shares = np.full((groups + 1, classes), 1 / ((groups + 1) * classes))
+        self._disclosed = 1.0
         self._group_log, self._class_log = np.zeros(groups), np.zeros(classes)
         self._tally = np.zeros((groups + 1, classes, plan.answers))
         self._seen = self._squares = (
@@ -77,6 +82,7 @@ class Steering:
         """Take the label counts of all sites, one row of (G + 1) C."""
         kept = np.maximum(counts.reshape(self._shares.shape), 0).astype(np.float64)
         self._shares = (kept + 1) / (kept + 1).sum()
+        self._disclosed = float(kept[:-1].sum() / max(kept.sum(), 1.0))
 
     # What sites are told
 
@@ -99,7 +105,12 @@ class Steering:
         if self._fairness.weighting == "none":
             return None
         found = self._by_counts() if self._fairness.weighting == "counts" else self._by_errors()
-        return np.maximum(found / found.max(), LEAST)
+        return np.maximum(found / found.max(), self.least)
+
+    @property
+    def least(self) -> float:
+        """The smallest weight."""
+        return LEAST * max(self._disclosed, FEWEST_DISCLOSED)
 
     def _by_counts(self) -> Array:
         known = self._shares[:-1] / self._shares[:-1].sum()
@@ -143,7 +154,7 @@ class Steering:
         if self._fairness.by in ("class", "cell"):
             self._class_log += self._fairness.step * (by_class - error)
         for logs in (self._group_log, self._class_log):
-            np.maximum(logs - logs.max(), math.log(LEAST), out=logs)
+            np.maximum(logs - logs.max(), math.log(self.least), out=logs)
 
     def _note(self, round_number: int, gap: float) -> None:
         rounds = self._plan.server.rounds
@@ -208,6 +219,7 @@ class Steering:
         """Return the state as plain data."""
         return {
             "shares": self._shares.tolist(),
+            "disclosed": self._disclosed,
             "groups": self._group_log.tolist(),
             "classes": self._class_log.tolist(),
             "tally": self._tally.tolist(),
@@ -219,6 +231,7 @@ class Steering:
     def take_up(self, facts: Mapping[str, Any]) -> None:
         """Go on from the state that :meth:`facts` returned."""
         self._shares, self._tally = np.array(facts["shares"]), np.array(facts["tally"])
+        self._disclosed = float(facts["disclosed"])
         self._group_log, self._class_log = np.array(facts["groups"]), np.array(facts["classes"])
         self._seen, self._squares = map(float, facts["seen"])
         self.strength = float(facts["strength"])

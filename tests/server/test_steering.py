@@ -88,6 +88,16 @@ def test_weights_never_leave_their_range():
         assert 0 < told.means[0] <= 1
 
 
+@pytest.mark.parametrize(("undisclosed", "share"), [(0, 1.0), (100, 0.5), (900, 0.25)])
+def test_the_fewer_disclose_the_more_their_weights_may_differ(undisclosed, share):
+    steering = Steering(plan_of(step=10.0, by="group"))
+    steering.begin(np.array([25, 25, 25, 25, undisclosed / 2, undisclosed / 2], np.int64))
+    for number in range(1, 40):
+        steering.take(tally_of([[0, 0], [25, 25], [0, 0]], EVEN), number)
+    assert steering.least == LEAST * share
+    assert steering.weights().min() == pytest.approx(LEAST * share)
+
+
 def test_weights_from_counts_make_group_and_class_independent():
     steering = Steering(plan_of(weighting="counts"))
     counts = np.array([[300, 100], [100, 300], [50, 50]])
