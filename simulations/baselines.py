@@ -19,9 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from client.evaluation import evaluate
+from client.label_counts import shares
 from client.plan import LocalWork, Plan
 from client.randomness import SeededEntropy, torch_generator
 from client.strict import require
+from client.told import Told
 from client.training import LocalResult, LocalRows, dropout_seeded, finite, losses_of, shape_gradient
 from client.workbench import Workbench
 from fer_models.counts import Counts
@@ -29,6 +31,7 @@ from fer_models.errors import TrainingError
 from fer_models.metrics import headline
 from fer_models.samples import Samples
 from server.run_folder import RunFolder, reading
+from simulations.pooled_private import without_fairness
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -127,6 +130,7 @@ class CentralTrainer:
         device: str = "cpu",
         initial: torch.Tensor | None = None,
     ) -> None:
+        plan = without_fairness(plan)  # in one place nobody's group is hidden, and nothing steers by it
         plan = replace(plan, local=replace(plan.local, scope="all"))
         self.plan, self.work, self.samples, self.tests, self.name, self.folder = (
             plan,
@@ -138,6 +142,9 @@ class CentralTrainer:
         )
         self._local = work.local(len(rows))
         self._bench = Workbench(plan, torch.device(device))
+        if plan.local.tells_prior:  # whoever has the pictures has their shares
+            own = np.bincount(samples.label[rows], minlength=len(samples.labels))
+            self._bench.expect(Told(shares(own)))
         if initial is not None:
             self._bench.flat.load_(initial)
         targets = torch.from_numpy(samples.targets(rows))

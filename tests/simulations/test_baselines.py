@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import simulations.baselines as baselines
+from client.fairness import Fairness
+from client.plan import Secure
 from client.training import batch_size
 from fer_models.errors import ConfigError, TrainingError
 from fer_models.flat import FlatModel
@@ -174,3 +176,27 @@ def test_labels_or_votes_are_the_targets(trainer_of, small):
     by_label = trainer_of(replace(WORK, targets="label"), folder="2", samples=samples).run(ignore).vector
     assert not torch.equal(by_votes, by_label)
     assert torch.equal(by_label, trainer_of(folder="3").run(ignore).vector)
+
+
+def test_a_baseline_takes_no_heed_of_groups(small, plan_of, tmp_path):
+    plan = plan_of()
+    secure = Secure(sites=3, threshold=3, minimum=3, clip=16.0)
+    fair = replace(plan, aggregation="secure", secure=secure, fairness=Fairness("age", adversary="critic"))
+    rows, tests = small.rows("train"), {"all": small.rows("test")}
+    found = [
+        CentralTrainer(each, WORK, small, rows, tests, name="pooled", folder=RunFolder(tmp_path / str(n)))
+        .run(ignore)
+        .vector
+        for n, each in enumerate((plan, fair))
+    ]
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("loss", ["logit_adjusted", "class_balanced"])
+def test_a_baseline_goes_by_the_shares_of_its_own_pictures(trainer_of, small, loss):
+    rows = small.rows("train")
+    rows = np.concatenate([rows[small.label[rows] == 0], rows[small.label[rows] == 1][:5]])
+    own = trainer_of(rows=rows, folder="1", local={"loss": loss})
+    known = np.array([20, 5, 1]) / 26  # no picture of the third class counts as one
+    told = trainer_of(rows=rows, folder="2", local={"loss": loss, "prior": tuple(known)})
+    assert torch.equal(own.run(ignore).vector, told.run(ignore).vector)

@@ -31,14 +31,14 @@ def summary(tmp_path_factory):
 
     path = tmp_path_factory.mktemp("fair") / "run"
     with pytest.raises(SystemExit) as ended:
-        words = ("compare", *FAIR, "baseline.systems=[]", "fairness.opt_out=0.4", "fairness.tolerance=0.02")
+        words = ("compare", *FAIR, "fairness.opt_out=0.4", "fairness.tolerance=0.02")
         main([*words, "--run-dir", str(path)])
     assert ended.value.code == 0
     return json.loads((path / "summary.json").read_text())
 
 
 def test_the_same_federation_runs_without_it_too(summary):
-    assert summary["order"] == ["federated_without_fairness", "federated"]
+    assert summary["order"] == ["pooled", "local_only", "federated_without_fairness", "federated"]
     assert "fairness" not in summary["systems"]["federated_without_fairness"]
 
 
