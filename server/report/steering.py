@@ -37,6 +37,7 @@ def steering(found: Sequence[System]) -> dict[str, Any] | None:
         "title": "Trained with regard to groups" if facts else "The finished net, made fairer",
         "sentences": [*trained, *_finished(finish), *_price(main, found)],
         "charts": [chart for chart in (_chart(main, facts, "gap"), _chart(main, facts, "strength")) if chart],
+        "private": main.facts.number("epsilon") is not None,
         "weights": _weights(facts, main),
         "notes": facts.names("notes"),
     }

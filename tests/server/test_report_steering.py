@@ -23,9 +23,10 @@ FAIR = {
 
 @pytest.fixture
 def page(tmp_path):
-    def make(fairness, finish=None, **systems):
+    def make(fairness, finish=None, epsilon=None, **systems):
         federated = {
             "accuracy": 0.8,
+            "epsilon": epsilon,
             "recall": {"sad": 0.7, "glad": 0.9},
             "fairness": fairness,
             "finish": finish,
@@ -67,6 +68,11 @@ def test_what_is_not_there_is_not_told(page):
     assert "told nobody" not in text
     assert "<td>0.25</td>" not in page({**FAIR, "weights": None})
     assert "Trained with regard" not in page({})
+
+
+def test_noise_is_told_of_where_there_is_some(page):
+    assert "with the noise of privacy. A net" not in page(FAIR)
+    assert "with the noise of privacy. A net" in page(FAIR, epsilon=8.0)
 
 
 def test_names_are_escaped(page):
