@@ -34,31 +34,39 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-def render(run: Run) -> str:
-    """Return the page as HTML. Every text is escaped."""
-    found = systems(run)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+def environment(*folders: Path) -> Environment:
+    """Return what makes pages of the report's templates, and of those in other folders; every text is escaped."""
+    return Environment(
+        loader=FileSystemLoader([*folders, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.jinja").render(
-        name=run.summary.text("name") or "A run",
-        facts=_facts(run.summary.child("data")),
-        headline=headline.headline(found, run.audit),
-        ladder=views.ladder(found),
-        curves=curves.curves(found),
-        recalls=views.recalls(found),
-        groups=groups.groups(found),
-        steering=steering.steering(found),
-        partition=sites.partition(run),
-        sites=sites.sites(found),
-        privacy=views.privacy(found, run.audit),
-        finished=bool(judged(found)),
-        config=run.config,
-        plan_hash=run.summary.text("plan_hash"),
+
+
+def render(run: Run) -> str:
+    """Return the page as HTML. Every text is escaped."""
+    found = systems(run)
+    return (
+        environment()
+        .get_template("report.html.jinja")
+        .render(
+            name=run.summary.text("name") or "A run",
+            facts=_facts(run.summary.child("data")),
+            headline=headline.headline(found, run.audit),
+            ladder=views.ladder(found),
+            curves=curves.curves(found),
+            recalls=views.recalls(found),
+            groups=groups.groups(found),
+            steering=steering.steering(found),
+            partition=sites.partition(run),
+            sites=sites.sites(found),
+            privacy=views.privacy(found, run.audit),
+            finished=bool(judged(found)),
+            config=run.config,
+            plan_hash=run.summary.text("plan_hash"),
+        )
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from server.report import page as report
@@ -36,13 +35,7 @@ def write_page(folder: Path, facts: Facts) -> Path:
 
 def render(facts: Facts) -> str:
     """Return the page as HTML. Every text is escaped; it loads nothing and runs no script."""
-    environment = Environment(
-        loader=FileSystemLoader([TEMPLATES, report.TEMPLATES]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = report.environment(TEMPLATES)
     environment.filters |= {"epsilon": wording.epsilon, "percent": wording.percent, "count": wording.count}
     attacks = [(key, name, facts[key]) for key, name in ATTACKS.items()] if "canaries" in facts else []
     return environment.get_template("privacy_audit.html.jinja").render(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from server.report import page as report
@@ -30,13 +29,7 @@ def write_page(folder: Path, facts: Facts) -> Path:
 
 def render(facts: Facts) -> str:
     """Return the page as HTML. Every text is escaped; it loads nothing and runs no script."""
-    environment = Environment(
-        loader=FileSystemLoader([TEMPLATES, report.TEMPLATES]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = report.environment(TEMPLATES)
     environment.filters |= {"spaced": wording.spaced}
     attributes = list(next(iter(facts["systems"].values()))["parity"])
     return environment.get_template("study.html.jinja").render(
