@@ -102,14 +102,8 @@ def test_private_sums_are_in_every_ledger_and_in_the_total(finished_of, sites_of
     assert 0 <= result.finish["meant"] < 1
 
 
-@pytest.mark.parametrize("sigma", [None, 6.0])
-@pytest.mark.parametrize("at", [3, 4, 5])
-def test_a_run_killed_in_the_steps_goes_on_to_the_same_bits(
-    finished_of, sites_of, tmp_path, monkeypatch, sigma, at
-):
-    """Killed before the checkpoint of the first step, of the second, and of the last evaluation."""
-    plan = finished_of(sigma)
-    whole = run(plan, sites_of(SIZES, ledgers=tmp_path / "1"), tmp_path / "whole")
+def killed(monkeypatch, at, work):
+    """Run something until it is about to write its checkpoint for the ``at``-th time."""
     monkeypatch.setattr(rounds, "CHECKPOINT_SECONDS", -1.0)
     saved, kept = rounds.Coordinator._checkpoint, []
 
@@ -121,7 +115,18 @@ def test_a_run_killed_in_the_steps_goes_on_to_the_same_bits(
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(rounds.Coordinator, "_checkpoint", fail)
-        run(plan, sites_of(SIZES, ledgers=tmp_path / "2"), tmp_path / "parts")
+        work()
+
+
+@pytest.mark.parametrize("sigma", [None, 6.0])
+@pytest.mark.parametrize("at", [3, 4, 5])
+def test_a_run_killed_in_the_steps_goes_on_to_the_same_bits(
+    finished_of, sites_of, tmp_path, monkeypatch, sigma, at
+):
+    """Killed before the checkpoint of the first step, of the second, and of the last evaluation."""
+    plan = finished_of(sigma)
+    whole = run(plan, sites_of(SIZES, ledgers=tmp_path / "1"), tmp_path / "whole")
+    killed(monkeypatch, at, lambda: run(plan, sites_of(SIZES, ledgers=tmp_path / "2"), tmp_path / "parts"))
     resumed = run(plan, sites_of(SIZES, ledgers=tmp_path / "2"), tmp_path / "parts")
     assert torch.equal(resumed.vector, whole.vector)
     assert (resumed.counts, resumed.epsilon, resumed.finish) == (whole.counts, whole.epsilon, whole.finish)
@@ -235,18 +240,7 @@ def test_a_run_killed_between_clusters_goes_on_to_the_same_bits(
 ):
     plan = clustered(finished_of(6.0), "age", 6.0)
     whole = run(plan, sites_of(SIZES, ledgers=tmp_path / "1"), tmp_path / "whole")
-    monkeypatch.setattr(rounds, "CHECKPOINT_SECONDS", -1.0)
-    saved, kept = rounds.Coordinator._checkpoint, []
-
-    def fail(self):
-        kept.append(1)
-        if len(kept) == at:
-            raise Killed
-        saved(self)
-
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(rounds.Coordinator, "_checkpoint", fail)
-        run(plan, sites_of(SIZES, ledgers=tmp_path / "2"), tmp_path / "parts")
+    killed(monkeypatch, at, lambda: run(plan, sites_of(SIZES, ledgers=tmp_path / "2"), tmp_path / "parts"))
     resumed = run(plan, sites_of(SIZES, ledgers=tmp_path / "2"), tmp_path / "parts")
     assert torch.equal(resumed.vector, whole.vector)
     assert (resumed.counts, resumed.epsilon, resumed.finish) == (whole.counts, whole.epsilon, whole.finish)
