@@ -146,14 +146,19 @@ class Agent:
         if plan.privacy is None:
             return LabelCounts(np.bincount(label, minlength=classes).astype(np.int64), ())
         assert plan.privacy.counts_epsilon is not None
-        if plan.privacy.unit == "subject":
-            drawing = KeyedStream(self._entropy.key(0, "counted pictures"))
-            label = label[one_each(self._rows(plan.local.targets).people, drawing)]
+        label = label[self._counted(plan)]
         key = BoundEntropy(self._entropy, plan.digest.encode()).key(0, "label counts")
         self._admit(plan, 0, seen)
         self._release(plan, 0, "label_counts", key, *cost_before(plan))
         found = noisy_counts(label, classes, plan.privacy.counts_epsilon, KeyedStream(key))
         return LabelCounts(found, self._ledger.history(), self._ledger.head)
+
+    def _counted(self, plan: Plan) -> NDArray[np.intp]:
+        """Return the positions of the pictures that are counted: one of each person, where people are the unit."""
+        if plan.privacy is None or plan.privacy.unit == "record":
+            return np.arange(len(self._train))
+        drawing = KeyedStream(self._entropy.key(0, "counted pictures"))
+        return one_each(self._rows(plan.local.targets).people, drawing)
 
     def moments(
         self,
@@ -172,16 +177,13 @@ class Agent:
         seen : as in :meth:`train`.
         """
         self._require_fit(plan)
-        step, rows = step_of(plan, round_number), np.arange(len(self._train))
+        step, rows = step_of(plan, round_number), self._train[self._counted(plan)]
         entropy = BoundEntropy(self._entropy, plan.digest.encode() + vector.tobytes() + repr(radius).encode())
-        if plan.privacy is not None and plan.privacy.unit == "subject":
-            drawing = KeyedStream(self._entropy.key(0, "counted pictures"))
-            rows = one_each(self._rows(plan.local.targets).people, drawing)
         key = entropy.key(round_number, "moments")
         if plan.privacy is not None:
             self._admit(plan, round_number, seen)
             self._release(plan, round_number, "moments", key, cost_of_step(plan, step))
-        bench, rows = self._benches.of(plan), self._train[rows]
+        bench = self._benches.of(plan)
         bench.load_(tensor_of(vector))
         looked = look(bench, plan, self._benches.inputs(self.samples), rows, opted_out=self.opted_out)
         found = encode(plan, step, sums_of(plan, step, looked, radius), key)
@@ -217,8 +219,8 @@ class Agent:
         with dropout_seeded(plan, self._entropy.key(round_number, "dropout")):
             done = train_plain(bench, data, plan.local, round_number, self._entropy, where)
         delta = _moved(bench, vector)
-        if bench.fair is not None and bench.fair.tally is not None:
-            delta = _with_tally(delta, bench.fair.tally.total / max(1, done.visits))
+        if bench.tally is not None:
+            delta = _with_tally(delta, bench.tally.total / max(1, done.visits))
         return self._update(plan, delta, done)
 
     def count_own(self, plan: Plan, round_number: int, vector: NDArray[np.float32]) -> Counts | None:
@@ -276,8 +278,8 @@ class Agent:
             else:
                 train_private(bench, data, plan, round_number, entropy, where)
                 delta = _moved(bench, vector)
-                if bench.fair is not None and bench.fair.tally is not None:
-                    tally = noisy_tally(plan, bench.fair.tally, entropy.key(round_number, "tally"))
+                if bench.tally is not None:
+                    tally = noisy_tally(plan, bench.tally, entropy.key(round_number, "tally"))
                     delta = _with_tally(delta, tally)
         # What leaves besides the update is made of public constants.
         return Update(delta, 1.0, plan.expected_visits, 0.0, self._ledger.history(), self._ledger.head)

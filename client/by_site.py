@@ -11,10 +11,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from client.fairness import UNDISCLOSED
 from client.methods.registry import method_of
 from client.strict import nearest, require
 from fer_models.errors import PrivacyError
+from fer_models.labels import UNDISCLOSED
 
 if TYPE_CHECKING:
     from client.plan import Plan
@@ -68,7 +68,7 @@ class BySite:
 def own_attributes(plan: Plan) -> dict[str, tuple[str, ...]] | None:
     """Return the attribute by which sites count their own training pictures, and its values; None for no counts.
 
-    :data:`client.fairness.UNDISCLOSED` is always among them: a site may opt out.
+    :data:`fer_models.labels.UNDISCLOSED` is always among them: a site may opt out.
     """
     terms = plan.server.by_site
     if terms is None or not terms.counts:

@@ -59,10 +59,10 @@ def share_of(
     if not bool(torch.isfinite(sums.sum())):
         raise TrainingError("the clipped sum is not finite", where=where, cure="Use another net.")
     found = learning.take(sums).cpu().numpy()
-    if fair is not None and fair.tally is not None and plan.fairness is not None:
-        fair.tally.note(rows, sizes)
+    if bench.tally is not None and plan.fairness is not None:
+        bench.tally.note(rows, sizes)
         # A picture is one count, and C / rho long in the vector that gets the noise.
-        found = np.concatenate([found, fair.tally.total * (privacy.clip / plan.fairness.noise_ratio)])
+        found = np.concatenate([found, bench.tally.total * (privacy.clip / plan.fairness.noise_ratio)])
     share = encode(found, grid, KeyedStream(entropy.key(round_number, "dither")))
     share += discrete_gaussian(grid.share).draw(KeyedStream(entropy.key(round_number, "share")), len(share))
     return share.astype(np.int32)

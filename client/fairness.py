@@ -22,12 +22,10 @@ from typing import TYPE_CHECKING, Literal
 
 from client.strict import nearest, require
 from fer_models.errors import PrivacyError
+from fer_models.labels import UNDISCLOSED
 
 if TYPE_CHECKING:
     from client.plan import Plan
-
-UNDISCLOSED = "undisclosed"
-"""The value of an attribute where nobody says it; a group of its own, which nothing tries to tell apart."""
 
 MOST_HIDDEN = 1024
 """Units of a critic's hidden layer, at most."""
@@ -56,8 +54,8 @@ class Fairness:
         Calders 2012); "errors": raised where errors are above the mean, round by round; "none".
     by : "group", "class" or "cell" (both, added up): whose errors "errors" goes by.
     step : eta of "errors": log weights grow by eta times the error above the mean.
-    tolerance : gap up to which lambda is left alone; above it lambda is raised by a fifth a round. None for a fixed
-        lambda.
+    tolerance : gap up to which lambda is left alone; above it lambda is raised by half, twenty times a run at most.
+        None for a fixed lambda.
     tolerance_on : the gap between the best and the worst group: of "recall" (mean over classes) or of "parity" (the
         rate at which a class is predicted; the largest over classes).
     """
@@ -133,9 +131,9 @@ class Fairness:
         return 2 / (1 + math.exp(-self.ramp * (round_number - 1) / max(1, rounds - 1))) - 1
 
 
-def disclosed(fairness: Fairness, attributes: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the groups that are told apart: the values of the attribute but "undisclosed"."""
-    return tuple(value for value in attributes[fairness.attribute] if value != UNDISCLOSED)
+def disclosed(attribute: str, attributes: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the groups that are told apart: the values of an attribute but "undisclosed"."""
+    return tuple(value for value in attributes[attribute] if value != UNDISCLOSED)
 
 
 def require_fair(plan: Plan) -> None:
@@ -155,7 +153,7 @@ def require_fair(plan: Plan) -> None:
         where,
         nearest(fairness.attribute, known) if known else "Give pictures a group, or use fairness=none.",
     )
-    groups = disclosed(fairness, known)
+    groups = disclosed(fairness.attribute, known)
     require(
         len(groups) >= 2,
         f"{fairness.attribute} has {'one group' if groups else 'no group'} that is disclosed"

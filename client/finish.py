@@ -36,11 +36,11 @@ from typing import TYPE_CHECKING
 
 from client.discrete import MOST
 from client.discrete_accounting import slack
+from client.fairness import disclosed
 from client.mechanisms import History, Mechanism
 from client.strict import require
 from fer_models.erasure import moments_size
 from fer_models.errors import ConfigError, PrivacyError
-from fer_models.labels import UNDISCLOSED
 
 if TYPE_CHECKING:
     from client.plan import Plan
@@ -135,7 +135,7 @@ def erased_groups(plan: Plan) -> tuple[str, ...]:
     assert plan.finish is not None
     if not plan.finish.erase:
         return ()
-    return tuple(value for value in plan.attributes[plan.finish.erase] if value != UNDISCLOSED)
+    return disclosed(plan.finish.erase, plan.attributes)
 
 
 def step_of(plan: Plan, round_number: int) -> str:

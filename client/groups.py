@@ -58,6 +58,14 @@ class Grouped:
         return torch.from_numpy(np.column_stack([shown, own, critics]).astype(np.float32))
 
 
+def places(values: NDArray[np.str_], names: Sequence[str], missing: int) -> NDArray[np.intp]:
+    """Return the place of each value (n,) among ``names``, ``missing`` where it is none of them."""
+    found = np.full(len(values), missing, np.intp)
+    for index, name in enumerate(names):
+        found[values == name] = index
+    return found
+
+
 def grouped(plan: Plan, samples: Samples, rows: NDArray[np.intp], *, opted_out: bool) -> Grouped:
     """Return the groups of some rows; a value that the plan does not name is undisclosed.
 
@@ -79,9 +87,7 @@ def grouped(plan: Plan, samples: Samples, rows: NDArray[np.intp], *, opted_out: 
                 where=samples.name,
                 cure="Give the pictures that column, with undisclosed where it is not known, or opt the site out.",
             )
-        values = samples.groups[attribute][rows]
-        for index, name in enumerate(names):
-            group[values == name] = index
+        group = places(samples.groups[attribute][rows], names, len(names))
     return Grouped(group, samples.label[rows].astype(np.intp), len(names), len(plan.labels))
 
 

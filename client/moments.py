@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from client.discrete import discrete_gaussian
 from client.evaluation import EVALUATION_BATCH, evaluating
 from client.finish import BINS, COUNTED, STEPS, deviation, erased_groups, size_of
+from client.groups import places
 from client.inputs import Inputs
 from client.plan import Plan
 from client.randomness import KeyedStream
@@ -126,12 +127,9 @@ def group_index(
     assert plan.finish is not None
     names = erased_groups(plan)
     values = samples.groups.get(plan.finish.erase)
-    found = np.full(len(rows), -1)
     if values is None or opted_out:  # a site that does not know tells nothing
-        return found
-    for index, name in enumerate(names):
-        found[values[rows] == name] = index
-    return found
+        return np.full(len(rows), -1)
+    return places(values[rows], names, -1)
 
 
 def sums_of(plan: Plan, step: str, looked: Looked, radius: float) -> NDArray[np.float64]:

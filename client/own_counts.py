@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from client.evaluation import count, evaluating
-from client.fairness import UNDISCLOSED
 from client.randomness import KeyedStream
 from client.training import LocalRows
 from client.workbench import Workbench
 from fer_models.counts import Counts
+from fer_models.labels import UNDISCLOSED
 
 MOST = 256
 """Training pictures that a site counts in a round, drawn anew for each; a share of them is known to .03."""

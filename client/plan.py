@@ -185,7 +185,7 @@ class Plan:
     @property
     def disclosed(self) -> tuple[str, ...]:
         """The groups that fair training tells apart; none where it has no say."""
-        return () if self.fairness is None else disclosed(self.fairness, self.attributes)
+        return () if self.fairness is None else disclosed(self.fairness.attribute, self.attributes)
 
     @property
     def counted(self) -> tuple[int, int]:

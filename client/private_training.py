@@ -76,8 +76,8 @@ def train_private(
             total += trainer.step(
                 rows, lambda part: losses_of(bench, data, part, work, augmenting), sizes, weights
             )
-            if fair is not None and fair.tally is not None:
-                fair.tally.note(rows, sizes)
+            if bench.tally is not None:
+                bench.tally.note(rows, sizes)
             visits += len(rows)
     # An error may tell of nothing but the weights.
     finite(LocalResult(visits, work.amount, 0.0), bench.flat, where)

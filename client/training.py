@@ -165,8 +165,8 @@ def train_plain(
             shape_gradient(flat, work, start, bench.apart)
             optimizer.step()
         losses.append((loss.detach(), len(positions)))
-        if bench.fair is not None and bench.fair.tally is not None:
-            bench.fair.tally.note(positions)
+        if bench.tally is not None:
+            bench.tally.note(positions)
     visits = sum(count for _, count in losses)
     # Read at the end, so that an accelerator need not wait in between.
     total = sum(float(loss) * count for loss, count in losses)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from client.bookkeeping.gradients import PrivateGradients
-from client.groups import FairRound
+from client.groups import FairRound, Tally
 from client.guards import prove, require_apart
 from client.inputs import Fixed, Inputs
 from client.nets import CRITIC, critic_range, net_of
@@ -96,14 +96,19 @@ class Workbench:
         with torch.no_grad():
             return self._fixed.net.features(x)
 
+    @property
+    def tally(self) -> Tally | None:
+        """What counts how pictures fare, None where nothing does."""
+        return None if self.fair is None else self.fair.tally
+
     def losses(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the losses (B,) of pictures (B, C, H, W), or of their features, with targets (B, classes).
 
         In fair training targets hold what :class:`fer_models.critic.FairLoss` is given.
         """
         answers = self.flat.module(x)
-        if self.fair is not None and self.fair.tally is not None:
-            self.fair.tally(answers.detach()[:, : len(self.plan.labels)].argmax(1))
+        if self.tally is not None:
+            self.tally(answers.detach()[:, : len(self.plan.labels)].argmax(1))
         return self.loss(answers, targets)
 
     def expect(self, told: Told) -> None:

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fer_models import embedding
 from fer_models.errors import ModelError
 from fer_models.losses import Loss
-from fer_models.scope import layers
 from fer_models.zoo import ModelSpec
 
 TINY = 1e-6
@@ -27,22 +27,20 @@ TINY = 1e-6
 
 
 def last_layer(module: nn.Module, spec: ModelSpec) -> nn.Linear:
-    """Return the linear layer that gives a net's logits.
+    """Return the layer whose input a critic looks at, see :func:`fer_models.embedding.last_layer`.
 
     Raises
     ------
-    ModelError : it is of another kind.
+    ModelError : it is no linear one.
     """
-    owners = {name.rpartition(".")[0] for name in layers(module, spec)[-1]}
-    found = [module.get_submodule(name) for name in owners]
-    linear = [layer for layer in found if isinstance(layer, nn.Linear) and layer.out_features == spec.classes]
-    if len(linear) != 1:
+    try:
+        return embedding.last_layer(module, spec)
+    except ModelError as error:
         raise ModelError(
             f"the last layer of {spec.name} is no linear one, so it has no features for a critic",
             where="fairness.adversary",
             cure="Use fairness.adversary=none, or another net.",
-        )
-    return linear[0]
+        ) from error
 
 
 class WithCritic(nn.Module):

@@ -10,12 +10,13 @@ import numpy as np
 
 from client.accounting import noise_for
 from client.by_site import RULES
-from client.fairness import UNDISCLOSED, Fairness
+from client.fairness import Fairness
 from client.finish import Finish
 from client.plan import Attribute, Plan
 from client.privacy import COUNTS_EPSILON
 from client.strict import nearest, parse, require
 from fer_models.errors import ConfigError
+from fer_models.labels import UNDISCLOSED
 from fer_models.samples import Samples
 from simulations.settings import FairnessSettings
 

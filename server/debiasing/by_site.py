@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.fairness import UNDISCLOSED
 from client.messages import tensor_of
 from client.plan import Plan
 from fer_models.counts import Counts
+from fer_models.labels import UNDISCLOSED
 
 LEAST_LOSS = 1e-10
 """Added to losses, as in the released code of q-FFL, so that a power of one is defined at 0."""
