@@ -25,6 +25,9 @@ from simulations.federated import choose_device
 from simulations.prepare import audited, load, split
 from simulations.settings import Settings
 
+VERSION = 1
+"""Of the form of an audit's file."""
+
 
 def audit_model(path: Path, settings: Settings) -> dict[str, Any]:
     """Return every figure of :func:`count_model`."""
@@ -55,7 +58,7 @@ def count_model(path: Path, settings: Settings) -> Counts:
 def record(
     source: Mapping[str, Any], counts: Counts, people: Mapping[str, Mapping[str, int]] | None = None
 ) -> dict[str, Any]:
-    """Return an audit as its file holds it: ``source``, ``counts``, ``people`` and ``figures``.
+    """Return an audit as its file holds it: ``version``, ``source``, ``counts``, ``people`` and ``figures``.
 
     Parameters
     ----------
@@ -64,6 +67,7 @@ def record(
     """
     persons = {name: dict(groups) for name, groups in (people or {}).items()}
     return {
+        "version": VERSION,
         "source": dict(source),
         "counts": counts.to_json(),
         "people": persons,
@@ -71,10 +75,15 @@ def record(
     }
 
 
-def write(found: dict[str, Any], file: Path | None) -> None:
+def text_of(found: Mapping[str, Any]) -> str:
+    """Return an audit as JSON; numbers that are not finite are an error."""
+    return json.dumps(found, indent=1, allow_nan=False) + "\n"
+
+
+def write(found: Mapping[str, Any], file: Path | None) -> None:
     """Write an audit to a file, if one is wanted."""
     if file is not None:
-        write_text(file, json.dumps(found, indent=1, allow_nan=False) + "\n")
+        write_text(file, text_of(found))
 
 
 def _require_same(samples: Samples, labels: tuple[str, ...], form: tuple[int, int]) -> None:

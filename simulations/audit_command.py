@@ -9,6 +9,7 @@ from typing import Any
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError
 from simulations.audit import count_model, record, show, write
+from simulations.audit_folder import write_folder
 from simulations.compose import composed
 from simulations.display import new_console
 from simulations.prediction_audit import count_predictions
@@ -19,8 +20,13 @@ DOORS = "Write: fedfer audit model=RUN ..., or fedfer audit predictions=FILE.csv
 People = Mapping[str, Mapping[str, int]]
 
 
-def run(words: Sequence[str], file: Path | None) -> int:
-    """Audit what the words name; print tables, and write them to ``file`` if one is given.
+def run(words: Sequence[str], file: Path | None, folder: Path | None = None) -> int:
+    """Audit what the words name; print tables.
+
+    Parameters
+    ----------
+    file : where the record goes, if anywhere.
+    folder : where the record goes with all that is made of it, if anywhere.
 
     Raises
     ------
@@ -37,6 +43,9 @@ def run(words: Sequence[str], file: Path | None) -> int:
         found["verdicts"] = facts(verdicts)
         show_verdicts(verdicts, console)
     write(found, file)
+    if folder is not None:
+        write_folder(found, folder)
+        console.print(f"audit: {folder}", highlight=False, soft_wrap=True, markup=False)
     if path is not None:
         require_kept(verdicts, path)
     return 0

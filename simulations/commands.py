@@ -10,7 +10,16 @@ from pathlib import Path
 from omegaconf import OmegaConf, open_dict
 
 from fer_models.errors import ConfigError
-from simulations.compose import CONF, composed, configuration, json_file, one_line, readable, settings_of
+from simulations.compose import (
+    CONF,
+    composed,
+    configuration,
+    json_file,
+    one_line,
+    out_folder,
+    readable,
+    settings_of,
+)
 from simulations.display import Display, new_console
 from simulations.fairness import is_fair
 from simulations.settings import Settings, register
@@ -147,9 +156,11 @@ def data(words: list[str]) -> int:
 def audit(words: list[str]) -> int:
     """Judge a saved model on the test part of a data set, or the predictions in a file."""
     from simulations.audit_command import run
+    from simulations.audit_folder import RECORD
 
     file, words = json_file(words)
-    return run(words, file)
+    folder, words = out_folder(words, RECORD)
+    return run(words, file, folder)
 
 
 def faces(words: list[str]) -> int:

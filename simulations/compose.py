@@ -73,20 +73,47 @@ def json_file(words: list[str]) -> tuple[Path | None, list[str]]:
     ------
     ConfigError : no file, or no folder for it.
     """
-    found, others, rest = None, [], iter(words)
-    for word in rest:
-        name, equals, value = word.partition("=")
-        if name != "--json":
-            others.append(word)
-            continue
-        value = value if equals else next(rest, "")
-        if not value or value.startswith(("-", "hydra.")):
-            raise ConfigError("--json without a file", where="command line", cure="Write --json FILE.")
-        found = Path(value)
+    found, others = _path_after("--json", "FILE", words)
     if found is not None and (found.is_dir() or not found.absolute().parent.is_dir()):
         raise ConfigError(
             "no place for a file", where=str(found), cure="Give a file in a folder that exists."
         )
+    return found, others
+
+
+def out_folder(words: list[str], mark: str) -> tuple[Path | None, list[str]]:
+    """Return the folder that ``--out DIR`` names, None without one, and the other words.
+
+    Parameters
+    ----------
+    mark : a file that tells a folder of an earlier time, which may be written over, from others.
+
+    Raises
+    ------
+    ConfigError : no folder, or one that holds something else.
+    """
+    found, others = _path_after("--out", "DIR", words)
+    if found is not None and found.exists():
+        own = found.is_dir() and ((found / mark).is_file() or not any(found.iterdir()))
+        if not own:
+            what = f"neither an empty folder nor one with {mark}"
+            raise ConfigError(what, where=str(found), cure="Give --out a folder of its own.")
+    return found, others
+
+
+def _path_after(flag: str, what: str, words: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Return the path that follows a flag, the last one of several, and the other words."""
+    found, others, rest = None, [], iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name != flag:
+            others.append(word)
+            continue
+        value = value if equals else next(rest, "")
+        if not value or value.startswith(("-", "hydra.")):
+            missing = f"{flag} without a {'file' if what == 'FILE' else 'folder'}"
+            raise ConfigError(missing, where="command line", cure=f"Write {flag} {what}.")
+        found = Path(value)
     return found, others
 
 

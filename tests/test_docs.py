@@ -19,9 +19,10 @@ from fer_models.readers import options_of
 from fer_models.zoo import ModelSpec
 from simulations import cli
 from simulations.audit_command import tolerance_among
+from simulations.audit_folder import RECORD
 from simulations.bench.private_frontier import chosen
 from simulations.bench.run import NAMES, parsed
-from simulations.compose import CONF, composed, json_file, readable
+from simulations.compose import CONF, composed, json_file, out_folder, readable
 from simulations.faces import FacesConfig
 from simulations.partition import PartitionSpec
 from simulations.prediction_audit import parsed as parsed_audit
@@ -214,7 +215,8 @@ def test_command_lines_compose(document, words):
         assert facts_of([word for word in told if not word.startswith("hydra.")])
         return
     elif words[0] == "audit":
-        _, rest = tolerance_among(json_file(rest)[1])
+        _, rest = out_folder(json_file(rest)[1], RECORD)
+        _, rest = tolerance_among(rest)
         if any(word.startswith("predictions=") for word in rest):
             assert parsed_audit(rest)
             return

@@ -1,0 +1,100 @@
+"""Every figure of an audit as one row of a table, for those who go on in a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+COLUMNS = ("attribute", "group", "class", "metric", "value", "low", "high", "n")
+
+PER_CLASS = ("recall", "precision", "f1")
+PER_GROUP = ("recall", "selection_rate", "label_rate")
+
+Figures = Mapping[str, Any]
+
+
+class Row(NamedTuple):
+    """One figure.
+
+    Attributes
+    ----------
+    attribute, group, label : whom it is about; empty for all.
+    metric : its key in ``docs/metrics.md``; ``labels.KEY`` for parity of the labels themselves.
+    value : None where it has no denominator, or too small a one.
+    low, high : of the interval, None without one.
+    n : the pictures of that group with that label; None for figures between groups.
+    """
+
+    attribute: str
+    group: str
+    label: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int | None
+
+
+def figures_csv(record: Figures) -> str:
+    """Return the figures of an audit as csv, with a header; a figure or limit that is missing is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(rows(record))
+    return text.getvalue()
+
+
+def rows(record: Figures) -> Iterator[Row]:
+    """Yield all figures: of all pictures, of the classes, and attribute by attribute."""
+    figures = record["figures"]
+    support = figures["support"]
+    yield from _scalars(figures, n=sum(support.values()))
+    for key in PER_CLASS:
+        for label in figures[key]:
+            yield _row(figures, key, label, n=support[label])
+    errors = record["source"].get("calibration_error", {})
+    for attribute, facts in figures["parity"].items():
+        yield from _scalars(facts, attribute=attribute)
+        yield from _between(facts["per_class"], attribute)
+        yield from _scalars(facts["labels"], attribute=attribute, prefix="labels.")
+        yield from _between(facts["labels"]["per_class"], attribute, "labels.")
+        for group, each in facts["groups"].items():
+            yield from _of_group(each, attribute, group, errors.get(attribute, {}))
+
+
+def _of_group(facts: Figures, attribute: str, group: str, errors: Figures) -> Iterator[Row]:
+    yield from _scalars(facts, attribute=attribute, group=group, n=facts["n"])
+    for key in PER_GROUP:
+        for label in facts[key]:
+            yield _row(facts, key, label, attribute=attribute, group=group, n=facts["support"][label])
+    if group in errors:
+        yield Row(attribute, group, "", "calibration_error", errors[group], None, None, facts["n"])
+
+
+def _between(per_class: Figures, attribute: str, prefix: str = "") -> Iterator[Row]:
+    for label, facts in per_class.items():
+        yield from _scalars(facts, attribute=attribute, label=label, prefix=prefix)
+
+
+def _scalars(
+    facts: Figures,
+    *,
+    attribute: str = "",
+    group: str = "",
+    label: str = "",
+    prefix: str = "",
+    n: int | None = None,
+) -> Iterator[Row]:
+    """Yield the figures that stand beside their own interval; the worst over classes with their class."""
+    for key in facts:
+        if f"{key}_interval" in facts and not isinstance(facts[key], Mapping):
+            low, high = facts[f"{key}_interval"] or (None, None)
+            worst = facts.get("worst_class" if key == "worst_recall" else f"{key}_class")
+            yield Row(attribute, group, label or worst or "", prefix + key, facts[key], low, high, n)
+
+
+def _row(facts: Figures, key: str, label: str, *, attribute: str = "", group: str = "", n: int) -> Row:
+    low, high = facts[f"{key}_interval"][label] or (None, None)
+    return Row(attribute, group, label, key, facts[key][label], low, high, n)

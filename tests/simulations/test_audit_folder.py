@@ -1,0 +1,118 @@
+"""``fedfer audit ... --out DIR``: the record, and what is made of it."""
+
+import csv
+import json
+
+import pytest
+
+from fer_models.counts import Counts
+from fer_models.errors import ConfigError
+from fer_models.intervals import wilson
+from simulations.audit import record
+from simulations.audit_table import COLUMNS, rows
+
+CELLS = [("happy", "happy", "f", 40), ("sad", "sad", "f", 30), ("sad", "happy", "f", 10)]
+CELLS += [
+    ("happy", "happy", "m", 35),
+    ("sad", "sad", "m", 5),
+    ("sad", "happy", "m", 25),
+    ("sad", "sad", "x", 4),
+]
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "predictions.csv"
+    lines = [f"{true},{guess},{gender}\n" for true, guess, gender, times in CELLS for _ in range(times)]
+    path.write_text("true,predicted,gender\n" + "".join(lines))
+    return path
+
+
+@pytest.fixture
+def folder(fedfer, table, tmp_path):
+    code, out, err = fedfer(
+        "audit", f"predictions={table}", "--out", str(tmp_path / "audit"), f"--json={tmp_path}/one"
+    )
+    assert (code, err) == (0, "")
+    assert str(tmp_path / "audit") in out
+    return tmp_path / "audit"
+
+
+def test_the_folder_holds_the_record_itself(folder, tmp_path):
+    assert (folder / "audit.json").read_text() == (tmp_path / "one").read_text()
+    found = json.loads((folder / "audit.json").read_text())
+    assert found["version"] == 1
+    assert Counts.from_json(found["counts"]).rows == 149
+
+
+def read(folder):
+    with (folder / "figures.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    keyed = {(row["attribute"], row["group"], row["class"], row["metric"]): row for row in table}
+    assert len(keyed) == len(table)
+    assert list(table[0]) == list(COLUMNS)
+    return keyed
+
+
+def numbers(row):
+    return [float(row[key]) if row[key] else None for key in ("value", "low", "high", "n")]
+
+
+def test_figures_stand_one_a_row(folder):
+    table = read(folder)
+    assert numbers(table["", "", "", "accuracy"]) == pytest.approx([114 / 149, *wilson(114, 149), 149])
+    assert numbers(table["", "", "sadness", "recall"]) == pytest.approx([39 / 74, *wilson(39, 74), 74])
+    assert numbers(table["gender", "m", "sadness", "recall"]) == pytest.approx([5 / 30, *wilson(5, 30), 30])
+    assert numbers(table["gender", "m", "sadness", "selection_rate"])[0] == pytest.approx(5 / 65)
+    assert numbers(table["gender", "", "sadness", "equal_opportunity_difference"])[0] == pytest.approx(
+        0.75 - 1 / 6
+    )
+    assert numbers(table["gender", "", "", "accuracy_gap"])[0] == pytest.approx(70 / 80 - 40 / 65)
+    assert numbers(table["gender", "", "sadness", "labels.demographic_parity_difference"])[
+        0
+    ] == pytest.approx(40 / 80 - 30 / 65)
+    assert ("", "", "sadness", "worst_recall") in table
+    assert ("gender", "", "sadness", "equal_opportunity_difference_worst") in table
+
+
+def test_groups_below_ten_pictures_have_no_figures(folder):
+    assert numbers(read(folder)["gender", "x", "", "accuracy"]) == [None, None, None, 4]
+
+
+def test_every_interval_of_the_record_is_in_the_table(folder):
+    found = json.loads((folder / "audit.json").read_text())
+
+    def pairs(facts):
+        for key, value in facts.items():
+            if key.endswith("_interval") and isinstance(value, dict):
+                yield from value.values()
+            elif key.endswith("_interval"):
+                yield value
+            elif isinstance(value, dict):
+                yield from pairs(value)
+
+    told = sorted([row.low, row.high] for row in rows(found) if row.low is not None)
+    assert told == sorted(pair for pair in pairs(found["figures"]) if pair)
+
+
+def test_calibration_has_its_row():
+    counts = Counts.of([0] * 20 + [1] * 20, [0] * 40, ("a", "b"), {"g": ["x", "y"] * 20})
+    found = record({"calibration_error": {"g": {"x": 0.25, "y": None}}}, counts)
+    told = {row.group: row for row in rows(found) if row.metric == "calibration_error"}
+    assert (told["x"].value, told["x"].n, told["y"].value) == (0.25, 20, None)
+
+
+def test_an_earlier_audit_is_written_over(fedfer, table, folder):
+    (folder / "figures.csv").write_text("old")
+    assert fedfer("audit", f"predictions={table}", f"--out={folder}")[0] == 0
+    assert (folder / "figures.csv").read_text().startswith("attribute,group,class,metric")
+
+
+def test_folders_of_others_are_left_alone(fedfer, refused, table, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    for words in (["--out", str(tmp_path / "mine")], [f"--out={table}"]):
+        assert refused(fedfer("audit", f"predictions={table}", *words), ConfigError, "a folder of its own")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    for words in (["--out"], ["--out", "--force"]):
+        assert refused(fedfer("audit", f"predictions={table}", *words), ConfigError, "Write --out DIR")
