@@ -107,7 +107,13 @@ def headline(counts: Counts, *, undisclosed: bool = False, repeats: int = 1) -> 
 
 
 def summarise(
-    counts: Counts, *, level: float = 0.95, seed: int = 0, undisclosed: bool = False, repeats: int = 1
+    counts: Counts,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    undisclosed: bool = False,
+    repeats: int = 1,
+    fairlearn: bool = True,
 ) -> dict[str, Any]:
     """Return every figure with its interval, ready for ``json.dumps``.
 
@@ -131,6 +137,7 @@ def summarise(
     true, guess, (hits, union) = overall.sum(1), overall.sum(0), _union(overall)
     f1_limits = wilson(hits, union, level)
     options: dict[str, Any] = {"level": level, "undisclosed": undisclosed, "repeats": repeats}
+    options["fairlearn"] = fairlearn
     return {
         **headline(counts, undisclosed=undisclosed, repeats=repeats),
         **_overall_intervals(counts, overall, level),

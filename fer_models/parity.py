@@ -1,7 +1,8 @@
-"""Parity of predictions and of labels between groups: Fairlearn on counts.
+"""Parity of predictions and of labels between groups, from counts: Fairlearn's figures, by it or in closed form.
 
-Fairlearn sees each class as a question, "is it this class?", with one weighted row a cell of the counts, so
-the figures are those of all rows. Three rules keep them honest.
+Each class is a question, "is it this class?". The figures of record are computed by Fairlearn
+(:mod:`fer_models.fairlearn_figures`); where figures are needed often, as for verdicts, the same in closed form,
+equal to 1e-12. Three rules keep them honest.
 
 - A rate enters a comparison only if its denominator is at least :data:`SMALLEST` pictures: the pictures of
   the group for selection rate and accuracy; also its pictures of the class, and of other classes, for the
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fer_models.counts import Counts
+from fer_models.fairlearn_figures import by_fairlearn
 from fer_models.intervals import Interval, corrected, gap_interval, group_ratio_interval, wilson
 from fer_models.labels import UNDISCLOSED
 
@@ -47,12 +49,14 @@ class Measure:
     Attributes
     ----------
     key : its name here and the name of the function in ``fairlearn.metrics``.
-    limits : counts (G, 2, 2) of at least two groups and a level -> the interval.
+    value : counts (G, 2, 2) of at least two groups -> the figure.
+    limits : the same counts and a level -> the interval.
     conditional : whether it compares rates given the true class.
     worst : which of two classes' figures is worse.
     """
 
     key: str
+    value: Callable[[Table], float]
     limits: Callable[[Table, float], Interval]
     conditional: bool = False
     worst: Callable[[Sequence[float]], float] = max
@@ -62,17 +66,9 @@ class Measure:
         return binary[(binary.sum(2) >= SMALLEST).all(1)] if self.conditional else binary
 
     def figure(self, binary: Table) -> float | None:
-        """Let Fairlearn compute the figure; None with fewer than two groups."""
-        from fairlearn import metrics
-
+        """Return the figure, equal to Fairlearn's; None with fewer than two groups."""
         table = self.groups(binary)
-        if len(table) < 2:
-            return None
-        if self.key == RATIO and not table[:, :, 1].any():
-            return 1.0
-        group, true, guess = np.nonzero(table)
-        weight = table[group, true, guess].astype(np.float64)
-        return float(getattr(metrics, self.key)(true, guess, sensitive_features=group, sample_weight=weight))
+        return self.value(table) if len(table) > 1 else None
 
     def interval(self, binary: Table, level: float) -> Interval | None:
         """Return the interval of :meth:`figure`; None where that is None."""
@@ -80,31 +76,54 @@ class Measure:
         return self.limits(table, level) if len(table) > 1 else None
 
 
-def _selection_gap(binary: Table, level: float) -> Interval:
-    return gap_interval(binary[:, :, 1].sum(1), binary.sum((1, 2)), level)
+def _selected(binary: Table) -> tuple[Table, Table]:
+    return binary[:, :, 1].sum(1), binary.sum((1, 2))
 
 
-def _selection_ratio(binary: Table, level: float) -> Interval:
-    return group_ratio_interval(binary[:, :, 1].sum(1), binary.sum((1, 2)), level)
+def _recalled(binary: Table) -> tuple[Table, Table]:
+    return binary[:, 1, 1], binary[:, 1].sum(1)
 
 
-def _recall_gap(binary: Table, level: float) -> Interval:
-    return gap_interval(binary[:, 1, 1], binary[:, 1].sum(1), level)
+def _alarmed(binary: Table) -> tuple[Table, Table]:
+    return binary[:, 0, 1], binary[:, 0].sum(1)
+
+
+def _difference(hits: Table, rows: Table) -> float:
+    return float(np.ptp(hits / rows))
+
+
+def _ratio(binary: Table) -> float:
+    hits, rows = _selected(binary)
+    rates = hits / rows
+    return float(rates.min() / rates.max()) if rates.any() else 1.0
+
+
+def _odds_difference(binary: Table) -> float:
+    return max(_difference(*_recalled(binary)), _difference(*_alarmed(binary)))
 
 
 def _odds_gap(binary: Table, level: float) -> Interval:
-    both = [gap_interval(binary[:, t, 1], binary[:, t].sum(1), corrected(level, 2)) for t in (0, 1)]
+    both = [gap_interval(*rate(binary), corrected(level, 2)) for rate in (_recalled, _alarmed)]
     return max(low for low, _ in both), max(high for _, high in both)
 
 
 RATIO = "demographic_parity_ratio"
 DEMOGRAPHIC = (
-    Measure("demographic_parity_difference", _selection_gap),
-    Measure(RATIO, _selection_ratio, worst=min),
+    Measure(
+        "demographic_parity_difference",
+        lambda binary: _difference(*_selected(binary)),
+        lambda binary, level: gap_interval(*_selected(binary), level),
+    ),
+    Measure(RATIO, _ratio, lambda binary, level: group_ratio_interval(*_selected(binary), level), worst=min),
 )
 ODDS = (
-    Measure("equalized_odds_difference", _odds_gap, conditional=True),
-    Measure("equal_opportunity_difference", _recall_gap, conditional=True),
+    Measure("equalized_odds_difference", _odds_difference, _odds_gap, conditional=True),
+    Measure(
+        "equal_opportunity_difference",
+        lambda binary: _difference(*_recalled(binary)),
+        lambda binary, level: gap_interval(*_recalled(binary), level),
+        conditional=True,
+    ),
 )
 
 
@@ -133,7 +152,7 @@ def mean_difference(
 ) -> float | None:
     """Return the mean demographic parity difference over classes in plain numpy, fast enough for every round.
 
-    Equals ``parity(...)["demographic_parity_difference"]``, which Fairlearn computes.
+    Equals ``parity(...)["demographic_parity_difference"]``.
     """
     keep = compared(counts, attribute, undisclosed=undisclosed, repeats=repeats)
     table = counts.by_group[attribute][keep]
@@ -145,7 +164,13 @@ def mean_difference(
 
 
 def parity(
-    counts: Counts, attribute: str, *, level: float = 0.95, undisclosed: bool = False, repeats: int = 1
+    counts: Counts,
+    attribute: str,
+    *,
+    level: float = 0.95,
+    undisclosed: bool = False,
+    repeats: int = 1,
+    fairlearn: bool = False,
 ) -> Figures:
     """Return the figures of one attribute; ``docs/metrics.md`` defines every key.
 
@@ -161,11 +186,13 @@ def parity(
     gap = float(np.ptp(correct / n)) if len(table) > 1 else None
     predicted = [counts.labels[c] for c in occurring(counts)]
     labelled = [counts.labels[c] for c in occurring(counts.label_counts())]
+    questions = _binary(counts, table, predicted)
+    predictions = [_over_classes(questions, each, level, fairlearn) for each in (DEMOGRAPHIC, ODDS)]
     return {
-        **_over_classes(_binary(counts, table, predicted), (*DEMOGRAPHIC, *ODDS), level),
+        **_joined(*predictions),
         "accuracy_gap": gap,
         "accuracy_gap_interval": None if gap is None else list(gap_interval(correct, n, level)),
-        "labels": _over_classes(_binary(counts, truths[keep], labelled), DEMOGRAPHIC, level),
+        "labels": _over_classes(_binary(counts, truths[keep], labelled), DEMOGRAPHIC, level, fairlearn),
         "groups": {value: _group(counts.labels, *row, level) for value, row in rows.items()},
         "excluded": [
             each for value, row in rows.items() for each in _excluded(counts.labels, predicted, value, *row)
@@ -177,12 +204,19 @@ def _binary(counts: Counts, table: Table, names: Sequence[str]) -> dict[str, Tab
     return {name: one_vs_rest(table, counts.labels.index(name)) for name in names}
 
 
-def _over_classes(binaries: dict[str, Table], measures: Sequence[Measure], level: float) -> Figures:
+def _joined(first: Figures, second: Figures) -> Figures:
+    per_class = {name: own | second["per_class"][name] for name, own in first["per_class"].items()}
+    return first | second | {"per_class": per_class}
+
+
+def _over_classes(
+    binaries: dict[str, Table], measures: Sequence[Measure], level: float, fairlearn: bool
+) -> Figures:
     """Figures of the compared groups (G, 2, 2) of each class: mean, worst, and ``per_class``."""
     per_class: dict[str, Figures] = {name: {} for name in binaries}
-    result: Figures = {}
+    found, result = _figures(binaries, measures, fairlearn), Figures()
     for measure in measures:
-        figures = {name: measure.figure(binary) for name, binary in binaries.items()}
+        figures = found[measure.key]
         for name, binary in binaries.items():
             limits = measure.interval(binary, level)
             per_class[name] |= {
@@ -194,6 +228,18 @@ def _over_classes(binaries: dict[str, Table], measures: Sequence[Measure], level
         limits = np.array([measure.interval(binaries[name], strict) for name in known])
         result |= _mean_and_worst(measure, known, limits)
     return result | {"per_class": per_class}
+
+
+def _figures(
+    binaries: dict[str, Table], measures: Sequence[Measure], fairlearn: bool
+) -> dict[str, dict[str, float | None]]:
+    """Return key -> class -> figure of measures that all are conditional, or none."""
+    if not fairlearn:
+        return {each.key: {name: each.figure(table) for name, table in binaries.items()} for each in measures}
+    tables = {name: measures[0].groups(binary) for name, binary in binaries.items()}
+    enough = {name: table for name, table in tables.items() if len(table) > 1}
+    found = by_fairlearn(enough, conditional=measures[0].conditional) if enough else {}
+    return {each.key: {name: found.get(each.key, {}).get(name) for name in binaries} for each in measures}
 
 
 def _mean_and_worst(measure: Measure, known: dict[str, float], limits: NDArray[np.float64]) -> Figures:

@@ -143,7 +143,8 @@ def _judged(counts: Counts, rule: Rule, level: float) -> Iterator[tuple[Sequence
 
 
 def _overall(counts: Counts, rule: Rule, level: float) -> Verdict:
-    return _decided(rule, "", *_of_class(summarise(counts, level=level), rule))
+    whole = Counts(counts.labels, {}, counts.overall)  # without groups, whose figures are not asked for
+    return _decided(rule, "", *_of_class(summarise(whole, level=level), rule))
 
 
 def _of_class(figures: Mapping[str, Any], rule: Rule) -> tuple[Any, Any]:

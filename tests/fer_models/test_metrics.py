@@ -240,6 +240,16 @@ def fairlearn_on_rows(name, true, predicted, group, label):
     return getattr(fair, name)(y[rows].astype(int), p[rows].astype(int), sensitive_features=group[rows])
 
 
+def assert_equal_trees(found, expected):
+    assert type(found) is type(expected)
+    if isinstance(found, dict):
+        assert list(found) == list(expected)
+        for key, value in found.items():
+            assert_equal_trees(value, expected[key])
+    else:
+        assert found == (pytest.approx(expected, abs=1e-12) if isinstance(found, float) else expected)
+
+
 @settings(deadline=None, max_examples=10)
 @given(random_rows())
 def test_parity_from_counts_equals_fairlearn_on_rows(rows):
@@ -262,6 +272,8 @@ def test_parity_from_counts_equals_fairlearn_on_rows(rows):
         worst = min if name.endswith("ratio") else max
         assert figures[name] == pytest.approx(np.mean(known) if known else None, abs=1e-12)
         assert figures[f"{name}_worst"] == pytest.approx(worst(known, default=None), abs=1e-12)
+    closed = metrics.summarise(counts, fairlearn=False)["parity"]["group"]
+    assert_equal_trees(closed, figures)
     live = metrics.headline(counts)
     assert live["parity"]["group"] == pytest.approx(figures["demographic_parity_difference"], abs=1e-12)
     json.dumps(summary, allow_nan=False)
