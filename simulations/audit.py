@@ -16,6 +16,7 @@ from client.evaluation import evaluate
 from fer_models.checkpoints import load_model
 from fer_models.counts import Counts
 from fer_models.errors import DataError
+from fer_models.findings import against_reference, findings, reference_of
 from fer_models.metrics import summarise
 from fer_models.parity import WEAK
 from fer_models.samples import Samples
@@ -56,14 +57,18 @@ def count_model(path: Path, settings: Settings) -> Counts:
 
 
 def record(
-    source: Mapping[str, Any], counts: Counts, people: Mapping[str, Mapping[str, int]] | None = None
+    source: Mapping[str, Any],
+    counts: Counts,
+    people: Mapping[str, Mapping[str, int]] | None = None,
+    references: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return an audit as its file holds it: ``version``, ``source``, ``counts``, ``people`` and ``figures``.
+    """Return an audit as its file holds it; ``docs/audit.md`` explains every key.
 
     Parameters
     ----------
     source : what was judged.
     people : attribute -> group -> persons, where rows name them.
+    references : attribute -> the group that others are held against; by default the largest that disclosed.
     """
     persons = {name: dict(groups) for name, groups in (people or {}).items()}
     return {
@@ -72,7 +77,16 @@ def record(
         "counts": counts.to_json(),
         "people": persons,
         "figures": summarise(counts),
+        "findings": findings(counts, persons),
+        "disparities": _disparities(counts, references or {}),
     }
+
+
+def _disparities(counts: Counts, references: Mapping[str, str]) -> dict[str, Any]:
+    """Return how groups differ from their reference, of the attributes where two can be compared."""
+    named = {name: references.get(name) or reference_of(counts, name) for name in counts.groups}
+    found = {name: against_reference(counts, name, group) for name, group in named.items() if group}
+    return {name: facts for name, facts in found.items() if facts}
 
 
 def text_of(found: Mapping[str, Any]) -> str:

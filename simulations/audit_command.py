@@ -36,7 +36,8 @@ def run(words: Sequence[str], file: Path | None, folder: Path | None = None) -> 
     path, words = tolerance_among(words)
     tolerance = None if path is None else read_tolerance(path)
     source, counts, people = _counted(words)
-    found, console = record(source, counts, people), new_console()
+    references = {} if tolerance is None else tolerance.references(counts)
+    found, console = record(source, counts, people, references), new_console()
     show(found, console)
     verdicts = [] if tolerance is None else verdicts_on(tolerance, counts, people)
     if path is not None:
@@ -68,4 +69,5 @@ def _counted(words: Sequence[str]) -> tuple[dict[str, Any], Counts, People]:
     if tables:
         return count_predictions([word for word in words if not word.startswith("hydra.")])
     settings, _ = composed([word for word in words if not word.startswith("model=")])
-    return {"model": models[0], "data": settings.data.reader}, count_model(Path(models[0]), settings), {}
+    source = {"door": "model", "model": models[0], "data": settings.data.reader}
+    return source, count_model(Path(models[0]), settings), {}

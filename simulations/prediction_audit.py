@@ -34,7 +34,8 @@ def count_predictions(
     """
     path, layout = parsed(words)
     found = read_predictions(path, layout)
-    source = {"predictions": str(path), "rows": found.counts.rows, "probabilities": found.probabilities}
+    source: dict[str, Any] = {"door": "predictions", "predictions": str(path), "rows": found.counts.rows}
+    source["probabilities"] = found.probabilities
     if found.probabilities:
         source["calibration_error"] = {name: dict(each) for name, each in found.calibration.items()}
     return source, found.counts, found.people

@@ -38,6 +38,11 @@ class Tolerance:
         good = 0.5 < self.level < 1
         require(good, f"a level of {self.level:g}", "level", "Give one above 0.5 and below 1, such as 0.95.")
 
+    def references(self, counts: Counts) -> dict[str, str]:
+        """Return attribute -> the first reference that a rule names for it, of those that the counts have."""
+        named = {rule.attribute: rule.reference for rule in reversed(self.rules) if rule.reference}
+        return {name: group for name, group in named.items() if group in counts.groups.get(name, ())}
+
 
 def read_tolerance(path: Path) -> Tolerance:
     """Return the tolerance that a YAML file holds: ``rules`` and ``level``; ``class`` is a rule's label.

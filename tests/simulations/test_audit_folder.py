@@ -116,3 +116,25 @@ def test_folders_of_others_are_left_alone(fedfer, refused, table, tmp_path):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
     for words in (["--out"], ["--out", "--force"]):
         assert refused(fedfer("audit", f"predictions={table}", *words), ConfigError, "Write --out DIR")
+
+
+def test_findings_and_disparities_are_in_the_record(folder):
+    found = json.loads((folder / "audit.json").read_text())
+    first = found["findings"]["gaps"][0]
+    assert (first["attribute"], first["class"], first["group"], first["sure"]) == (
+        "gender",
+        "sadness",
+        "m",
+        True,
+    )
+    assert found["disparities"]["gender"]["reference"] == "f"
+
+
+def test_the_reference_is_that_of_the_tolerance_file(fedfer, table, tmp_path):
+    rule = "{metric: accuracy_gap, attribute: gender, limit: 0.9, reference: m, groups: [f, m]}"
+    (tmp_path / "tolerance.yaml").write_text(f"rules:\n- {rule}\n")
+    words = [f"tolerance={tmp_path}/tolerance.yaml", f"--json={tmp_path}/one"]
+    assert fedfer("audit", f"predictions={table}", *words)[0] == 0
+    found = json.loads((tmp_path / "one").read_text())
+    assert found["disparities"]["gender"]["reference"] == "m"
+    assert list(found["disparities"]["gender"]["groups"]) == ["f"]
