@@ -1,4 +1,4 @@
-"""``fedfer audit``: two doors, the same counts, the same tables, the same verdicts."""
+"""``fedfer audit``: three doors, the same counts, the same tables, the same verdicts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from simulations.audit_folder import write_folder
 from simulations.compose import composed
 from simulations.display import new_console
 from simulations.prediction_audit import count_predictions
+from simulations.run_audit import count_run
 from simulations.tolerance import facts, read_tolerance, require_kept, show_verdicts, verdicts_on
 
-DOORS = "Write: fedfer audit model=RUN ..., or fedfer audit predictions=FILE.csv ..."
+DOORS = "Write: fedfer audit model=RUN ..., fedfer audit predictions=FILE.csv ..., or fedfer audit run=DIR."
 
 People = Mapping[str, Mapping[str, int]]
 
@@ -30,14 +31,14 @@ def run(words: Sequence[str], file: Path | None, folder: Path | None = None) -> 
 
     Raises
     ------
-    ConfigError : not exactly one of ``model=`` and ``predictions=``, or a wrong word.
+    ConfigError : not exactly one of ``model=``, ``predictions=`` and ``run=``, or a wrong word.
     ToleranceError, EvidenceError : ``tolerance=FILE.yaml`` holds a limit that is broken, or undecided.
     """
     path, words = tolerance_among(words)
     tolerance = None if path is None else read_tolerance(path)
-    source, counts, people = _counted(words)
+    source, counts, people, parts = _counted(words)
     references = {} if tolerance is None else tolerance.references(counts)
-    found, console = record(source, counts, people, references), new_console()
+    found, console = {**record(source, counts, people, references), **parts}, new_console()
     show(found, console)
     verdicts = [] if tolerance is None else verdicts_on(tolerance, counts, people)
     if path is not None:
@@ -59,15 +60,23 @@ def tolerance_among(words: Sequence[str]) -> tuple[Path | None, list[str]]:
     return (Path(given[-1]) if given else None), rest
 
 
-def _counted(words: Sequence[str]) -> tuple[dict[str, Any], Counts, People]:
-    """Return what was judged, its counts and the people of its groups, through the door that the words name."""
-    models = [word.partition("=")[2] for word in words if word.startswith("model=")]
-    tables = [word for word in words if word.startswith("predictions=")]
-    if len(models) + len(tables) != 1:
-        what = "audit needs one model or one file of predictions"
+def _counted(words: Sequence[str]) -> tuple[dict[str, Any], Counts, People, dict[str, Any]]:
+    """Return what was judged, its counts, the people of its groups, and more parts of the record.
+
+    The words name the door.
+    """
+    keys = [word.partition("=")[0] for word in words]
+    doors = [key for key in keys if key in ("model", "predictions", "run")]
+    if len(doors) != 1:
+        what = "audit needs one model, one file of predictions or one run"
         raise ConfigError(what, where="command line", cure=DOORS)
-    if tables:
-        return count_predictions([word for word in words if not word.startswith("hydra.")])
+    own = [word for word in words if not word.startswith("hydra.")]
+    if doors == ["predictions"]:
+        return *count_predictions(own), {}
+    if doors == ["run"]:
+        source, counts, parts = count_run(own)
+        return source, counts, {}, parts
+    path = words[keys.index("model")].partition("=")[2]
     settings, _ = composed([word for word in words if not word.startswith("model=")])
-    source = {"door": "model", "model": models[0], "data": settings.data.reader}
-    return source, count_model(Path(models[0]), settings), {}
+    source = {"door": "model", "model": path, "data": settings.data.reader}
+    return source, count_model(Path(path), settings), {}, {}

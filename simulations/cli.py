@@ -22,6 +22,7 @@ commands
   data check     what a data set holds: counts, copies, people, parity of the labels
   audit          judge a saved model: audit model=RUN data=NAME data.root=DIR;
                  or any system's predictions: audit predictions=FILE.csv --json FILE;
+                 or what the sites of a run counted: audit run=RUN;
                  --out DIR writes a folder: the record and a csv of every figure
   audit-privacy  how much a training leaks, at least: canaries, or model=RUN for a finished run
   curves RUN ... accuracy against rounds, visits and bytes of some runs

@@ -154,7 +154,7 @@ def data(words: list[str]) -> int:
 
 
 def audit(words: list[str]) -> int:
-    """Judge a saved model on the test part of a data set, or the predictions in a file."""
+    """Judge a saved model on the test part of a data set, the predictions in a file, or what a run counted."""
     from simulations.audit_command import run
     from simulations.audit_folder import RECORD
 

@@ -46,7 +46,7 @@ from simulations.pretraining import identity, start_of
 from simulations.probing import Prober
 from simulations.secure import largest_weight, without_privacy
 from simulations.settings import FairnessSettings, Settings
-from simulations.summaries import Summary, brief, cost, federated_summary
+from simulations.summaries import Summary, brief, cost, federated_summary, judged
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ class Comparison:
         facts, (counts,) = self._baseline("pooled", "all")
         kept = self.folder.load_checkpoint("baselines/pooled")
         return {
-            **summarise(counts),
+            **judged(counts),
             **cost(facts["cpu_seconds"], facts["visits"]),
             **(self._probed(self.prepared.plan, kept[0]["vector"]) if kept else {}),
             "note": "one model on everybody's training pictures, without privacy",

@@ -37,6 +37,11 @@ def cost(cpu_seconds: float, visits: int) -> Summary:
     return {**nothing, "cpu_seconds": round(cpu_seconds, 3), "visits": visits}
 
 
+def judged(counts: Counts) -> Summary:
+    """Return all figures of one model, and the counts that they come from."""
+    return {**summarise(counts), "counts": counts.to_json()}
+
+
 def brief(counts: Counts) -> Summary:
     """Return the two figures of a site."""
     figures = headline(counts)
@@ -61,7 +66,7 @@ def federated_summary(
     train, test = (_held(samples, division, part) for part in ("train", "test"))
     names, totals = sorted(own), result.totals
     return {
-        **summarise(result.overall),
+        **judged(result.overall),
         **cost(totals.cpu_seconds, totals.visits),
         **guarantee(plan, totals.epsilon),
         "epsilon_note": accountant_note(plan, division.sites) or None,

@@ -27,6 +27,7 @@ from simulations.faces import FacesConfig
 from simulations.partition import PartitionSpec
 from simulations.prediction_audit import parsed as parsed_audit
 from simulations.privacy_audit.finished import CHANGEABLE, run_among
+from simulations.run_audit import options_among
 from simulations.settings import Settings
 from simulations.tuning.facts import Facts, facts_of
 
@@ -219,6 +220,9 @@ def test_command_lines_compose(document, words):
         _, rest = tolerance_among(rest)
         if any(word.startswith("predictions=") for word in rest):
             assert parsed_audit(rest)
+            return
+        if any(word.startswith("run=") for word in rest):
+            assert options_among(rest)
             return
         assert any(word.startswith("model=") for word in rest)
         rest = [word for word in rest if not word.startswith("model=")]

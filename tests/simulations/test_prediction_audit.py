@@ -59,7 +59,7 @@ def test_columns_are_chosen_by_words(fedfer, table):
         (["ties=maybe"], ConfigError, "Use refuse or predicted"),
         (["words=[a]"], ConfigError, "Write words={WORD: CLASS}"),
         (["groups=[gender]", "labels=[happy]"], DataError, "'sad' is no class"),
-        (["model=x"], ConfigError, "one model or one file"),
+        (["model=x"], ConfigError, "one model, one file"),
         (["labels=[sad,happy]", "groups=[gender]", "id=who"], DataError, "occurs twice"),
     ],
 )

@@ -1,0 +1,147 @@
+"""The federated audit of a finished run: from the counts in its folder, without a picture and without its model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from client.strict import nearest
+from fer_models.counts import Counts
+from fer_models.errors import ConfigError, RunFolderError
+from server.run_folder import RunFolder, reading
+
+OPTIONS = ("run", "system")
+
+AGAIN = "Run it again, in an empty folder, with this version of FedFER."
+
+HEADLINE = ("accuracy", "balanced_accuracy", "worst_recall", "minority_recall", "macro_f1")
+"""What is told of the other systems of the run, each with its interval."""
+
+GAPS = ("accuracy_gap", "demographic_parity_difference", "equalized_odds_difference")
+"""And of their parity, by attribute."""
+
+PRIVACY = (
+    "epsilon",
+    "epsilon_note",
+    "delta",
+    "unit",
+    "noise",
+    "noise_multiplier",
+    "counts_epsilon",
+    "trust",
+    "aggregation",
+    "learned",
+    "start",
+    "sites_note",
+)
+"""What the summary of a system says of its guarantee and of what left the sites."""
+
+
+def count_run(words: Sequence[str]) -> tuple[dict[str, Any], Counts, dict[str, Any]]:
+    """Return what a run found, from the folder that ``run=DIR`` names.
+
+    Parameters
+    ----------
+    words : ``run=DIR``, and perhaps ``system=NAME``, the federated one by default.
+
+    Returns
+    -------
+    What was judged, its counts, and the parts of the audit's record that only a run knows: ``data``, ``sites``,
+    ``per_site``, ``systems`` and ``privacy``, each only where there is something.
+
+    Raises
+    ------
+    ConfigError : an unknown word, or a system that the run did not train.
+    RunFolderError : no finished run lies there, a file is damaged, or the run kept no counts.
+    """
+    given = options_among(words)
+    folder = Path(given["run"])
+    name = given.get("system", "federated")
+    summary = _summary(folder)
+    with reading(folder / "summary.json", AGAIN):
+        others = {system: dict(facts) for system, facts in summary["systems"].items()}
+    own = _chosen(others, name, folder)
+    with reading(folder / "summary.json", AGAIN):
+        counts = Counts.from_json(own["counts"])
+        source = {"door": "run", "run": str(folder), "system": name, "name": summary["name"]}
+        source |= {"rows": counts.rows, "plan": summary["plan_hash"]}
+        parts = {
+            "data": summary["data"],
+            "sites": own.get("sites"),
+            "per_site": own.get("per_site"),
+            "systems": {other: brief(facts) for other, facts in others.items()},
+            "privacy": {key: own.get(key) for key in PRIVACY} | _audited(folder, name),
+        }
+    return source, counts, {key: part for key, part in parts.items() if part}
+
+
+def brief(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is told of another system beside the one that is judged, from its summary."""
+    keys = [f"{key}{end}" for key in (*HEADLINE, "accuracy_gap") for end in ("", "_interval")]
+    kept = {key: facts[key] for key in (*keys, "worst_class", "epsilon", "note") if key in facts}
+    gaps = [f"{key}{end}" for key in GAPS for end in ("", "_interval")]
+    parity = {
+        name: {key: found[key] for key in gaps if key in found}
+        for name, found in facts.get("parity", {}).items()
+    }
+    return {**kept, "parity": parity}
+
+
+def options_among(words: Sequence[str]) -> dict[str, str]:
+    """Return ``run`` and perhaps ``system``, as ``KEY=VALUE`` words give them.
+
+    Raises
+    ------
+    ConfigError : an unknown word, or a key without a value.
+    """
+    given: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key not in OPTIONS or not equals:
+            what = f"audit run=DIR takes no {word!r}"
+            raise ConfigError(what, where="command line", cure=nearest(key, OPTIONS))
+        if not value:
+            raise ConfigError("no value", where=key, cure=f"Write {key}=NAME.")
+        given[key] = value
+    return given
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    if not (folder / "summary.json").is_file():
+        raise RunFolderError(
+            "no finished run lies here",
+            where=str(folder),
+            cure="Give the folder of a run that has ended; fedfer simulate --run-dir DIR makes one.",
+        )
+    found = RunFolder(folder).read_json("summary.json")
+    if not isinstance(found, dict) or "study" in found:
+        cure = "Give the folder of one of its runs." if isinstance(found, dict) else AGAIN
+        raise RunFolderError("this is not the summary of one run", where=str(folder), cure=cure)
+    return found
+
+
+def _chosen(systems: dict[str, dict[str, Any]], name: str, folder: Path) -> dict[str, Any]:
+    """Take the system that is judged out of the others."""
+    if name not in systems:
+        cure = f"Use system=NAME with one of {', '.join(systems) or 'none'}."
+        raise ConfigError(f"the run has no system {name!r}", where=str(folder), cure=cure)
+    if name == "local_only":
+        raise ConfigError(
+            "local_only is a model for each site, and an audit judges one",
+            where="system",
+            cure="Audit another system of the run.",
+        )
+    if "counts" not in systems[name]:
+        raise RunFolderError("the run kept no counts", where=f"{folder}, system {name}", cure=AGAIN)
+    return systems.pop(name)
+
+
+def _audited(folder: Path, name: str) -> dict[str, Any]:
+    """Return what an audit of the federated run's privacy found, nothing where there was none."""
+    found = RunFolder(folder).read_json("privacy_audit.json") if name == "federated" else None
+    if found is None:
+        return {}
+    keys = ("audited_epsilon", "confidence", "verdict", "canaries")
+    with reading(folder / "privacy_audit.json", "Run fedfer audit-privacy again."):
+        return {key: found[key] for key in keys if key in found}

@@ -1,0 +1,132 @@
+"""The audit of a finished run from its counts: the run's own figures, what it cost, and clear refusals."""
+
+import json
+import shutil
+
+import pytest
+
+from fer_models.counts import Counts
+from fer_models.errors import ConfigError, RunFolderError
+from simulations.run_audit import GAPS, HEADLINE
+
+
+@pytest.fixture
+def audited(fedfer, tmp_path):
+    """Audit a run: what was printed, and what was written."""
+
+    def run(folder, *words):
+        file = tmp_path / "audit.json"
+        code, out, err = fedfer("audit", f"run={folder}", *words, "--json", str(file))
+        assert (code, err) == (0, "")
+        return out, json.loads(file.read_text())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def systems(compared):
+    return json.loads((compared / "summary.json").read_text())["systems"]
+
+
+@pytest.fixture
+def older(compared, tmp_path):
+    """A copy of the run's summary, changed."""
+
+    def copy(change):
+        folder = tmp_path / "older"
+        folder.mkdir()
+        summary = json.loads((compared / "summary.json").read_text())
+        change(summary)
+        (folder / "summary.json").write_text(json.dumps(summary))
+        return folder
+
+    return copy
+
+
+def test_a_run_is_audited_by_its_own_figures(compared, audited, systems):
+    out, found = audited(compared)
+    federated = systems["federated"]
+    assert found["figures"] == {key: federated[key] for key in found["figures"]}
+    assert found["counts"] == federated["counts"]
+    assert found["source"] == {
+        "door": "run",
+        "run": str(compared),
+        "system": "federated",
+        "name": "test run",
+        "rows": sum(federated["support"].values()),
+        "plan": json.loads((compared / "plan.json").read_text())["hash"],
+    }
+    assert f"{federated['accuracy']:.3f}" in out
+
+
+def test_a_run_tells_its_sites_its_other_systems_and_its_privacy(compared, audited, systems):
+    _, found = audited(compared)
+    federated = systems["federated"]
+    assert found["sites"] == federated["sites"]
+    assert [site["site"] for site in found["per_site"]] == ["site-0", "site-1", "site-2"]
+    assert set(found["systems"]) == set(systems) - {"federated"}
+    pooled = found["systems"]["pooled"]
+    assert {key: pooled[key] for key in HEADLINE} == {key: systems["pooled"][key] for key in HEADLINE}
+    for key in GAPS:
+        assert pooled["parity"]["gender"][key] == systems["pooled"]["parity"]["gender"][key]
+    assert found["privacy"]["epsilon"] == federated["epsilon"] <= 5
+    assert found["privacy"]["trust"] == federated["trust"]
+    assert "audited_epsilon" not in found["privacy"]
+
+
+def test_the_run_door_and_the_model_door_agree(compared, audited, fedfer, words, tmp_path):
+    file = tmp_path / "model.json"
+    data = [word for word in words if not word.startswith("model=")]
+    assert fedfer("audit", f"model={compared}", *data, "--json", str(file))[0] == 0
+    assert json.loads(file.read_text())["counts"] == audited(compared)[1]["counts"]
+
+
+def test_another_system_of_the_run_can_be_audited(compared, audited, systems):
+    _, found = audited(compared, "system=pooled")
+    assert Counts.from_json(found["counts"]).rows == sum(systems["pooled"]["support"].values())
+    assert found["figures"]["accuracy"] == systems["pooled"]["accuracy"]
+    assert "federated" in found["systems"]
+    assert found["privacy"]["epsilon"] is None
+    assert "sites" not in found
+
+
+def test_an_audit_of_the_run_s_privacy_stands_in_the_record(compared, audited, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(compared, folder)
+    facts = {"audited_epsilon": 0.5, "confidence": 0.95, "verdict": "consistent", "attacks": []}
+    (folder / "privacy_audit.json").write_text(json.dumps(facts))
+    privacy = audited(folder)[1]["privacy"]
+    assert (privacy["audited_epsilon"], privacy["verdict"]) == (0.5, "consistent")
+    assert "audited_epsilon" not in audited(folder, "system=pooled_private")[1]["privacy"]
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "said"),
+    [
+        (["system=x"], ConfigError, "Use system=NAME with one of pooled, local_only,"),
+        (["system=local_only"], ConfigError, "an audit judges one"),
+        (["system="], ConfigError, "Write system=NAME"),
+        (["data=faces"], ConfigError, "takes no 'data=faces'"),
+        (["model=x"], ConfigError, "one model, one file of predictions or one run"),
+    ],
+)
+def test_a_word_that_is_wrong_is_refused(compared, fedfer, refused, words, kind, said):
+    assert refused(fedfer("audit", f"run={compared}", *words), kind, said)
+
+
+def test_a_folder_without_a_finished_run_is_refused_and_stays_as_it_is(fedfer, refused, tmp_path):
+    assert refused(fedfer("audit", f"run={tmp_path / 'none'}"), RunFolderError, "no finished run")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda summary: summary["systems"]["federated"].pop("counts"), "the run kept no counts"),
+        (lambda summary: summary.update(study="fairness"), "Give the folder of one of its runs"),
+        (lambda summary: summary.pop("systems"), "a damaged file"),
+        (lambda summary: summary["systems"]["federated"].update(counts={"labels": 3}), "a damaged file"),
+    ],
+)
+def test_a_summary_that_cannot_be_audited_is_refused(older, fedfer, refused, change, said):
+    assert refused(fedfer("audit", f"run={older(change)}"), RunFolderError, said)
