@@ -15,7 +15,8 @@
     ├── AuditError              11  an audit that found more to leak than is claimed
     ├── SecureAggregationError  12  a message of secure aggregation that was refused, or a session that ended
     ├── ToleranceError          13  an audit of fairness that found a limit broken
-    └── EvidenceError           14  an audit of fairness with too few pictures to decide on a limit
+    ├── EvidenceError           14  an audit of fairness with too few pictures to decide on a limit
+    └── SignatureError          15  a signed audit that is not what was signed
 
 The command line prints one line, ``error: WHAT (WHERE). CURE``, and ends with the exit code.
 Anything that is not in this tree is a defect of FedFER and shows its traceback.
@@ -123,6 +124,12 @@ class EvidenceError(FedferError):
     """An audit of fairness that has too few pictures to decide on a limit, and found none broken."""
 
     exit_code = 14
+
+
+class SignatureError(FedferError):
+    """The folder of a signed audit that is not what was signed, or not by the key that is trusted."""
+
+    exit_code = 15
 
 
 class SecureAggregationError(FedferError):

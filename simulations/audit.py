@@ -21,6 +21,7 @@ from fer_models.metrics import summarise
 from fer_models.parity import WEAK
 from fer_models.samples import Samples
 from server.run_folder import write_text
+from simulations.audit_origin import model_folder
 from simulations.display import shown
 from simulations.federated import choose_device
 from simulations.prepare import audited, load, split
@@ -46,8 +47,7 @@ def count_model(path: Path, settings: Settings) -> Counts:
     ------
     DataError : the model and the data set do not share their classes or their pictures' form.
     """
-    folder = path / "model" if (path / "model").is_dir() else path
-    module, spec, labels = load_model(folder)
+    module, spec, labels = load_model(model_folder(path))
     samples = split(load(settings.data, settings.seed), settings.data, settings.seed)
     _require_same(samples, labels, (spec.size, spec.channels))
     device = torch.device(choose_device(settings.engine.device))

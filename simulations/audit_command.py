@@ -10,10 +10,13 @@ from fer_models.counts import Counts
 from fer_models.errors import ConfigError
 from simulations.audit import count_model, record, show, write
 from simulations.audit_folder import write_folder
+from simulations.audit_origin import config_of, digests_of
+from simulations.audit_signature import sign_folder
 from simulations.compose import composed
 from simulations.display import new_console
 from simulations.prediction_audit import count_predictions
 from simulations.run_audit import count_run
+from simulations.signing_key import read_key
 from simulations.tolerance import facts, read_tolerance, require_kept, show_verdicts, verdicts_on
 
 DOORS = "Write: fedfer audit model=RUN ..., fedfer audit predictions=FILE.csv ..., or fedfer audit run=DIR."
@@ -21,24 +24,27 @@ DOORS = "Write: fedfer audit model=RUN ..., fedfer audit predictions=FILE.csv ..
 People = Mapping[str, Mapping[str, int]]
 
 
-def run(words: Sequence[str], file: Path | None, folder: Path | None = None) -> int:
+def run(words: Sequence[str], file: Path | None, folder: Path | None = None, key: Path | None = None) -> int:
     """Audit what the words name; print tables.
 
     Parameters
     ----------
     file : where the record goes, if anywhere.
     folder : where the record goes with all that is made of it, if anywhere.
+    key : private key that the folder is signed with, if it is.
 
     Raises
     ------
     ConfigError : not exactly one of ``model=``, ``predictions=`` and ``run=``, or a wrong word.
     ToleranceError, EvidenceError : ``tolerance=FILE.yaml`` holds a limit that is broken, or undecided.
     """
+    identity = None if key is None else read_key(key)
     path, words = tolerance_among(words)
     tolerance = None if path is None else read_tolerance(path)
     source, counts, people, parts = _counted(words)
     references = {} if tolerance is None else tolerance.references(counts)
-    found, console = {**record(source, counts, people, references), **parts}, new_console()
+    found = {**record({**source, **digests_of(source)}, counts, people, references), **parts}
+    found["config"], console = config_of(words, path), new_console()
     show(found, console)
     verdicts = [] if tolerance is None else verdicts_on(tolerance, counts, people)
     if path is not None:
@@ -46,7 +52,9 @@ def run(words: Sequence[str], file: Path | None, folder: Path | None = None) -> 
         show_verdicts(verdicts, console)
     write(found, file)
     if folder is not None:
-        write_folder(found, folder)
+        names = write_folder(found, folder)
+        if identity is not None:
+            sign_folder(folder, found, names, identity)
         console.print(f"audit: {folder}", highlight=False, soft_wrap=True, markup=False)
     if path is not None:
         require_kept(verdicts, path)

@@ -6,27 +6,37 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from server.run_folder import write_text
+from server.run_folder import write_text, writing
 from simulations.audit import text_of
 from simulations.audit_table import figures_csv
 
-RECORD = "audit.json"
+RECORD, SIGNATURE = "audit.json", "signature.json"
+"""What all else is made of, and what is made last (:mod:`simulations.audit_signature`)."""
 
 WRITERS: dict[str, Callable[[Mapping[str, Any]], str]] = {RECORD: text_of, "figures.csv": figures_csv}
 """File -> its text, from the record alone."""
 
 
-def write_folder(record: Mapping[str, Any], folder: Path) -> None:
+def write_folder(record: Mapping[str, Any], folder: Path) -> list[str]:
     """Write an audit's folder, each file whole or not at all; files of an earlier audit are written over.
+
+    The signature of an earlier audit goes first: it is none of the new files'.
 
     Parameters
     ----------
     record : what :func:`simulations.audit.record` returns, with all that was added to it.
     folder : made when missing.
 
+    Returns
+    -------
+    The names of the files.
+
     Raises
     ------
     RunFolderError : the folder cannot be written.
     """
+    with writing(folder):
+        (folder / SIGNATURE).unlink(missing_ok=True)
     for name, text in WRITERS.items():
         write_text(folder / name, text(record))
+    return list(WRITERS)

@@ -19,6 +19,7 @@ from simulations.compose import (
     out_folder,
     readable,
     settings_of,
+    signing_file,
 )
 from simulations.display import Display, new_console
 from simulations.fairness import is_fair
@@ -154,13 +155,18 @@ def data(words: list[str]) -> int:
 
 
 def audit(words: list[str]) -> int:
-    """Judge a saved model on the test part of a data set, the predictions in a file, or what a run counted."""
+    """Judge a saved model on the test part of a data set, the predictions in a file, or what a run counted; or sign."""
+    if words and words[0] in ("key", "verify"):
+        from simulations import audit_trust
+
+        return {"key": audit_trust.key, "verify": audit_trust.verify}[words[0]](words[1:])
     from simulations.audit_command import run
     from simulations.audit_folder import RECORD
 
     file, words = json_file(words)
     folder, words = out_folder(words, RECORD)
-    return run(words, file, folder)
+    key, words = signing_file(words, folder)
+    return run(words, file, folder, key)
 
 
 def faces(words: list[str]) -> int:

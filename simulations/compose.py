@@ -101,6 +101,24 @@ def out_folder(words: list[str], mark: str) -> tuple[Path | None, list[str]]:
     return found, others
 
 
+def signing_file(words: list[str], folder: Path | None) -> tuple[Path | None, list[str]]:
+    """Return the private key that ``--sign FILE`` names, None without one, and the other words.
+
+    Parameters
+    ----------
+    folder : what :func:`out_folder` returned; without a folder there is nothing to sign.
+
+    Raises
+    ------
+    ConfigError : no file, or no folder.
+    """
+    found, others = _path_after("--sign", "FILE", words)
+    if found is not None and folder is None:
+        cure = "Write --out DIR --sign FILE."
+        raise ConfigError("--sign without a folder to sign", where="command line", cure=cure)
+    return found, others
+
+
 def _path_after(flag: str, what: str, words: Sequence[str]) -> tuple[Path | None, list[str]]:
     """Return the path that follows a flag, the last one of several, and the other words."""
     found, others, rest = None, [], iter(words)

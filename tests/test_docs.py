@@ -22,7 +22,7 @@ from simulations.audit_command import tolerance_among
 from simulations.audit_folder import RECORD
 from simulations.bench.private_frontier import chosen
 from simulations.bench.run import NAMES, parsed
-from simulations.compose import CONF, composed, json_file, out_folder, readable
+from simulations.compose import CONF, composed, json_file, out_folder, readable, signing_file
 from simulations.faces import FacesConfig
 from simulations.partition import PartitionSpec
 from simulations.prediction_audit import parsed as parsed_audit
@@ -132,7 +132,7 @@ def test_every_choice_is_named_and_no_other():
 
 def test_every_command_is_named():
     listed = re.findall(
-        r"^  ([\w-]+(?: check| ledger| verify-round)?)(?: [A-Z.]+)* .*",
+        r"^  ([\w-]+(?: check| ledger| verify-round| key| verify)?)(?: [A-Z.]+)* .*",
         cli.HELP.split("options")[0],
         re.MULTILINE,
     )
@@ -216,7 +216,11 @@ def test_command_lines_compose(document, words):
         assert facts_of([word for word in told if not word.startswith("hydra.")])
         return
     elif words[0] == "audit":
-        _, rest = out_folder(json_file(rest)[1], RECORD)
+        if rest[0] in ("key", "verify"):
+            assert len([word for word in rest if not word.startswith(("key=", "model="))]) == 2
+            return
+        folder, rest = out_folder(json_file(rest)[1], RECORD)
+        _, rest = signing_file(rest, folder)
         _, rest = tolerance_among(rest)
         if any(word.startswith("predictions=") for word in rest):
             assert parsed_audit(rest)

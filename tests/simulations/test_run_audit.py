@@ -55,6 +55,7 @@ def test_a_run_is_audited_by_its_own_figures(compared, audited, systems):
         "name": "test run",
         "rows": sum(federated["support"].values()),
         "plan": json.loads((compared / "plan.json").read_text())["hash"],
+        "model_sha256": json.loads((compared / "model" / "config.json").read_text())["sha256"],
     }
     assert f"{federated['accuracy']:.3f}" in out
 
