@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -245,3 +245,24 @@ class Samples:
             skipped=facts["skipped"],
             name=facts["name"],
         )
+
+
+def people_by_group(
+    samples: Samples, rows: NDArray[np.intp], attributes: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, int]]:
+    """Return how many persons of each group are on some rows: attribute -> group -> persons.
+
+    Empty where the pictures do not say who is on them.
+
+    Parameters
+    ----------
+    attributes : which columns, with the names of their groups.
+    """
+    if samples.subject is None:
+        return {}
+    person = samples.subject[rows]
+    column = {name: samples.groups[name][rows] for name in attributes}
+    return {
+        name: {group: len(np.unique(person[column[name] == group])) for group in groups}
+        for name, groups in attributes.items()
+    }

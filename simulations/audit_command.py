@@ -83,7 +83,7 @@ def _counted(words: Sequence[str]) -> tuple[dict[str, Any], Counts, People, dict
         return *count_predictions(own), {}
     if doors == ["run"]:
         source, counts, parts = count_run(own)
-        return source, counts, {}, parts
+        return source, counts, parts.pop("people", {}), parts
     path = words[keys.index("model")].partition("=")[2]
     settings, _ = composed([word for word in words if not word.startswith("model=")])
     source = {"door": "model", "model": path, "data": settings.data.reader}

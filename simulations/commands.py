@@ -92,8 +92,9 @@ def _print_configuration(words: list[str]) -> int:
 
 def _job(settings: Settings, folder: Path, systems: list[str]) -> None:
     from simulations.comparison import Comparison
+    from simulations.run_limits import hold, read_limits
 
-    console = new_console()
+    console, limits = new_console(), None
     baselines = ("pooled", "local_only")
     known = (*baselines, *WITHOUT, "pooled_private", "federated")
     for system in systems:
@@ -104,11 +105,15 @@ def _job(settings: Settings, folder: Path, systems: list[str]) -> None:
     with Display(console) as display:
         comparison = Comparison(settings, folder, systems, display)
         comparison.prepare()
+        if settings.tolerance:
+            limits = read_limits(settings.tolerance, comparison.prepared.plan, systems)
         for warning in comparison.prepared.warnings:
             console.print(f"warning: {warning}", highlight=False, soft_wrap=True, markup=False)
         console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
         comparison.run()
     console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    if limits is not None:
+        hold(folder, settings.tolerance, limits, console)
 
 
 def _multirun(words: list[str], systems: Callable[[Settings], list[str]]) -> int:

@@ -21,6 +21,7 @@ from fer_models.erasure import Eraser
 from fer_models.errors import ConfigError
 from fer_models.flat import FlatModel
 from fer_models.metrics import across_sites, summarise
+from fer_models.samples import people_by_group
 from fer_models.zoo import build
 from server.asking import sum_counts
 from server.events import Events
@@ -378,6 +379,7 @@ class Comparison:
         order = [name for name in self.systems if name in self._summary]
         summary = {"name": self.settings.name, "data": data, "plan_hash": plan.digest, "order": order}
         summary["start"] = self._start.facts if self._start else None
+        summary["people"] = people_by_group(samples, samples.rows("test"), plan.attributes)
         self.folder.write_json("summary.json", {**summary, "systems": self._summary})
         write_report(self.folder.path)
         self.folder.finish()

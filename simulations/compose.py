@@ -23,8 +23,8 @@ from simulations.settings import Settings, register
 CONF = Path(__file__).parent / "conf"
 """Where the YAML files lie."""
 
-PATH = re.compile(r"^data\.root=([^'\"\[${].*)$")
-"""The folder of the pictures, which may hold characters that mean something to Hydra."""
+PATH = re.compile(r"^(data\.root|tolerance)=([^'\"\[${].*)$")
+"""A folder or file of the user's, whose name may hold characters that mean something to Hydra."""
 
 
 def readable(words: Sequence[str]) -> list[str]:
@@ -53,7 +53,7 @@ def _readable(word: str) -> str:
     if word.startswith(("data.options.", "+data.options.", "pretrain.options.", "+pretrain.options.")):
         return "++" + word.removeprefix("+")
     path = PATH.match(word)
-    return f"data.root='{_quoted(path[1])}'" if path and "," not in path[1] else word
+    return f"{path[1]}='{_quoted(path[2])}'" if path and "," not in path[2] else word
 
 
 def _quoted(value: str) -> str:

@@ -47,8 +47,8 @@ def count_run(words: Sequence[str]) -> tuple[dict[str, Any], Counts, dict[str, A
 
     Returns
     -------
-    What was judged, its counts, and the parts of the audit's record that only a run knows: ``data``, ``sites``,
-    ``per_site``, ``systems`` and ``privacy``, each only where there is something.
+    What was judged, its counts, and the parts of the audit's record that a run knows besides: ``people``, ``data``,
+    ``sites``, ``per_site``, ``systems`` and ``privacy``, each only where there is something.
 
     Raises
     ------
@@ -67,6 +67,7 @@ def count_run(words: Sequence[str]) -> tuple[dict[str, Any], Counts, dict[str, A
         source = {"door": "run", "run": str(folder), "system": name, "name": summary["name"]}
         source |= {"rows": counts.rows, "plan": summary["plan_hash"]}
         parts = {
+            "people": summary.get("people"),
             "data": summary["data"],
             "sites": own.get("sites"),
             "per_site": own.get("per_site"),

@@ -253,10 +253,11 @@ class PrivacyAuditSettings:
 
 @dataclass
 class Settings:
-    """A whole run."""
+    """A whole run; ``tolerance`` is a file of limits that its federated system has to keep, see docs/audit.md."""
 
     name: str = "run"
     seed: int = 0
+    tolerance: str = ""
     data: DataSettings = field(default_factory=DataSettings)
     partition: PartitionSettings = field(default_factory=PartitionSettings)
     model: ModelSettings = field(default_factory=ModelSettings)

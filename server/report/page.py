@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from server.report import curves, groups, headline, sites, steering, views, wording
 from server.report.folder import Facts, Run, read_run
 from server.report.systems import judged, systems
+from server.report.verdicts import verdicts
 from server.run_folder import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -47,7 +48,7 @@ def environment(*folders: Path) -> Environment:
 
 def render(run: Run) -> str:
     """Return the page as HTML. Every text is escaped."""
-    found = systems(run)
+    found, limits = systems(run), run.summary.child("tolerance")
     return (
         environment()
         .get_template("report.html.jinja")
@@ -59,6 +60,7 @@ def render(run: Run) -> str:
             curves=curves.curves(found),
             recalls=views.recalls(found),
             groups=groups.groups(found),
+            verdicts=verdicts(limits.rows("verdicts"), limits.number("level")),
             steering=steering.steering(found),
             partition=sites.partition(run),
             sites=sites.sites(found),

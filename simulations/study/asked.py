@@ -84,6 +84,12 @@ def asked(words: Sequence[str]) -> Asked:
         if name not in known:
             raise ConfigError(f"unknown choice {name!r}", where="fairness", cure=nearest(name, known))
     numbers = [_whole(seed) for seed in seeds]
+    if any(word.startswith("tolerance=") for word in words):
+        raise ConfigError(
+            "a table of methods holds no limits",
+            where="tolerance",
+            cure="Audit its runs one by one: fedfer audit run=FOLDER tolerance=FILE.yaml.",
+        )
     _require_once("fairness", names)
     _require_once("seed", [str(number) for number in numbers])
     rest = [word for word in words if word.partition("=")[0] not in KEYS]
