@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from client.admission import require_allowed, require_fit, require_room, too_many_units
 from client.by_site import own_attributes
 from client.distributed import share_of
 from client.evaluation import EVALUATION_BATCH, count_parts, evaluating, predict, prove_answers
@@ -25,6 +26,7 @@ from client.messages import tensor_of
 from client.moments import encode, look, sums_of
 from client.own_counts import count_own
 from client.plan import Plan
+from client.policy import SitePolicy
 from client.private_training import noisy_tally, train_private
 from client.randomness import BoundEntropy, Entropy, KeyedStream, SeededEntropy
 from client.releases import LabelCounts, Update
@@ -53,6 +55,7 @@ class Agent:
     benches : the process's net.
     opted_out : the site tells nobody's group. Nobody can see that it does not: what it sends of groups is hidden in
         sums, and its pictures are taught like all others not to show their group.
+    policy : the site's rules for plans, None allows all.
     """
 
     def __init__(
@@ -66,14 +69,16 @@ class Agent:
         ledger: Ledger,
         benches: Benches,
         opted_out: bool = False,
+        policy: SitePolicy | None = None,
     ) -> None:
-        self.opted_out = opted_out
+        self.opted_out, self._policy = opted_out, policy
         self._groups: tuple[str, Grouped] | None = None
         self.name, self.samples, self.test = name, samples, test
         self._train, self._entropy, self._ledger, self._benches = train, entropy, ledger, benches
         self._data: dict[str, LocalRows] = {}
         self._tested: Features | None = None
         self._admitted: set[str] = set()
+        self._allowed: set[str] = set()
 
     @property
     def simulated(self) -> bool:
@@ -113,20 +118,11 @@ class Agent:
         return None if plan.fairness is None else fair_round(plan, self._grouped(plan), told)
 
     def _require_fit(self, plan: Plan) -> None:
-        if plan.labels != self.samples.labels:
-            raise DataError(
-                f"the plan names the classes {', '.join(plan.labels)}, the site's are {', '.join(self.samples.labels)}",
-                where=self.name,
-                cure="Use one list of labels for all sites.",
-            )
-        asked, held = (plan.model.channels, plan.model.size), (self.samples.channels, self.samples.size)
-        if asked != held:
-            raise DataError(
-                f"the plan's net takes {asked[0]} x {asked[1]} x {asked[1]}, the site's pictures are "
-                f"{held[0]} x {held[1]} x {held[1]}",
-                where=self.name,
-                cure="Read the pictures in the size and channels of the model.",
-            )
+        """Refuse a plan that the site's pictures do not fit, or its policy does not allow."""
+        require_fit(plan, self.samples, self.name)
+        if plan.digest not in self._allowed:  # once, as it asks an accountant
+            require_allowed(self._policy, plan, len(self._train), self.name)
+            self._allowed.add(plan.digest)
 
     def count_labels(self, plan: Plan, seen: Head | None = None) -> LabelCounts:
         """Count the classes of the training pictures; under privacy with noise, after the ledger is written.
@@ -303,16 +299,9 @@ class Agent:
         The number of units is private: a real site gives its reason to its own log, and no other than that it takes no
         part to whoever asks.
         """
-        assert plan.privacy is not None
-        by_person, delta = plan.privacy.unit == "subject", plan.privacy.delta
-        units = len(self._rows(plan.local.targets).people) if by_person else len(self._train)
-        if delta * units < 1:
+        reason = too_many_units(plan, self.units(plan), self.name)
+        if reason is None:
             return
-        reason = PrivacyError(
-            f"delta {delta:g} is not below 1 / {units}, the {'people' if by_person else 'pictures'} of this site",
-            where=f"{self.name}, privacy.delta",
-            cure=f"Ask for a plan with delta {0.1 / units:.0e} or less.",
-        )
         if self.simulated:
             raise reason
         log.error("%s", reason)
@@ -322,6 +311,11 @@ class Agent:
             cure="Ask who keeps the site; the reason stands in its own log.",
         )
 
+    def units(self, plan: Plan) -> int:
+        """Return how many units of a private plan the site trains on: pictures, or people."""
+        by_person = plan.privacy is not None and plan.privacy.unit == "subject"
+        return len(self._rows(plan.local.targets).people) if by_person else len(self._train)
+
     def _release(self, plan: Plan, round_number: int, kind: str, key: bytes, mechanism: Mechanism) -> None:
         """Write a release of the plan to the ledger; nothing of it may leave before this returns.
 
@@ -330,6 +324,7 @@ class Agent:
         key : of the noise; its fingerprint tells a repetition from a new release.
         """
         assert plan.privacy is not None
+        require_room(self._policy, plan, self._ledger.history(plan.digest), mechanism, self.name)
         self._ledger.record(
             Event(kind, plan.run, plan.digest, round_number, fingerprint(key), plan.privacy.delta, mechanism)
         )

@@ -1,4 +1,4 @@
-"""The site's own commands: ``fedfer site ledger``. They need neither the coordinator's code nor a simulation's."""
+"""The site's own commands: ``fedfer site ...``. They need neither the coordinator's code nor a simulation's."""
 
 from __future__ import annotations
 
@@ -14,9 +14,19 @@ from rich.table import Table
 from client.ledger import Ledger, close_all
 from client.ledger_view import Statement, figure, noise_of, plain, ranges, sentences, state
 from client.strict import nearest
+from client.words import read_words
 from fer_models.errors import ConfigError, PrivacyError
 
-USAGE = "Write: fedfer site ledger FILE|RUN [--site NAME] [--check] [--json]."
+USAGE = """\
+fedfer site: what a site runs
+
+  site init DIR --data FOLDER   make a site: keys, policy.yaml, data.yaml; --name NAME --reader imagefolder
+  site check DIR [PLAN]         read the data, try a step, and say what a plan would disclose and cost
+  site enrol DIR                write the request for the coordinator, with its fingerprint
+  site ledger FILE|RUN|DIR      what the site has released, and what it cost; --site NAME --check --json
+"""
+
+LEDGER_USAGE = "Write: fedfer site ledger FILE|RUN [--site NAME] [--check] [--json]."
 
 
 def site(words: Sequence[str]) -> int:
@@ -24,16 +34,78 @@ def site(words: Sequence[str]) -> int:
 
     Raises
     ------
-    ConfigError : it is written wrongly, or names no ledger.
-    PrivacyError : a ledger is damaged, or two accountants disagree about it.
+    FedferError : it is written wrongly, or what the command says.
     """
-    if not words or words[0] != "ledger":
-        raise ConfigError("site needs a command", where="command line", cure=USAGE)
-    asked = _parsed(words[1:])
+    commands = {"init": _init, "check": _check, "enrol": _enrol, "ledger": _ledger}
+    if not words or words[0] not in commands:
+        cure = nearest(words[0], commands) if words else f"Use one of {', '.join(commands)}."
+        raise ConfigError("site needs a command", where="command line", cure=cure)
     try:
-        return _show(asked)
+        return commands[words[0]](words[1:])
     finally:
         close_all()
+
+
+def _init(words: Sequence[str]) -> int:
+    """Make a site's folder."""
+    usage = "Write: fedfer site init DIR --data FOLDER [--name NAME] [--reader READER]."
+    found = read_words(words, usage, valued=("--data", "--name", "--reader"))
+    path, given = Path(found.one("site init needs a new folder", usage)), found.options
+    if "--data" not in given:
+        raise ConfigError("--data is missing", where="command line", cure=usage)
+    from client.site_data import REHEARSAL
+    from client.site_folder import SiteFolder
+
+    root = Path(given["--data"]).expanduser().absolute()
+    dealt = (root / "rehearsal.json").is_file()
+    reader = given.get("--reader", REHEARSAL if dealt else "imagefolder")
+    folder = SiteFolder.make(path, given.get("--name", path.absolute().name), reader, str(root))
+    say = Console(highlight=False).print
+    say(
+        f"made {path}: keys, policy.yaml and data.yaml of the site {folder.name}",
+        soft_wrap=True,
+        markup=False,
+    )
+    say("Read policy.yaml and data.yaml, then run: fedfer site check", path, soft_wrap=True, markup=False)
+    return 0
+
+
+def _check(words: Sequence[str]) -> int:
+    """Look at a site, and at a plan."""
+    usage = "Write: fedfer site check DIR [PLAN.json]."
+    found = read_words(words, usage)
+    if len(found.others) not in (1, 2):
+        raise ConfigError("site check needs a folder", where="command line", cure=usage)
+    from client.site_check import check_site
+    from client.site_folder import SiteFolder
+
+    console = Console(highlight=False)
+    console = console if console.is_terminal else Console(highlight=False, width=120)
+    plan = Path(found.others[1]) if found.others[1:] else None
+    check_site(SiteFolder.open(Path(found.others[0])), plan, console)
+    return 0
+
+
+def _enrol(words: Sequence[str]) -> int:
+    """Write a site's request."""
+    usage = "Write: fedfer site enrol DIR."
+    path = Path(read_words(words, usage).one("site enrol needs a site's folder", usage))
+    from client.site_folder import SiteFolder
+
+    request = SiteFolder.open(path).enrol()
+    say = Console(highlight=False).print
+    say(f"wrote {path / 'request.json'}: send it to the coordinator", soft_wrap=True, markup=False)
+    say(f"fingerprint of {request.site}: {request.fingerprint}", soft_wrap=True, markup=False)
+    say("Read it out when the coordinator calls you: it has to be the one that they see.", soft_wrap=True)
+    return 0
+
+
+def _ledger(words: Sequence[str]) -> int:
+    """Print ledgers."""
+    found = read_words(words, LEDGER_USAGE, valued=("--site",), flags=("--check", "--json"))
+    given = found.options
+    path = Path(found.one("site ledger needs one file or run folder", LEDGER_USAGE))
+    return _show(_Asked(path, given.get("--site"), "--check" in given, "--json" in given))
 
 
 @dataclass(frozen=True)
@@ -42,28 +114,6 @@ class _Asked:
     site: str | None = None
     check: bool = False
     json: bool = False
-
-
-def _parsed(words: Sequence[str]) -> _Asked:
-    paths: list[Path] = []
-    facts: dict[str, str | bool] = {}
-    rest = iter(words)
-    for word in rest:
-        name, equals, value = word.partition("=")
-        if name == "--site":
-            facts["site"] = value if equals else next(rest, "")
-            if not facts["site"]:
-                raise ConfigError("--site without a name", where="command line", cure=USAGE)
-        elif word in ("--check", "--json"):
-            facts[word.removeprefix("--")] = True
-        elif word.startswith("-"):
-            known = nearest(word, ["--site", "--check", "--json"])
-            raise ConfigError(f"unknown option {word!r}", where="command line", cure=known)
-        else:
-            paths.append(Path(word))
-    if len(paths) != 1:
-        raise ConfigError("site ledger needs one file or run folder", where="command line", cure=USAGE)
-    return _Asked(paths[0], **facts)  # type: ignore[arg-type]
 
 
 def ledgers_of(path: Path, wanted: str | None) -> list[Path]:
@@ -75,7 +125,11 @@ def ledgers_of(path: Path, wanted: str | None) -> list[Path]:
     PrivacyError : they are of an earlier version.
     """
     if not path.exists():
-        raise ConfigError("no such file or folder", where=str(path), cure=USAGE)
+        raise ConfigError("no such file or folder", where=str(path), cure=LEDGER_USAGE)
+    if (path / "site.json").is_file():  # the folder of a site, which holds other databases, too
+        path = path / "ledger.sqlite"
+        if not path.exists():
+            raise ConfigError("no privacy ledger", where=str(path), cure="The site has released nothing yet.")
     folder = path / "ledger" if (path / "ledger").is_dir() else path
     found = sorted(folder.glob("*.sqlite")) if path.is_dir() else [path]
     lines = sorted(folder.glob("*.jsonl")) if path.is_dir() and not found else []

@@ -47,6 +47,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _value(kind: Any, given: Any, where: str) -> Any:
+    if kind is Any:
+        return given
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         if given is None and type(None) in arguments:

@@ -16,7 +16,9 @@
     ├── SecureAggregationError  12  a message of secure aggregation that was refused, or a session that ended
     ├── ToleranceError          13  an audit of fairness that found a limit broken
     ├── EvidenceError           14  an audit of fairness with too few pictures to decide on a limit
-    └── SignatureError          15  a signed audit that is not what was signed
+    ├── SignatureError          15  a signed audit that is not what was signed
+    ├── IdentityError           16  a key, a certificate or an enrolment
+    └── PolicyError             17  a plan that a site's policy refuses
 
 The command line prints one line, ``error: WHAT (WHERE). CURE``, and ends with the exit code.
 Anything that is not in this tree is a defect of FedFER and shows its traceback.
@@ -130,6 +132,18 @@ class SignatureError(FedferError):
     """The folder of a signed audit that is not what was signed, or not by the key that is trusted."""
 
     exit_code = 15
+
+
+class IdentityError(FedferError):
+    """A key, a certificate or an enrolment that is missing, foreign, expired, revoked or open to others."""
+
+    exit_code = 16
+
+
+class PolicyError(FedferError):
+    """A plan that a site's policy refuses; ``where`` names the site and the rule."""
+
+    exit_code = 17
 
 
 class SecureAggregationError(FedferError):

@@ -13,6 +13,9 @@ from scipy.sparse.csgraph import connected_components
 from fer_models.errors import ConfigError, DataError
 from fer_models.samples import SPLITS, Samples
 
+WAYS = ("auto", "official", "holdout")
+"""Ways to come by a test part: the data set's own, one that is held out, or the own one where there is one."""
+
 Rows = NDArray[np.intp]
 Shares = NDArray[np.float64]
 
@@ -168,3 +171,47 @@ def _without_copies(samples: Samples, same: Rows, split: str) -> Samples:
     skipped[reason] = skipped.get(reason, 0) + len(surplus)
     kept = np.delete(np.arange(len(samples)), surplus)
     return replace(samples.take(kept), skipped=skipped)
+
+
+def divided(samples: Samples, way: str, share: float, seed: int) -> Samples:
+    """Give every row its split, without a person or a copy on both sides.
+
+    The official test part stays as it is; training rows that are copies of a test picture are left out.
+
+    Parameters
+    ----------
+    way : one of :data:`WAYS`.
+    share : of the training rows that is held out, where a test part is.
+
+    Raises
+    ------
+    ConfigError : an unknown way, or a share that is none.
+    DataError : there is no official test part, or no room for one that is held out.
+    """
+    if not takes_official(samples, way):
+        if not 0 < share < 1:
+            raise ConfigError(
+                f"a test share of {share}", where="data.test", cure="Give a number above 0 and below 1."
+            )
+        return hold_out(samples, share, seed=seed)
+    if not len(samples.rows("test")):
+        raise DataError("the data set ships no test part", where=samples.name, cure="Use data.split=holdout.")
+    same = copies(samples)
+    leaked = np.isin(same, same[samples.rows("test")]) & (samples.split != "test")
+    if not leaked.any():
+        return samples
+    reason = "copy of a test picture"
+    skipped = {**samples.skipped, reason: samples.skipped.get(reason, 0) + int(leaked.sum())}
+    return replace(samples.take(np.flatnonzero(~leaked)), skipped=skipped)
+
+
+def takes_official(samples: Samples, way: str) -> bool:
+    """Whether the data set's own test part is used, and none is drawn from its training rows.
+
+    Raises
+    ------
+    ConfigError : an unknown way.
+    """
+    if way not in WAYS:
+        raise ConfigError(f"unknown split {way!r}", where="data.split", cure="Use auto, official or holdout.")
+    return way == "official" or (way == "auto" and len(samples.rows("test")) > 0)

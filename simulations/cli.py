@@ -20,6 +20,7 @@ commands
   simulate       the federated run alone
   baseline       the pooled and the local-only models alone
   data check     what a data set holds: counts, copies, people, parity of the labels
+  data deal      deal a data set out to folders, one a site, with the plan: to rehearse a deployment; --run-dir DIR
   audit          judge a saved model: audit model=RUN data=NAME data.root=DIR;
                  or any system's predictions: audit predictions=FILE.csv --json FILE;
                  or what the sites of a run counted: audit run=RUN;
@@ -31,7 +32,10 @@ commands
   faces          a contact sheet of drawn faces: faces sheet=FILE.png
   models         the nets that can be trained
   fairness       methods of fair training, what each needs, reveals and costs: fairness NAME --json FILE
-  site ledger    what a site has released, and what it cost: site ledger FILE|RUN --site NAME --check --json
+  site init DIR  make a site: keys, a careful policy, a mapping of its data: --data FOLDER --name NAME
+  site check DIR  read a site's data, try a step, say what a plan would disclose and cost: site check DIR PLAN.json
+  site enrol DIR  write a site's request for the coordinator, with the fingerprint to compare
+  site ledger    what a site has released, and what it cost: site ledger FILE|RUN|DIR --site NAME --check --json
   server verify-round RUN  replay rounds of secure aggregation from their transcripts: --session N --roster FILE --json
   tune-private   levers of private training, chosen on drawn faces: tune-private target_epsilon=8 sites=10 pictures=2000
   bench NAME     benchmarks: rounds, private-step, private-frontier, secagg, faces, audit, fer2013

@@ -141,22 +141,39 @@ def _multirun(words: list[str], systems: Callable[[Settings], list[str]]) -> int
 
 
 def data(words: list[str]) -> int:
-    """``data check``: print what a data set holds; exit code 3 when it has an error."""
-    from fer_models.checks import check
-    from simulations.data_check import show
-    from simulations.prepare import load, split
-
-    if not words or words[0] != "check":
+    """``data check`` and ``data deal``."""
+    verbs = {"check": _data_check, "deal": _data_deal}
+    if not words or words[0] not in verbs:
         raise ConfigError(
             "data needs a verb", where="command line", cure="Write: fedfer data check data=NAME ..."
         )
-    settings, _ = composed(words[1:])
+    return verbs[words[0]](words[1:])
+
+
+def _data_check(words: list[str]) -> int:
+    """Print what a data set holds; exit code 3 when it has an error."""
+    from fer_models.check_tables import show
+    from fer_models.checks import check
+    from simulations.prepare import load, split
+
+    settings, _ = composed(words)
     samples = load(settings.data, settings.seed)
     found = check(samples)
     show(found, new_console())
     if settings.data.split == "holdout":
         show(check(split(samples, settings.data, settings.seed)), new_console())
     return 3 if any(finding.severity == "error" for finding in found.findings) else 0
+
+
+def _data_deal(words: list[str]) -> int:
+    """Deal a data set out to folders, one a site, with the plan of the run."""
+    from simulations.rehearsal import deal
+
+    settings, folder = composed(words)
+    console = new_console()
+    for line in deal(settings, folder):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    return 0
 
 
 def audit(words: list[str]) -> int:

@@ -15,6 +15,7 @@ import torch
 from omegaconf import OmegaConf
 
 from client.plan import Plan
+from client.trust import POOLED
 from fer_models.checkpoints import save_model
 from fer_models.counts import Counts
 from fer_models.erasure import Eraser
@@ -28,7 +29,6 @@ from server.events import Events
 from server.report import write_report
 from server.results import Result
 from server.run_folder import RunFolder, reading
-from server.trust import POOLED
 from simulations.baselines import CentralTrainer
 from simulations.fairness import notes_of, opting_out
 from simulations.federated import (

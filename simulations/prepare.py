@@ -18,7 +18,7 @@ from client.methods.registry import method_of
 from client.nets import net_of
 from client.outlook import Outlook, outlook
 from client.plan import Attribute, LocalWork, Plan, ServerWork
-from client.strict import nearest, parse, require
+from client.strict import nearest, parse
 from client.training import batch_size, people_of
 from client.workbench import Workbench
 from fer_models.embedding import last_layer
@@ -26,7 +26,7 @@ from fer_models.errors import ConfigError, DataError, PrivacyError
 from fer_models.readers import READERS, options_of, read
 from fer_models.samples import Samples
 from fer_models.scope import logit_bias
-from fer_models.splits import copies, hold_out, units
+from fer_models.splits import divided, takes_official, units
 from fer_models.zoo import ModelSpec, parameter_count
 from server.robust import require_enough
 from server.rounds import cohort
@@ -91,37 +91,8 @@ def load(data: DataSettings, seed: int) -> Samples:
 
 
 def split(samples: Samples, data: DataSettings, seed: int) -> Samples:
-    """Give every row its split, without a person or a copy on both sides.
-
-    The official test part stays as it is; training rows that are copies of a test picture are left out.
-    """
-    if not takes_official(samples, data):
-        share = f"a test share of {data.test}"
-        require(0 < data.test < 1, share, "data.test", "Give a number above 0 and below 1.")
-        return hold_out(samples, data.test, seed=seed)
-    if not len(samples.rows("test")):
-        raise DataError("the data set ships no test part", where=samples.name, cure="Use data.split=holdout.")
-    same = copies(samples)
-    leaked = np.isin(same, same[samples.rows("test")]) & (samples.split != "test")
-    if not leaked.any():
-        return samples
-    reason = "copy of a test picture"
-    skipped = {**samples.skipped, reason: samples.skipped.get(reason, 0) + int(leaked.sum())}
-    return replace(samples.take(np.flatnonzero(~leaked)), skipped=skipped)
-
-
-def takes_official(samples: Samples, data: DataSettings) -> bool:
-    """Whether the data set's own test part is used, and none is drawn from its training rows.
-
-    Raises
-    ------
-    ConfigError : an unknown split.
-    """
-    if data.split not in ("auto", "official", "holdout"):
-        raise ConfigError(
-            f"unknown split {data.split!r}", where="data.split", cure="Use auto, official or holdout."
-        )
-    return data.split == "official" or (data.split == "auto" and len(samples.rows("test")) > 0)
+    """Give every row its split; see :func:`fer_models.splits.divided`."""
+    return divided(samples, data.split, data.test, seed)
 
 
 def audited(samples: Samples, wanted: list[str]) -> tuple[Attribute, ...]:
@@ -144,7 +115,7 @@ def audited(samples: Samples, wanted: list[str]) -> tuple[Attribute, ...]:
 def prepare(settings: Settings) -> Prepared:
     """Read, split, divide into sites, and compile the plan."""
     loaded = with_intersections(load(settings.data, settings.seed), settings.fairness)
-    held_out = not takes_official(loaded, settings.data)
+    held_out = not takes_official(loaded, settings.data.split)
     samples = split(loaded, settings.data, settings.seed)
     _require_classes(samples)
     spec = parse(PartitionSpec, dataclasses.asdict(settings.partition), "partition")

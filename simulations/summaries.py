@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from client.plan import Plan
+from client.trust import WORKED_OUT, learned_of, trust_of
 from fer_models.counts import Counts
 from fer_models.metrics import across_sites, headline, summarise
 from fer_models.samples import Samples
 from server.results import Result
-from server.trust import WORKED_OUT, learned_of, trust_of
 from simulations.partition import Partition
 from simulations.prepare import accountant_note
 

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from client.ledger import Ledger
+from client.trust import POOLED, trust_of
 from fer_models.checkpoints import load_model
 from fer_models.counts import Counts
 from server.run_folder import RunFolder
-from server.trust import POOLED, trust_of
 from simulations.cli import main
 from simulations.compose import composed
 from simulations.prepare import prepare

@@ -9,8 +9,8 @@ import pytest
 from client.accounting import epsilon_of
 from client.grid import grid_of, mechanism_of, plan_grid
 from client.mechanisms import gaussian
+from client.trust import trust_of
 from fer_models import errors
-from server.trust import trust_of
 from simulations.compose import composed
 from simulations.pooled_private import one_site, pooled_private
 from simulations.prepare import prepare

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from client.accounting import epsilon_of
 from client.grid import LARGEST, plan_grid
 from client.limits import with_rounds
+from client.trust import WORKED_OUT
 from fer_models.errors import ConfigError, SecureAggregationError
 from server.rounds import cohort
 from server.run_folder import RunFolder
-from server.trust import WORKED_OUT
 from simulations.cli import main
 from simulations.compose import composed
 from simulations.pooled_private import pooled_private

@@ -6,7 +6,7 @@ import pytest
 
 from client.finish import Finish
 from client.plan import Privacy, Secure
-from server.trust import learned_of, trust_of
+from client.trust import learned_of, trust_of
 
 
 def privacy_of(**own):
@@ -31,14 +31,14 @@ def test_distributed_noise_names_the_honest_sites_and_the_simulation():
 
 
 def test_what_sums_after_the_last_round_showed(plan_of):
-    plan = replace(plan_of(weighting="uniform"), aggregation="secure", secure=replace(SECURE))
+    plan = replace(plan_of(server={"weighting": "uniform"}), aggregation="secure", secure=replace(SECURE))
     assert "After the last round" not in learned_of(plan)
     erased = learned_of(replace(plan, finish=Finish("age", 16)))
     assert erased.endswith("as sums as well, how long features of training pictures are; their sums by age.")
     model = replace(plan.model, clusters=3)
     said = learned_of(replace(plan, model=model, finish=Finish("", 16, clusters=3)))
     assert said.endswith("and the classes of these pictures and those they are given, by 3 clusters.")
-    private = replace(plan_of(private=True), aggregation="secure", secure=SECURE)
+    private = replace(plan_of(privacy={}), aggregation="secure", secure=SECURE)
     assert "each with the noise of privacy" in learned_of(replace(private, finish=Finish("age", 16, 4.0)))
 
 
@@ -65,15 +65,15 @@ def test_masked_shares_are_seen_by_nobody():
 )
 def test_what_a_coordinator_learned(plan_of, changed, said):
     secure = replace(SECURE, **changed)
-    plain = plan_of(weighting="uniform")
+    plain = plan_of(server={"weighting": "uniform"})
     plan = replace(plain, aggregation="secure", secure=secure)
     assert said in learned_of(plan)
     assert "the sum over 7 or more of 10 sites, of updates and training losses and of counts" in learned_of(
         plan
     )
     assert "of one site it learned whether it took part. That" in learned_of(plan)
-    private = replace(plan_of(private=True), aggregation="secure", secure=secure)
+    private = replace(plan_of(privacy={}), aggregation="secure", secure=secure)
     assert "of updates and of counts" in learned_of(private)
     assert "took part, and what its ledger says it has spent. That" in learned_of(private)
     assert "saw what each site sent, its update and its training loss" in learned_of(plain)
-    assert "loss" not in learned_of(plan_of(private=True)), "under privacy no site sends one"
+    assert "loss" not in learned_of(plan_of(privacy={})), "under privacy no site sends one"

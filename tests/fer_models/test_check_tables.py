@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from fer_models.check_tables import show
 from fer_models.checks import check
 from fer_models.samples import Samples
-from simulations.data_check import show
 
 
 def table(n=60, crossing=True):

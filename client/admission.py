@@ -1,0 +1,83 @@
+"""Whether a site answers a plan at all: it fits the site's pictures, and no rule of the site's policy refuses it."""
+
+from __future__ import annotations
+
+from client.mechanisms import History, Mechanism, merged
+from client.plan import Plan
+from client.policy import Refusal, SitePolicy
+from fer_models.errors import DataError, PolicyError, PrivacyError
+from fer_models.samples import Samples
+
+
+def require_fit(plan: Plan, samples: Samples, site: str) -> None:
+    """Refuse a plan for other classes or other pictures than a site's.
+
+    Raises
+    ------
+    DataError : what differs.
+    """
+    if plan.labels != samples.labels:
+        raise DataError(
+            f"the plan names the classes {', '.join(plan.labels)}, the site's are {', '.join(samples.labels)}",
+            where=site,
+            cure="Use one list of labels for all sites.",
+        )
+    asked, held = (plan.model.channels, plan.model.size), (samples.channels, samples.size)
+    if asked != held:
+        raise DataError(
+            f"the plan's net takes {asked[0]} x {asked[1]} x {asked[1]}, the site's pictures are "
+            f"{held[0]} x {held[1]} x {held[1]}",
+            where=site,
+            cure="Read the pictures in the size and channels of the model.",
+        )
+
+
+def require_allowed(policy: SitePolicy | None, plan: Plan, pictures: int, site: str) -> None:
+    """Refuse a plan that a site's policy does not allow; without a policy everything is allowed.
+
+    Parameters
+    ----------
+    pictures : the site's training pictures.
+
+    Raises
+    ------
+    PolicyError : with the first rule that refuses it.
+    """
+    found = () if policy is None else policy.refusals(plan, pictures)
+    if found:
+        raise _refused(found[0], site)
+
+
+def require_room(
+    policy: SitePolicy | None, plan: Plan, spent: History, mechanism: Mechanism, site: str
+) -> None:
+    """Refuse a release of a site that is drawn for some rounds only, where it would pass the policy's limit of a run.
+
+    A site that takes part in every round has held the whole run against that limit before the first.
+
+    Parameters
+    ----------
+    spent : what the run has released.
+    """
+    if policy is None or plan.server.participation >= 1:
+        return
+    refusal = policy.over_run(merged((*spent, mechanism)))
+    if refusal is not None:
+        raise _refused(refusal, site)
+
+
+def _refused(refusal: Refusal, site: str) -> PolicyError:
+    return PolicyError(refusal.what, where=f"{site}, {refusal.rule}", cure=refusal.cure)
+
+
+def too_many_units(plan: Plan, units: int, site: str) -> PrivacyError | None:
+    """Return why a plan's delta is no promise for that many pictures or people, None where it is one."""
+    assert plan.privacy is not None
+    delta, by_person = plan.privacy.delta, plan.privacy.unit == "subject"
+    if delta * units < 1:
+        return None
+    return PrivacyError(
+        f"delta {delta:g} is not below 1 / {units}, the {'people' if by_person else 'pictures'} of this site",
+        where=f"{site}, privacy.delta",
+        cure=f"Ask for a plan with delta {0.1 / units:.0e} or less.",
+    )

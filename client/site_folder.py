@@ -1,0 +1,173 @@
+"""A site is a folder; this is the only code that knows what lies in it.
+
+::
+
+    site.json            the site's name
+    policy.yaml          what may be asked of it
+    data.yaml            which pictures it holds
+    keys/signing.pem     signs what it sends in secure aggregation
+    keys/node.key        by which its SuperNode authenticates itself
+    request.json         what ``site enrol`` wrote for the coordinator
+    ledger.sqlite        the privacy ledger, made with the first release
+    journal.sqlite       what it has sent in secure aggregation
+
+Only its owner may enter it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.agent import Agent
+from client.enrolment import Request, make_request, require_name
+from client.identity import Identity
+from client.keys import make_folder, make_node_key, make_signing_key, read_node_key, read_signing_key
+from client.ledger import Ledger
+from client.policy import TEMPLATE as POLICY
+from client.policy import SitePolicy, read_policy
+from client.randomness import SeededEntropy, SystemEntropy
+from client.site_data import REHEARSAL, Held, read_data
+from client.site_data import TEMPLATE as DATA
+from client.workbench import Benches
+from fer_models.errors import ConfigError, RunFolderError
+from fer_models.readers import READERS
+
+
+@dataclass(frozen=True)
+class SiteFolder:
+    """The folder of one site.
+
+    Example::
+
+        folder = SiteFolder.open(Path("clinic-a"))
+        policy = folder.policy()
+        held, ledger = folder.data(policy), folder.ledger(policy)
+        agent = folder.agent(policy, held, Benches(torch.device("cpu")), ledger)
+
+    Attributes
+    ----------
+    path : the folder.
+    name : the site's name.
+    """
+
+    path: Path
+    name: str
+
+    @classmethod
+    def make(cls, path: Path, name: str, reader: str, root: str) -> SiteFolder:
+        """Make a new site: keys, a careful policy, and a mapping of its data.
+
+        Raises
+        ------
+        ConfigError : the folder holds something, or the name or the reader is none.
+        """
+        require_name(name)
+        known = (*READERS, REHEARSAL)
+        if reader not in known:
+            cure = f"Use one of {', '.join(known)}."
+            raise ConfigError(f"unknown reader {reader!r}", where="--reader", cure=cure)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ConfigError(
+                "the folder is not empty", where=str(path), cure="Give a new one; keys are never overwritten."
+            )
+        make_folder(path)
+        path.chmod(0o700)
+        make_folder(path / "keys")
+        make_signing_key(path / "keys" / "signing.pem")
+        make_node_key(path / "keys" / "node.key")
+        texts = {
+            "policy.yaml": POLICY,
+            "data.yaml": DATA.format(reader=reader, root=json.dumps(root)),
+            "site.json": json.dumps({"site": name}) + "\n",  # last: without it this is no site
+        }
+        for file, text in texts.items():
+            _write(path / file, text)
+        return cls(path, name)
+
+    @classmethod
+    def open(cls, path: Path) -> SiteFolder:
+        """Return the site of a folder.
+
+        Raises
+        ------
+        ConfigError : it holds none.
+        """
+        try:
+            name = require_name(json.loads((path / "site.json").read_text())["site"])
+        except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+            raise ConfigError(
+                "this folder holds no site", where=str(path), cure="Make one with fedfer site init DIR."
+            ) from error
+        return cls(path, name)
+
+    @property
+    def ledger_path(self) -> Path:
+        """The file of the privacy ledger."""
+        return self.path / "ledger.sqlite"
+
+    def ledger(self, policy: SitePolicy) -> Ledger:
+        """Return the privacy ledger, with the policy's limit."""
+        return Ledger(self.ledger_path, self.name, policy.limit)
+
+    def identity(self) -> Identity:
+        """Return the signing key; see :func:`client.keys.read_signing_key`."""
+        return read_signing_key(self.path / "keys" / "signing.pem")
+
+    def node_key(self) -> str:
+        """Return the public half of the SuperNode's key; see :func:`client.keys.read_node_key`."""
+        return read_node_key(self.path / "keys" / "node.key")
+
+    def policy(self) -> SitePolicy:
+        """Return the site's policy; see :func:`client.policy.read_policy`."""
+        return read_policy(self.path / "policy.yaml")
+
+    def data(self, policy: SitePolicy) -> Held:
+        """Return the site's pictures; see :func:`client.site_data.read_data`."""
+        return read_data(self.path / "data.yaml", policy.statistics.smallest_group)
+
+    def request(self) -> Request:
+        """Return the request for the coordinator: the name and the public keys, signed."""
+        return make_request(self.name, self.identity(), self.node_key())
+
+    def enrol(self) -> Request:
+        """Write the request for the coordinator, and return it."""
+        request = self.request()
+        _write(self.path / "request.json", request.text)
+        return request
+
+    def agent(self, policy: SitePolicy | None, held: Held, benches: Benches, ledger: Ledger) -> Agent:
+        """Return the site's agent; a made-up site's randomness follows from its seed, a real one's from the system.
+
+        Parameters
+        ----------
+        policy : None allows all, for a trial of which nothing leaves.
+        ledger : the site's own, or one in memory for a trial.
+        """
+        return Agent(
+            self.name,
+            held.samples,
+            held.samples.rows("train"),
+            held.samples.rows("test"),
+            entropy=SystemEntropy() if held.seed is None else SeededEntropy(held.seed, self.name),
+            ledger=ledger,
+            benches=benches,
+            opted_out=held.opted_out,
+            policy=policy,
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a text whole, for its owner's eyes."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.chmod(0o600)
+        part.replace(path)
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write: {error.strerror}",
+            where=str(path),
+            cure="Free disk space, or give another folder.",
+        ) from error

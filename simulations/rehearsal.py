@@ -1,0 +1,58 @@
+"""Dealing a data set out to folders, one a site: to rehearse a deployment with the sites of a simulation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from client.plan import Attribute, Plan
+from fer_models.errors import RunFolderError
+from fer_models.labels import UNDISCLOSED
+from server.run_folder import write_text, writing
+from simulations.federated import Sites
+from simulations.prepare import prepare
+from simulations.settings import Settings
+
+PLAN = "plan.json"
+"""Where the plan of the dealt sites lies."""
+
+
+def deal(settings: Settings, folder: Path) -> Iterator[str]:
+    """Write the pictures of every site of a simulation, and the plan; yield a line for each.
+
+    A site that is given such a folder draws the randomness of the simulated site of that name and seed, so that a
+    rehearsal ends where the simulation of the plan does.
+
+    Raises
+    ------
+    RunFolderError : the folder holds something, or cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunFolderError(
+            "the folder is not empty", where=str(folder), cure="Give a new one with --run-dir."
+        )
+    prepared = prepare(settings)
+    sites = Sites(prepared.samples, prepared.partition, settings.seed, None)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(sites.names):
+        rows = np.flatnonzero(prepared.partition.site == number)
+        prepared.samples.take(rows).save(folder / name)
+        facts = json.dumps({"site": name, "seed": settings.seed})
+        write_text(folder / name / "rehearsal.json", facts)
+        yield f"{folder / name}: {len(rows):,} pictures"
+    write_text(folder / PLAN, with_undisclosed(prepared.plan).text)
+    yield f"{folder / PLAN}: what the sites are asked for"
+
+
+def with_undisclosed(plan: Plan) -> Plan:
+    """Return a plan with a place for pictures whose group a site does not tell."""
+    groups = [
+        each if UNDISCLOSED in each.values else Attribute(each.name, (*each.values, UNDISCLOSED))
+        for each in plan.groups
+    ]
+    return replace(plan, groups=tuple(groups))

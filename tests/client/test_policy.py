@@ -1,0 +1,185 @@
+"""A site's policy: strict to read, careful as written, and each rule refuses by its name."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from client.agent import Agent
+from client.finish import Finish
+from client.ledger import Ledger
+from client.messages import error_from_wire, error_to_wire
+from client.plan import Attribute, Secure
+from client.policy import TEMPLATE, asked_statistics, passes, read_policy
+from client.randomness import SystemEntropy
+from client.workbench import Benches
+from fer_models.errors import ConfigError, PolicyError
+
+GROUPS = (Attribute("age", ("old", "undisclosed", "young")),)
+SECURE = Secure(sites=3, threshold=3, minimum=3, clip=16.0)
+
+
+@pytest.fixture
+def read(tmp_path):
+    """read(old, new): the policy of the template with one place changed."""
+
+    def make(old="", new=""):
+        assert old in TEMPLATE
+        (tmp_path / "policy.yaml").write_text(TEMPLATE.replace(old, new, 1))
+        return read_policy(tmp_path / "policy.yaml")
+
+    return make
+
+
+@pytest.fixture
+def good(plan_of):
+    """A plan that the template allows."""
+    plan = plan_of("hog_linear", local={"amount": 1}, server={"rounds": 3}, privacy={"noise_multiplier": 2.0})
+    return replace(plan, aggregation="secure", secure=SECURE)
+
+
+def rules(policy, plan, pictures=100):
+    return [each.rule for each in policy.refusals(plan, pictures)]
+
+
+def test_the_template_is_careful_and_allows_a_careful_plan(read, good):
+    policy = read()
+    assert policy.privacy.required
+    assert policy.aggregation.secure
+    assert policy.aggregation.profile == "malicious"
+    assert not policy.statistics.by_site
+    assert (policy.limit.epsilon, policy.limit.delta) == (10.0, 1e-5)
+    assert rules(policy, good) == []
+
+
+def test_every_rule_refuses_by_its_name(read, good, plan_of):
+    policy = read()
+    plain = replace(good, aggregation="plain", secure=None)
+    assert rules(policy, replace(good, privacy=None)) == ["privacy.required"]
+    assert rules(policy, replace(good, privacy=replace(good.privacy, delta=1e-4))) == ["privacy.delta"]
+    noisy = replace(good.privacy, noise_multiplier=0.3)
+    assert rules(policy, replace(good, privacy=noisy)) == ["privacy.epsilon_a_run"]
+    assert rules(policy, plain) == ["aggregation.secure", "statistics.by_site"]
+    semi = replace(SECURE, profile="semi-honest")
+    assert rules(policy, replace(good, secure=semi)) == ["aggregation.profile"]
+    timm = replace(good, model=replace(good.model, name="timm:resnet18"))
+    assert rules(policy, timm) == ["training.models"]
+    long = replace(good, privacy=replace(good.privacy, noise_multiplier=60.0))
+    assert rules(policy, replace(long, server=replace(long.server, rounds=5001))) == ["training.epochs"]
+    assert rules(policy, replace(good, groups=(Attribute("age", ("old", "young")),))) == [
+        "statistics.smallest_group"
+    ]
+    assert rules(read("unit: record", "unit: subject"), good) == ["privacy.unit"]
+    larger = read("smallest_cohort: 3", "smallest_cohort: 5")
+    assert rules(larger, good) == ["aggregation.smallest_cohort"]
+    assert rules(read("losses: [cross_entropy, focal", "losses: [focal"), good) == ["training.losses"]
+    assert rules(read("label_counts, group_counts, test_counts", "label_counts"), good) == [
+        "statistics.allowed"
+    ]
+
+
+def test_colluders_ask_for_a_higher_threshold(read, good):
+    text = "smallest_cohort: 3"
+    policy = read(
+        text + TEMPLATE.split(text)[1].split("colluders: 0")[0] + "colluders: 0",
+        "smallest_cohort: 5\n  colluders: 2",
+    )
+    wide = replace(SECURE, sites=12, threshold=9, minimum=9)
+    assert rules(policy, replace(good, secure=wide)) == []
+    narrow = replace(SECURE, sites=5, threshold=4, minimum=5)
+    assert rules(policy, replace(good, secure=narrow)) == []
+    assert policy.floors.colluders == 2
+
+
+def test_passes_count_what_a_site_sees(plan_of):
+    epochs = plan_of(local={"unit": "epochs", "amount": 2}, server={"rounds": 5})
+    steps = plan_of(local={"amount": 4, "batch": 25}, server={"rounds": 5})
+    assert passes(epochs, 100) == 10
+    assert passes(steps, 100) == 5  # 5 rounds of 4 batches of a quarter
+    assert passes(plan_of(local={"rate": 0.2, "amount": 1}, server={"rounds": 5}), 100) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "said"),
+    [
+        ("  required: true\n", "", "policy.yaml.privacy.required", "missing"),
+        ("required: true", "requird: true", "policy.yaml.privacy", "requird"),
+        ("required: true", "required: maybe", "policy.yaml.privacy.required", "expected bool"),
+        ("epsilon: 10.0", "epsilon: .inf", "policy.yaml.privacy.epsilon", "not finite"),
+        ("epsilon: 10.0", "epsilon: -1", "privacy.epsilon", "an epsilon of -1"),
+        ("epsilon: 10.0", "epsilon: 10.0\n  epsilon: 99.0", "policy.yaml, line", "duplicate key"),
+        ("smallest_cohort: 3", "smallest_cohort: 2", "aggregation.smallest_cohort", "hides none"),
+        ("profile: malicious", "profile: trusting", "policy.yaml.aggregation.profile", "unknown value"),
+        ("[label_counts, group", "[names, group", "policy.yaml.statistics.allowed", "unknown value 'names'"),
+        ("smallest_group: 10", "smallest_group: 0", "statistics.smallest_group", "a group of 0"),
+        ("privacy:\n", "privacy: [\n", "policy.yaml, line", "cannot be read"),
+    ],
+)
+def test_a_policy_is_read_strictly(read, old, new, where, said):
+    with pytest.raises(ConfigError) as error:
+        read(old, new)
+    assert where in error.value.where
+    assert said in error.value.what
+
+
+def test_no_policy_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="no such file"):
+        read_policy(tmp_path / "policy.yaml")
+    (tmp_path / "policy.yaml").write_text("#" * 70_000)
+    with pytest.raises(ConfigError, match="more than"):
+        read_policy(tmp_path / "policy.yaml")
+
+
+def agent(samples, policy, ledger):
+    rows = np.arange(50), np.arange(100, 150)
+    own = {"entropy": SystemEntropy(), "ledger": ledger, "benches": Benches(torch.device("cpu"))}
+    return Agent("clinic", samples, *rows, policy=policy, **own)
+
+
+def test_an_agent_refuses_by_a_rule_before_anything_is_released(read, good, samples):
+    ledger = Ledger(site="clinic")
+    refusing = agent(samples, read("epsilon_a_run: 8.0", "epsilon_a_run: 0.01"), ledger)
+    vector = np.zeros(0, np.float32)
+    for work in (
+        lambda: refusing.train(good, 1, vector),
+        lambda: refusing.count_labels(good),
+        lambda: refusing.moments(good, 4, vector, 1.0),
+    ):
+        with pytest.raises(PolicyError) as error:
+            work()
+        assert error.value.where == "clinic, privacy.epsilon_a_run"
+    assert ledger.events == {}
+    again = error_from_wire(error_to_wire(error.value), "clinic")
+    assert isinstance(again, PolicyError)
+    assert str(again) == str(error.value)
+
+
+def test_a_site_that_is_drawn_for_some_rounds_counts_each(read, good, samples):
+    plan = replace(good, server=replace(good.server, rounds=50, participation=0.5))
+    drawn = agent(samples, read("epsilon_a_run: 8.0", "epsilon_a_run: 1.5"), ledger := Ledger(site="clinic"))
+    bench = Benches(torch.device("cpu")).of(plan)
+    vector = bench.flat.full_vector.numpy().copy()
+    with pytest.raises(PolicyError, match="the run would cost epsilon") as error:
+        for number in range(1, 51):
+            drawn.train(plan, number, vector)
+    assert error.value.where == "clinic, privacy.epsilon_a_run"
+    assert 0 < len(ledger.events) < 50
+    assert ledger.epsilon(1e-5).value <= 1.5
+
+
+def test_statistics_are_named_by_what_is_counted(read, good):
+    policy = read("[label_counts, group_counts, test_counts]", "[]")
+    adjusted = replace(good.local, loss="logit_adjusted")
+    counted = replace(good, local=adjusted, privacy=replace(good.privacy, counts_epsilon=0.5))
+    finished = replace(good, finish=Finish("age", 32, 3.0))
+    told = {
+        name: list(asked_statistics(plan)) for name, plan in (("c", counted), ("f", finished), ("", good))
+    }
+    assert told == {
+        "c": ["test_counts", "label_counts"],
+        "f": ["test_counts", "feature_sums"],
+        "": ["test_counts"],
+    }
+    assert rules(policy, counted) == ["statistics.allowed"] * 2
+    assert rules(read(), finished) == ["statistics.allowed"]
