@@ -16,6 +16,30 @@ EXPRESSIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust"
 SEVEN = EXPRESSIONS[:7]
 """The seven names without contempt."""
 
+COMPOUND = (
+    "happily surprised",
+    "happily disgusted",
+    "sadly fearful",
+    "sadly angry",
+    "sadly surprised",
+    "sadly disgusted",
+    "fearfully angry",
+    "fearfully surprised",
+    "angrily surprised",
+    "angrily disgusted",
+    "disgustedly surprised",
+)
+"""Two expressions at once, in the order of RAF-DB's codes 1 to 11 (Li et al. 2017)."""
+
+FURTHER = ("anxiety", "helplessness", "disappointment")
+"""What MAFW tells apart besides the eight (Liu et al. 2022)."""
+
+UNLABELLED = "unlabelled"
+"""The class of pictures whose expression nobody labelled, in sets that tell groups alone."""
+
+VOCABULARY = (*EXPRESSIONS, *COMPOUND, *FURTHER, UNLABELLED)
+"""Every name that a reader may give a class."""
+
 UNDISCLOSED = "undisclosed"
 """The value of a group column where nothing was disclosed; a row of its own in every report."""
 
@@ -29,6 +53,20 @@ FER2013_CODES: Mapping[str, str] = {
     "6": "neutral",
 }
 """Codes of the column ``emotion`` in ``fer2013.csv`` (Goodfellow et al. 2013)."""
+
+RAFDB_CODES: Mapping[str, str] = {
+    "1": "surprise",
+    "2": "fear",
+    "3": "disgust",
+    "4": "happiness",
+    "5": "sadness",
+    "6": "anger",
+    "7": "neutral",
+}
+"""Codes of RAF-DB's basic set, from 1 on (its readme)."""
+
+RAFDB_COMPOUND_CODES: Mapping[str, str] = {str(code): name for code, name in enumerate(COMPOUND, 1)}
+"""Codes of RAF-DB's compound set, from 1 on."""
 
 FERPLUS_COLUMNS = (*EXPRESSIONS, "unknown", "NF")
 """Vote columns of ``fer2013new.csv`` in their order; NF says that the picture shows no face."""
@@ -67,4 +105,4 @@ def canonical(word: str, *, where: str) -> str:
 def in_order(names: Sequence[str]) -> tuple[str, ...]:
     """Return the distinct canonical names of ``names`` in the canonical order."""
     present = set(names)
-    return tuple(name for name in EXPRESSIONS if name in present)
+    return tuple(name for name in VOCABULARY if name in present)

@@ -18,10 +18,10 @@ from omegaconf import MISSING
 class DataSettings:
     """Which pictures.
 
-    ``reader`` is faces, fer2013, imagefolder or classfolders; ``root`` the folder the pictures lie in; ``split`` is
-    "official" (the data set's own test part), "holdout" (a share ``test`` of the training rows, whole people, no
-    copies across) or "auto" (official where it exists). ``options`` go to the reader, see docs/data.md and
-    docs/faces.md. ``groups`` names the audited attributes, all when empty; [none] audits none.
+    ``reader`` is faces or a name of :data:`fer_models.readers.READERS`; ``root`` the folder the pictures lie in;
+    ``split`` is "official" (the data set's own test part), "holdout" (a share ``test`` of the training rows, whole
+    people, no copies across) or "auto" (official where it exists). ``options`` go to the reader, see docs/data.md,
+    docs/datasets.md and docs/faces.md. ``groups`` names the audited attributes, all when empty; [none] audits none.
     """
 
     reader: str = MISSING

@@ -11,6 +11,7 @@ from fer_models.errors import ConfigError, DataError
 from fer_models.readers.classfolders import read_classfolders
 from fer_models.readers.fer2013 import read_fer2013
 from fer_models.readers.imagefolder import read_imagefolder
+from fer_models.readers.rafdb import read_rafdb
 from fer_models.readers.tables import existing
 from fer_models.samples import Samples
 
@@ -18,6 +19,7 @@ READERS: Mapping[str, Callable[..., Samples]] = {
     "fer2013": read_fer2013,
     "imagefolder": read_imagefolder,
     "classfolders": read_classfolders,
+    "rafdb": read_rafdb,
 }
 """Reader of each name; its keyword arguments are the options of that name."""
 

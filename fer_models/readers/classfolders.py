@@ -2,106 +2,46 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from fer_models.errors import ConfigError, DataError
-from fer_models.labels import EXPRESSIONS, canonical, in_order
-from fer_models.readers.pictures import APPLEDOUBLE, SUFFIXES, PictureOptions, decode_all
-from fer_models.readers.tables import Progress, existing
-from fer_models.samples import MAPPED_ABOVE, Samples, is_split, split_name
-
-OTHER_FILE = "file that is no picture"
+from fer_models.errors import DataError
+from fer_models.labels import canonical
+from fer_models.readers.listing import Listing, reading
+from fer_models.samples import is_split, split_name
 
 _TREE = "Build ROOT/CLASS/PICTURE or ROOT/{train,validation,test}/CLASS/PICTURE."
 
 
-@dataclass
-class _Found:
-    """Picture files with the class and the split their folders name."""
-
-    paths: list[Path] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    splits: list[str] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
-
-
-def read_classfolders(
-    root: Path | str,
-    *,
-    size: int = 48,
-    channels: int = 1,
-    labels: Sequence[str] | None = None,
-    unreadable: str = "error",
-    mapped_above: int = MAPPED_ABOVE,
-    progress: Progress | None = None,
-) -> Samples:
+def list_classfolders(root: Path) -> Listing:
     """Read ``{train,validation,test}/CLASS/PICTURE``, or ``CLASS/PICTURE`` with every row in train.
 
     Parameters
     ----------
     root : the folder of the tree; folder names are read through the word tables of classes and splits.
-    labels : canonical names of the classes in the wanted order; the classes found when None.
-    size, channels, unreadable, mapped_above, progress :
-        see :class:`fer_models.readers.pictures.PictureOptions`.
 
     Raises
     ------
-    DataError : a folder name is neither class nor split, a class folder holds folders, or a picture cannot
-        be read.
+    DataError : a folder name is neither class nor split, a class folder holds folders, or there is no picture.
     """
-    options = PictureOptions(size, channels, unreadable, mapped_above, progress)
-    folder = existing(root, cure=_TREE)
-    found = _Found()
-    for split, classes in _splits(folder):
-        for path in classes:
-            _collect(path, split, found)
+    found = Listing(root.resolve().name, root)
+    for split, classes in _splits(root):
+        for folder in classes:
+            add_class(folder, split, found)
     if not found.paths:
-        raise DataError("no picture in the class folders", where=str(folder), cure=_TREE)
-    wanted = class_names(found.names, labels, where=str(folder))
-    store, kept, skipped = decode_all(found.paths, options)
-    return Samples(
-        pictures=store,
-        label=np.array([wanted.index(found.names[row]) for row in kept], np.int16),
-        labels=wanted,
-        source=np.array([found.paths[row].relative_to(folder).as_posix() for row in kept], np.str_),
-        split=np.array([found.splits[row] for row in kept], np.str_),
-        skipped=dict(found.skipped) | skipped,
-        name=folder.resolve().name,
-    )
+        raise DataError("no picture in the class folders", where=str(root), cure=_TREE)
+    return found
 
 
-def class_names(found: Sequence[str], wanted: Sequence[str] | None, *, where: str) -> tuple[str, ...]:
-    """Return the class names of a set: those found, in canonical order, or those wanted, as they stand.
+read_classfolders = reading(list_classfolders)
 
-    Sites that train one model must agree on the classes even when one of them has no picture of a class;
-    they name the wanted classes.
+
+def folders(folder: Path) -> list[Path]:
+    """Return the folders in a folder in order, without hidden ones and what macOS packs beside them.
 
     Raises
     ------
-    ConfigError : a wanted class has no canonical name, or is named twice.
-    DataError : a picture shows a class that is not wanted.
+    DataError : it is no folder.
     """
-    if wanted is None:
-        return in_order(found)
-    names = tuple(wanted)
-    strange = [name for name in names if name not in EXPRESSIONS]
-    if strange or len(set(names)) != len(names):
-        cure = f"Name each once: {', '.join(EXPRESSIONS)}."
-        raise ConfigError(f"labels are {', '.join(names)}", where="labels", cure=cure)
-    outside = [name for name in in_order(found) if name not in names]
-    if outside:
-        cure = f"Add {outside[0]} to labels, or remove its pictures."
-        raise DataError(f"pictures of {outside[0]}, which labels leaves out", where=where, cure=cure)
-    return names
-
-
-def _folders(folder: Path) -> list[Path]:
-    """Folders in order, without hidden ones and what macOS packs beside them."""
     if not folder.is_dir():
         raise DataError("this is no folder", where=str(folder), cure=_TREE)
     names = (path for path in folder.iterdir() if path.is_dir())
@@ -110,22 +50,22 @@ def _folders(folder: Path) -> list[Path]:
 
 def _splits(root: Path) -> list[tuple[str, list[Path]]]:
     """Split name and class folders of each split."""
-    folders = _folders(root)
-    if not any(is_split(path.name) for path in folders):
-        return [("train", folders)]
-    return [(split_name(path.name, where=str(path)), _folders(path)) for path in folders]
+    inner = folders(root)
+    if not any(is_split(path.name) for path in inner):
+        return [("train", inner)]
+    return [(split_name(path.name, where=str(path)), folders(path)) for path in inner]
 
 
-def _collect(folder: Path, split: str, found: _Found) -> None:
+def add_class(folder: Path, split: str, found: Listing) -> None:
+    """Add the pictures of one class folder, whose name is the word of its class.
+
+    Raises
+    ------
+    DataError : the word is no class, or the folder holds folders.
+    """
     name = canonical(folder.name, where=str(folder))
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("._"):
-            found.skipped[APPLEDOUBLE] += 1
-        elif path.is_dir():
-            raise DataError("a folder inside a class folder", where=str(path), cure=_TREE)
-        elif path.suffix.lower() not in SUFFIXES:
-            found.skipped[OTHER_FILE] += 1
-        else:
-            found.paths.append(path)
-            found.names.append(name)
-            found.splits.append(split)
+    inner = folders(folder)
+    if inner:
+        raise DataError("a folder inside a class folder", where=str(inner[0]), cure=_TREE)
+    for path in found.pictures_in(folder.iterdir()):
+        found.add(path, name, split=split)

@@ -14,11 +14,11 @@ import numpy as np
 
 from fer_models.errors import DataError
 from fer_models.labels import canonical
-from fer_models.readers.classfolders import class_names
 from fer_models.readers.groups import BANDS, USUAL_GROUPS, group_column
-from fer_models.readers.pictures import APPLEDOUBLE, PictureOptions, decode_all
-from fer_models.readers.tables import Progress, existing, table
-from fer_models.samples import MAPPED_ABOVE, Samples, is_split, split_name
+from fer_models.readers.listing import Listing, reading
+from fer_models.readers.pictures import APPLEDOUBLE
+from fer_models.readers.tables import table
+from fer_models.samples import is_split, split_name
 
 METADATA = "metadata.csv"
 
@@ -37,31 +37,22 @@ class _Columns:
 
 @dataclass
 class _Rows:
-    """Rows of the metadata, one entry a picture."""
+    """What the metadata say beside the listing, one entry a picture."""
 
-    paths: list[Path] = field(default_factory=list)
+    listing: Listing
     places: list[str] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    splits: list[str] = field(default_factory=list)
     cells: list[dict[str, str]] = field(default_factory=list)
-    skipped: dict[str, int] = field(default_factory=dict)
 
 
-def read_imagefolder(
-    root: Path | str,
+def list_imagefolder(
+    root: Path,
     *,
-    size: int = 48,
-    channels: int = 1,
     label: str = "label",
     subject: str | None = "subject",
     groups: Sequence[str] | None = None,
     split: str | None = "split",
     bands: Mapping[str, Sequence[float]] | None = None,
-    labels: Sequence[str] | None = None,
-    unreadable: str = "error",
-    mapped_above: int = MAPPED_ABOVE,
-    progress: Progress | None = None,
-) -> Samples:
+) -> Listing:
     """Read pictures and the facts that ``metadata.csv`` tells about them.
 
     Parameters
@@ -75,38 +66,23 @@ def read_imagefolder(
         the csv file's folder names, or train.
     bands : column -> ascending lower ends of the bands its numbers are cut into, added to
         :data:`fer_models.readers.groups.BANDS`; an empty list leaves the cells as they are.
-    labels : canonical names of the classes in the wanted order; the classes found when None.
-    size, channels, unreadable, mapped_above, progress :
-        see :class:`fer_models.readers.pictures.PictureOptions`.
 
     Raises
     ------
-    DataError : a file or column is missing, a cell is unknown, a name leaves the folder, or a picture cannot
-        be read.
+    DataError : a file or column is missing, a cell is unknown, or a name leaves the folder.
     """
-    options = PictureOptions(size, channels, unreadable, mapped_above, progress)
-    folder = existing(root, cure=_TREE)
     columns = _Columns(label, subject, None if groups is None else tuple(groups), split)
-    rows = _Rows()
-    for file, default in _metadata_files(folder):
+    rows = _Rows(Listing(root.resolve().name, root))
+    for file, default in _metadata_files(root):
         _read_file(file, default, columns, rows)
-    if not rows.paths:
-        raise DataError("no row names a picture", where=str(folder / METADATA), cure=_TREE)
-    wanted = class_names(rows.names, labels, where=str(folder))
+    if not rows.places:
+        raise DataError("no row names a picture", where=str(root / METADATA), cure=_TREE)
     attributes = _attributes(rows, columns, dict(BANDS) | dict(bands or {}))
-    store, kept, skipped = decode_all(rows.paths, options)
-    source = np.array([path.relative_to(folder).as_posix() for path in rows.paths], np.str_)
-    return Samples(
-        pictures=store,
-        label=np.array([wanted.index(name) for name in rows.names], np.int16)[kept],
-        labels=wanted,
-        source=source[kept],
-        split=np.array(rows.splits, np.str_)[kept],
-        subject=_subjects(rows, columns.subject, source, kept),
-        groups={name: column[kept] for name, column in attributes.items()},
-        skipped=rows.skipped | skipped,
-        name=folder.resolve().name,
-    )
+    rows.listing.groups = {name: column.tolist() for name, column in attributes.items()}
+    return rows.listing
+
+
+read_imagefolder = reading(list_imagefolder)
 
 
 def _metadata_files(root: Path) -> list[tuple[Path, str]]:
@@ -127,13 +103,16 @@ def _read_file(file: Path, default: str, columns: _Columns, rows: _Rows) -> None
         place = f"{file}:{line}"
         name = _inside(row["file_name"], place)
         if name.name.startswith("._"):
-            rows.skipped[APPLEDOUBLE] = rows.skipped.get(APPLEDOUBLE, 0) + 1
+            rows.listing.skip(APPLEDOUBLE)
             continue
         word = row.get(columns.split, "") if columns.split else ""
-        rows.paths.append(file.parent / name)
+        rows.listing.add(
+            file.parent / name,
+            canonical(row[columns.label], where=place),
+            split=split_name(word, where=place) if word else default,
+            subject=row.get(columns.subject, "") if columns.subject else "",
+        )
         rows.places.append(place)
-        rows.names.append(canonical(row[columns.label], where=place))
-        rows.splits.append(split_name(word, where=place) if word else default)
         rows.cells.append({name: cell for name, cell in row.items() if name in used})
 
 
@@ -158,11 +137,3 @@ def _attributes(
         names = tuple(name for name in USUAL_GROUPS if name in present)
     cells = {name: [row.get(name, "") for row in rows.cells] for name in names}
     return {name: group_column(name, column, bands.get(name), rows.places) for name, column in cells.items()}
-
-
-def _subjects(rows: _Rows, column: str | None, source: np.ndarray, kept: np.ndarray) -> np.ndarray | None:
-    """The person of each kept row; a row without one gets its source, so that it is nobody else."""
-    told = [row.get(column, "") if column else "" for row in rows.cells]
-    if not any(told):
-        return None
-    return np.array([person or str(where) for person, where in zip(told, source, strict=True)], np.str_)[kept]

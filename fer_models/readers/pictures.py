@@ -16,6 +16,9 @@ from fer_models.errors import ConfigError, DataError
 from fer_models.readers.tables import Progress
 from fer_models.samples import MAPPED_ABOVE, picture_store
 
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom of a face in pixels of its picture as it is stored."""
+
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """Endings of the file names that are taken for pictures, in lower case."""
 
@@ -55,11 +58,12 @@ class PictureOptions:
             raise ConfigError(f"unreadable is {self.unreadable!r}", where="unreadable", cure=cure)
 
 
-def decode(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
+def decode(path: Path, size: int, channels: int, box: Box | None = None) -> NDArray[np.uint8]:
     """Return one picture as uint8 (size, size) gray or (size, size, 3) colour.
 
     It is turned upright as its EXIF orientation says, cropped to the central square, and resized with a
-    Lanczos filter. Transparency is dropped; of an animation the first frame is read.
+    Lanczos filter. With a ``box`` it is cropped to the square around it instead, as it is stored.
+    Transparency is dropped; of an animation the first frame is read.
 
     Raises
     ------
@@ -72,6 +76,8 @@ def decode(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
+                if box is not None:
+                    return _square(_eight_bits(image).crop(_around(box, image)), size, channels)
                 # A JPEG can be decoded at a fraction of its size; twice the wanted size keeps it sharp.
                 image.draft("L" if channels == 1 else "RGB", (2 * size, 2 * size))
                 return _square(_eight_bits(ImageOps.exif_transpose(image)), size, channels)
@@ -83,6 +89,17 @@ def decode(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
             where=str(path),
             cure="Replace or remove the file, or set unreadable=skip.",
         ) from error
+
+
+def _around(box: Box, image: Image.Image) -> tuple[int, int, int, int]:
+    """The square around a box, moved into the picture where it reaches out, and no larger than that."""
+    left, top, right, bottom = box
+    side = min(max(right - left, bottom - top), *image.size)
+    if side < 1 or right <= 0 or bottom <= 0 or left >= image.width or top >= image.height:
+        raise ValueError(f"the face box {left:g} {top:g} {right:g} {bottom:g} lies outside the picture")
+    x = min(max((left + right - side) / 2, 0), image.width - side)
+    y = min(max((top + bottom - side) / 2, 0), image.height - side)
+    return round(x), round(y), round(x + side), round(y + side)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -104,7 +121,7 @@ def _square(image: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:
 
 
 def decode_all(
-    paths: Sequence[Path], options: PictureOptions
+    paths: Sequence[Path], options: PictureOptions, boxes: Sequence[Box | None] | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.intp], dict[str, int]]:
     """Decode pictures into a store; return it, the indices of the pictures in it, and what was skipped.
 
@@ -117,7 +134,8 @@ def decode_all(
     skipped: Counter[str] = Counter()
     for index, path in enumerate(paths):
         try:
-            store[len(kept)] = decode(path, options.size, options.channels)
+            box = None if boxes is None else boxes[index]
+            store[len(kept)] = decode(path, options.size, options.channels, box)
         except DataError as error:
             if options.unreadable == "error":
                 raise

@@ -37,6 +37,47 @@ def existing(root: Path | str, *, cure: str) -> Path:
     return path
 
 
+def below(folder: Path, *steps: str, cure: str) -> Path:
+    """Return what lies at ``folder/step/step``, whatever the case of its letters; ``a|b`` allows two names.
+
+    Raises
+    ------
+    DataError : there is nothing of that name; its cure is ``cure``.
+    """
+    for step in steps:
+        names = step.lower().split("|")
+        inside = sorted(folder.iterdir()) if folder.is_dir() else []
+        found = next((path for name in names for path in inside if path.name.lower() == name), None)
+        if found is None:
+            raise DataError(f"no {step.replace('|', ' or ')} in the folder", where=str(folder), cure=cure)
+        folder = found
+    return folder
+
+
+def inner(folder: Path, *names: str) -> Path:
+    """Return the folder of one of these names inside ``folder``, or ``folder`` itself where there is none.
+
+    Archives unpack to a folder of their own, which users name or do not.
+    """
+    known = [name.lower() for name in names]
+    inside = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return next((path for path in sorted(inside) if path.name.lower() in known), folder)
+
+
+def text_of(path: Path) -> str:
+    """Return a small text file, without a byte order mark.
+
+    Raises
+    ------
+    DataError : it cannot be read, or is no UTF-8 text.
+    """
+    with opened(path) as file:
+        try:
+            return file.read().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError("no UTF-8 text", where=str(path), cure="Download the file again.") from error
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for reading bytes, through gzip when its name ends in ``.gz``.

@@ -5,7 +5,8 @@ from PIL import Image
 
 from fer_models.errors import ConfigError, DataError
 from fer_models.readers import READERS, options_of, read
-from fer_models.readers.classfolders import OTHER_FILE, read_classfolders
+from fer_models.readers.classfolders import read_classfolders
+from fer_models.readers.listing import OTHER_FILE
 from fer_models.readers.pictures import APPLEDOUBLE, UNDECODABLE
 
 
@@ -92,10 +93,10 @@ def test_a_file_is_no_tree(tmp_path):
 def test_read_by_name(tmp_path):
     draw(tmp_path, "happy/a.png")
     assert len(read("classfolders", tmp_path, size=16)) == 1
-    assert set(READERS) == {"fer2013", "imagefolder", "classfolders"}
+    assert {"fer2013", "imagefolder", "classfolders"} <= set(READERS)
     assert {"size", "channels", "unreadable"} <= set(options_of("classfolders"))
-    with pytest.raises(DataError, match="Use one of fer2013, imagefolder, classfolders"):
-        read("affectnet", tmp_path)
+    with pytest.raises(DataError, match="Use one of fer2013, imagefolder, classfolders,"):
+        read("nowhere", tmp_path)
     with pytest.raises(DataError, match=r"Set data\.root"):
         read("classfolders", tmp_path / "absent")
     with pytest.raises(ConfigError, match="no option 'colour'"):

@@ -113,3 +113,28 @@ def test_impossible_options(options):
     with pytest.raises(ConfigError, match="Use ") as caught:
         PictureOptions(**options)
     assert caught.value.where in options
+
+
+@pytest.mark.parametrize(
+    ("box", "ends"),
+    [
+        ((16, 0, 32, 16), [255, 255]),
+        ((18, 2, 30, 14), [255, 255]),
+        ((40, 0, 56, 16), [0, 0]),  # moved left into the picture, to 32 to 48
+        ((-8, 0, 8, 16), [0, 0]),
+        ((8, -4, 24, 12), [0, 255]),
+        ((0, 0, 48, 16), [255, 255]),  # wider than the picture is high: its middle
+    ],
+)
+def test_a_box_is_cropped_to_the_square_around_it(tmp_path, box, ends):
+    pixels = np.zeros((16, 48), np.uint8)
+    pixels[:, 16:32] = 255
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert decode(tmp_path / "a.png", 16, 1, box)[8, [0, 15]].tolist() == ends
+
+
+@pytest.mark.parametrize("box", [(48, 0, 60, 16), (0, 16, 16, 20), (5, 5, 5, 5), (-9, 0, -1, 8)])
+def test_a_box_outside_the_picture_is_unreadable(tmp_path, box):
+    Image.new("L", (48, 16)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"unreadable picture: .*outside"):
+        decode(tmp_path / "a.png", 16, 1, box)

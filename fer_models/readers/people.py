@@ -1,0 +1,67 @@
+"""The common names of groups, and one table a data set from its own words and codes to them.
+
+Bands of age stay those of the owner: they differ between sets and cannot be made equal. What an owner could not
+tell, such as a gender that annotators were unsure of, is :data:`fer_models.labels.UNDISCLOSED`: a row of its own in
+every table, and no part of a comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fer_models.labels import UNDISCLOSED
+
+GENDERS = ("female", "male")
+ETHNICITIES = (
+    "asian",
+    "black",
+    "east asian",
+    "indian",
+    "latino",
+    "middle eastern",
+    "moroccan",
+    "other",
+    "southeast asian",
+    "white",
+)
+AGES_RAF = ("0-3", "4-19", "20-39", "40-69", "70+")
+AGES_DECADES = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
+AGES_YEARS = ("0-17", "18-29", "30-44", "45-59", "60+")
+"""Bands that this project cuts ages in years into: :data:`fer_models.readers.groups.BANDS`."""
+AGES_WORDS = ("child", "young", "middle-aged", "old", "adult")
+
+VALUES: Mapping[str, tuple[str, ...]] = {
+    "gender": GENDERS,
+    "ethnicity": ETHNICITIES,
+    "age": (*AGES_RAF, *AGES_DECADES, *AGES_YEARS, *AGES_WORDS),
+    "angle": ("frontal", "half left", "half right", "full left", "full right"),
+    "gaze": ("frontal", "left", "right"),
+    "mouth": ("closed", "open", "exuberant"),
+    "spectrum": ("visible", "near infrared"),
+    "illumination": ("strong", "weak", "dark"),
+    "place": ("Oulu", "Beijing"),
+    "intensity": ("low", "medium", "high", "unspecified"),
+    "style": ("drawn character",),
+}
+"""Column of groups -> the values that a reader of a named set may give besides ``undisclosed``."""
+
+RAF_GENDER: Mapping[str, str] = {"0": "male", "1": "female", "2": UNDISCLOSED}
+RAF_RACE: Mapping[str, str] = {"0": "white", "1": "black", "2": "asian"}
+RAF_AGE: Mapping[str, str] = dict(zip("01234", AGES_RAF, strict=True))
+"""Codes of RAF-DB's attribute files, from the owner's readme; 2 for a gender says unsure."""
+
+PROTOCOL_GENDER: Mapping[str, str] = {"Female": "female", "Male": "male", "Unsure": UNDISCLOSED}
+PROTOCOL_RACE: Mapping[str, str] = {
+    "White": "white",
+    "Black": "black",
+    "Asian": "asian",
+    "Indian": "indian",
+    "Other": "other",
+}
+PROTOCOL_AGE: Mapping[str, str] = {
+    **dict(zip(("00-03", "04-19", "20-39", "40-69", "70+"), AGES_RAF, strict=True)),
+    "00-02": "0-2",
+    "03-09": "3-9",
+    **{band: band for band in AGES_DECADES[2:]},
+}
+"""Words of the fair protocol's csv files (Hu et al. 2024)."""
