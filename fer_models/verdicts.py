@@ -7,8 +7,9 @@ that a false alarm anywhere is at most as likely as the level says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from fer_models.counts import Counts
@@ -105,10 +106,12 @@ def judge(
         _require_fitting(counts, rule, f"rules[{number}]")
     strict = corrected(level, len(rules))
     known = people or {}
+    without_groups = Counts(counts.labels, {}, counts.overall)
+    overall = cache(lambda: summarise(without_groups, level=strict))
     return [
         _with_people(verdict, names, known.get(rule.attribute, {}))
         for rule in rules
-        for names, verdict in _judged(counts, rule, strict)
+        for names, verdict in _judged(counts, rule, strict, overall)
     ]
 
 
@@ -120,10 +123,12 @@ def _with_people(verdict: Verdict, names: Sequence[str], people: Mapping[str, in
     return replace(verdict, verdict=UNDECIDED, reason=f"too few people: {', '.join(few)}")
 
 
-def _judged(counts: Counts, rule: Rule, level: float) -> Iterator[tuple[Sequence[str], Verdict]]:
-    """Yield each verdict by its intervals with the groups that it rests on."""
+def _judged(
+    counts: Counts, rule: Rule, level: float, overall: Callable[[], Mapping[str, Any]]
+) -> Iterator[tuple[Sequence[str], Verdict]]:
+    """Yield each verdict by its intervals with the groups that it rests on; ``overall`` has the figures of all."""
     if not rule.attribute:
-        yield (), _overall(counts, rule, level)
+        yield (), _decided(rule, "", *_of_class(overall(), rule))
         return
     names = rule.groups or tuple(each for each in counts.groups[rule.attribute] if each != UNDISCLOSED)
     if rule.metric in EACH_GROUP:
@@ -140,11 +145,6 @@ def _judged(counts: Counts, rule: Rule, level: float) -> Iterator[tuple[Sequence
         # Without a choice of groups the counts stay whole, and so the figure is the one of every other table.
         chosen = _restricted(counts, rule.attribute, names) if rule.groups else counts
         yield names, _gap(chosen, rule, "", level)
-
-
-def _overall(counts: Counts, rule: Rule, level: float) -> Verdict:
-    whole = Counts(counts.labels, {}, counts.overall)  # without groups, whose figures are not asked for
-    return _decided(rule, "", *_of_class(summarise(whole, level=level), rule))
 
 
 def _of_class(figures: Mapping[str, Any], rule: Rule) -> tuple[Any, Any]:
