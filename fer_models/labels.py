@@ -43,6 +43,9 @@ VOCABULARY = (*EXPRESSIONS, *COMPOUND, *FURTHER, UNLABELLED)
 UNDISCLOSED = "undisclosed"
 """The value of a group column where nothing was disclosed; a row of its own in every report."""
 
+TIE = "tie"
+"""The answer of a vote in which several classes got most; never a true class."""
+
 FER2013_CODES: Mapping[str, str] = {
     "0": "anger",
     "1": "disgust",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fer_models.counts import Counts
 from fer_models.intervals import corrected, mean_interval, multinomial_interval, wilson
+from fer_models.labels import TIE
 from fer_models.parity import mean_difference, parity
 
 Confusion = NDArray[Any]
@@ -81,8 +82,8 @@ def minority_recall(counts: Counts) -> float | None:
 
 
 def macro_f1(counts: Counts) -> float | None:
-    """Return the mean F1 of the classes that occur or are predicted."""
-    return _mean([value for value in f1(counts).values() if value is not None])
+    """Return the mean F1 of the classes that occur or are predicted; a tied vote is no class."""
+    return _mean([value for name, value in f1(counts).items() if value is not None and name != TIE])
 
 
 def headline(counts: Counts, *, undisclosed: bool = False, repeats: int = 1) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def summarise(
         **headline(counts, undisclosed=undisclosed, repeats=repeats),
         **_overall_intervals(counts, overall, level),
         "macro_f1": macro_f1(counts),
-        "macro_f1_interval": _macro_f1_interval(overall, level, seed),
+        "macro_f1_interval": _macro_f1_interval(counts.labels, overall, level, seed),
         "minority_classes": list(minority_classes(counts)),
         "recall": recall(counts),
         "recall_interval": _named_limits(counts, wilson(hits, true, level), true),
@@ -210,13 +211,16 @@ def _mean_recall_interval(hits: Confusion, true: Confusion, level: float) -> tup
     return mean_interval(hits / true, wilson(hits, true, level))
 
 
-def _macro_f1_interval(overall: Confusion, level: float, seed: int) -> list[float] | None:
+def _macro_f1_interval(
+    labels: Sequence[str], overall: Confusion, level: float, seed: int
+) -> list[float] | None:
     if not overall.any():
         return None
+    classes = np.array([name != TIE for name in labels])
 
     def statistic(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
         hits, union = _union(drawn)
-        known = union > 0
+        known = (union > 0) & classes
         f1s = np.divide(2 * hits, hits + union, out=np.zeros_like(hits), where=known)
         return f1s.sum(-1) / known.sum(-1)
 

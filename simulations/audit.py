@@ -22,6 +22,7 @@ from fer_models.parity import WEAK
 from fer_models.samples import Samples
 from server.run_folder import write_text
 from simulations.audit_origin import model_folder
+from simulations.crossing import with_crossed
 from simulations.display import shown
 from simulations.federated import choose_device
 from simulations.prepare import audited, load, split
@@ -50,6 +51,7 @@ def count_model(path: Path, settings: Settings) -> Counts:
     module, spec, labels = load_model(model_folder(path))
     samples = split(load(settings.data, settings.seed), settings.data, settings.seed)
     _require_same(samples, labels, (spec.size, spec.channels))
+    samples = with_crossed(samples, settings.data.groups)
     device = torch.device(choose_device(settings.engine.device))
     attributes = {each.name: each.values for each in audited(samples, list(settings.data.groups))}
     rows = samples.rows("test")

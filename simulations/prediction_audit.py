@@ -11,7 +11,7 @@ import yaml
 from client.strict import nearest
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError
-from fer_models.readers.predictions import Layout, read_predictions
+from fer_models.readers.predictions import TIES, Layout, read_predictions
 
 NAMES = ("true", "predicted", "subject", "id")
 LISTS = ("groups", "ignore", "labels")
@@ -71,9 +71,9 @@ def _value(key: str, value: str) -> Any:
     if key in LISTS:
         return tuple(each.strip() for each in value.strip("[]").split(",") if each.strip())
     if key == "ties":
-        if value not in ("refuse", "predicted"):
-            raise ConfigError(f"unknown value {value!r}", where=key, cure="Use refuse or predicted.")
-        return value == "predicted"
+        if value not in TIES:
+            raise ConfigError(f"unknown value {value!r}", where=key, cure=f"Use one of {', '.join(TIES)}.")
+        return value
     return _mapping(key, value)
 
 

@@ -20,6 +20,9 @@ BANDS: Mapping[str, tuple[float, ...]] = {"age": (0, 18, 30, 45, 60)}
 MOST_VALUES = 20
 """Values a numeric column may have without bands; more would leave hardly a row a group."""
 
+CROSS = "*"
+"""Joins the columns of an attribute of groups within groups, and the names of such a group."""
+
 _NOTHING = frozenset({"", "na", "n/a", "nan", "null", "unknown", "prefer not to say", UNDISCLOSED})
 
 
@@ -54,6 +57,16 @@ def group_column(
     return np.array(
         [titles[_band(name, cell, ends, at)] if cell else UNDISCLOSED for cell, at in pairs], np.str_
     )
+
+
+def crossed_parts(name: str) -> tuple[str, ...]:
+    """Return the columns of an attribute: ``gender`` and ``age`` of ``gender*age``."""
+    return tuple(part.strip() for part in name.split(CROSS))
+
+
+def crossed_name(names: Sequence[str]) -> str:
+    """Return the group of a row from its groups by column: ``f*18-29``; ``undisclosed`` if one of them is."""
+    return UNDISCLOSED if UNDISCLOSED in names else CROSS.join(names)
 
 
 def _few_values(name: str, values: set[str], places: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ an error that names its line and column.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from fer_models.calibration import BINS, binned, calibration_error
 from fer_models.counts import Counts
 from fer_models.errors import DataError
-from fer_models.labels import ALIASES, EXPRESSIONS, UNDISCLOSED
-from fer_models.readers.groups import BANDS, group_column
+from fer_models.labels import ALIASES, EXPRESSIONS, TIE, UNDISCLOSED
+from fer_models.readers.codes import MOST_GROUPS, Codes, JointCodes, group_codes
+from fer_models.readers.groups import crossed_parts
 from fer_models.readers.tables import Block, blocks, check_header, existing, header_of
 
 PREFIX = "p_"
@@ -27,11 +28,11 @@ PREFIX = "p_"
 SUM_TOLERANCE = 0.01
 """How far the probabilities of a row may sum from one: what rounding to three decimals leaves of 20 classes."""
 
-MOST_GROUPS = 100
-"""Groups that a column may hold; a column with more, such as file names, is no group attribute."""
+TIES = ("refuse", "predicted", "answer")
+"""What may become of a tie: refused; left to the column of predictions; or, in votes, an answer of its own."""
 
-MOST_WORDS = 1000
-"""Different cells that a column may hold before bands make groups of them."""
+AMONG = ":"
+"""Stands between the classes of a vote that is tied."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,14 @@ class Layout:
     Attributes
     ----------
     true, predicted : names of the columns.
-    groups : columns of group attributes; None takes every column that has no other part.
+    groups : columns of group attributes, and ``A*B`` for the groups of A within those of B; None takes every
+        column that has no other part.
     ignore : columns that are not read.
     subject : column that names the person of a row, or empty.
     id : column in which no cell may occur twice, or empty.
     labels : the classes as the file writes them, in order; empty takes the canonical expressions.
     words : cell -> class, for words that stand in neither.
-    ties : whether the predicted class may share the highest probability with another.
+    ties : one of :data:`TIES`.
     """
 
     true: str = "true"
@@ -58,7 +60,7 @@ class Layout:
     id: str = ""
     labels: tuple[str, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
-    ties: bool = False
+    ties: str = "refuse"
 
 
 @dataclass(frozen=True)
@@ -97,39 +99,26 @@ def read_predictions(path: Path | str, layout: Layout | None = None) -> Predicti
     return tally.result()
 
 
-class _Codes:
-    """Turns the cells of one column into numbers, and remembers what each number is called."""
-
-    def __init__(self, column: str, name_of: Callable[[str, str], str], names: Sequence[str] = ()) -> None:
-        self.column, self.name_of = column, name_of
-        self.order = {name: code for code, name in enumerate(names)}
-        self.known: dict[str, int] = {}
-
-    def encode(self, cells: tuple[str, ...], block: Block) -> NDArray[np.int64]:
-        new = set(cells) - self.known.keys()
-        if len(self.known) + len(new) > MOST_WORDS:
-            raise _many(self.column, MOST_WORDS, str(block.path))
-        for cell in sorted(new, key=cells.index):
-            name = self.name_of(cell.strip(), f"{block.place(cells.index(cell))}, column {self.column}")
-            self.known[cell] = self.order.setdefault(name, len(self.order))
-        if len(self.order) > MOST_GROUPS:
-            raise _many(self.column, MOST_GROUPS, str(block.path))
-        return np.fromiter(map(self.known.__getitem__, cells), np.int64, len(cells))
-
-
 class _Tally:
     """Counts of what has been read so far."""
 
     def __init__(self, path: Path, header: list[str], layout: Layout) -> None:
         self.path, self.header, self.layout = path, header, layout
-        required = [layout.true, layout.predicted, layout.subject, layout.id, *(layout.groups or ())]
+        parts = {name: self._parts(name) for name in layout.groups or ()}
+        grouping = [part for own in parts.values() for part in own]
+        required = [layout.true, layout.predicted, layout.subject, layout.id, *grouping]
         check_header(header, [name for name in required if name] + list(layout.ignore), where=f"{path}:1")
         self.labels = layout.labels or EXPRESSIONS
         self.chances = self._probability_columns()
-        self.attributes = {name: _Codes(name, _group_of(name)) for name in self._group_columns()}
-        self.truth, self.guess = (
-            _Codes(name, self._label, self.labels) for name in (layout.true, layout.predicted)
-        )
+        self._add_ties()
+        parts = parts or {name: (name,) for name in self._group_columns()}
+        self.columns = {name: group_codes(name) for own in parts.values() for name in own}
+        self.attributes: dict[str, Codes | JointCodes] = {
+            name: self.columns[name] if own == (name,) else JointCodes(name, [self.columns[i] for i in own])
+            for name, own in parts.items()
+        }
+        self.truth = Codes(layout.true, self._label, self.labels)
+        self.guess = Codes(layout.predicted, self._answer, self.labels)
         classes = len(self.labels)
         self.overall = np.zeros((classes, classes), np.int64)
         self.tables = {name: np.zeros((MOST_GROUPS, classes, classes), np.int64) for name in self.attributes}
@@ -138,10 +127,28 @@ class _Tally:
         self.persons: dict[str, int] = {}
         self.met: dict[str, set[int]] = {name: set() for name in self.attributes}
 
+    def _parts(self, name: str) -> tuple[str, ...]:
+        """Return the columns that an attribute is made of."""
+        parts = (name,) if name in self.header else crossed_parts(name)
+        if len(set(parts)) < len(parts) or not all(parts):
+            cure = "Cross two different columns, such as gender*age."
+            raise DataError(f"{name!r} is no cross of columns", where=str(self.path), cure=cure)
+        return parts
+
+    def _add_ties(self) -> None:
+        """Make a tie an answer, where it is to be one."""
+        if self.layout.ties != "answer":
+            return
+        if self.chances or TIE in self.labels:
+            what = "a column of probabilities" if self.chances else f"a class {TIE!r}"
+            cure = "Use ties=predicted, or name the columns p_... in ignore=[...]; call a class otherwise."
+            raise DataError(f"ties cannot be an answer beside {what}", where=str(self.path), cure=cure)
+        self.labels = (*self.labels, TIE)
+
     def _group_columns(self) -> list[str]:
         own = self.layout
         if own.groups is not None:
-            return list(own.groups)
+            return []
         taken = {own.true, own.predicted, own.subject, own.id, *own.ignore}
         return [name for name in self.header if name not in taken and name not in self.chances.values()]
 
@@ -161,9 +168,8 @@ class _Tally:
 
     def _label(self, cell: str, where: str) -> str:
         """Return the class that a cell names."""
-        told = self.layout.words.get(cell, cell)
-        name = told if self.layout.labels else ALIASES.get(told.lower(), told)
-        if name in self.labels:
+        name = self._named(cell)
+        if name in self.labels and (name != TIE or TIE in self.layout.labels):
             return name
         raise DataError(
             f"{cell!r} is no class" if cell else "an empty cell where a class should be",
@@ -171,6 +177,21 @@ class _Tally:
             cure=f"Use {', '.join(self.labels)}; or name your classes with labels=[A,B], or what a word "
             "stands for with words={WORD: CLASS}.",
         )
+
+    def _named(self, cell: str) -> str:
+        told = self.layout.words.get(cell, cell)
+        return told if self.layout.labels else ALIASES.get(told.lower(), told)
+
+    def _answer(self, cell: str, where: str) -> str:
+        """Return the class that a prediction or a vote names; ``tie`` for several, if such may be."""
+        parts = [part.strip() for part in cell.split(AMONG)]
+        if len(parts) < 2 or self._named(cell) in self.labels:
+            return self._label(cell, where)
+        names = {self._label(part, where) for part in parts}
+        if self.layout.ties == "answer" and len(names) > 1:
+            return TIE
+        cure = "Count such a vote as an answer of its own, which is never right, with ties=answer."
+        raise DataError(f"{cell!r} names several classes", where=where, cure=cure)
 
     def add(self, block: Block) -> None:
         """Count a block."""
@@ -184,8 +205,12 @@ class _Tally:
         if self.layout.id:
             self.hashes.append(np.fromiter(map(hash, column[self.layout.id]), np.int64, len(cell)))
         person = self._persons(column[self.layout.subject], block) if self.layout.subject else None
+        told = {name: codes.encode(column[name], block) for name, codes in self.columns.items()}
         for name, codes in self.attributes.items():
-            group = codes.encode(column[name], block)
+            if isinstance(codes, JointCodes):
+                group = codes.encode([told[part.column] for part in codes.parts], block)
+            else:
+                group = told[name]
             size = self.tables[name].size
             self.tables[name] += np.bincount(group * classes**2 + cell, minlength=size).reshape(
                 -1, *[classes] * 2
@@ -216,7 +241,7 @@ class _Tally:
         for bad, explain in (
             (wrong, self._wrong_sum),
             (taken < top, self._not_highest),
-            ((rivals > 1) & (not self.layout.ties), self._tie),
+            ((rivals > 1) & (self.layout.ties == "refuse"), self._tie),
         ):
             if bad.any():
                 row = int(bad.argmax())
@@ -253,7 +278,7 @@ class _Tally:
         if not self.overall.any():
             raise DataError("no rows", where=str(self.path), cure="Give one row a picture.")
         self._require_single_ids()
-        labels = self.layout.labels or self.labels
+        labels = self.labels
         if not self.layout.labels and not self.chances:  # the vocabulary is then what occurs, in its order
             labels = tuple(np.array(labels)[self.overall.any(0) | self.overall.any(1)].tolist())
         kept = np.array([self.labels.index(name) for name in labels])
@@ -270,7 +295,7 @@ class _Tally:
         }
         return Predictions(counts, bool(self.chances), self._people(order), errors)
 
-    def _sorted_groups(self, codes: _Codes) -> dict[str, int]:
+    def _sorted_groups(self, codes: Codes | JointCodes) -> dict[str, int]:
         names = sorted(codes.order, key=lambda name: (name == UNDISCLOSED, name))
         if len(set(names) - {UNDISCLOSED}) < 2:
             only = next((name for name in names if name != UNDISCLOSED), "")
@@ -327,19 +352,3 @@ def _number(cell: str) -> float:
         return float(cell)
     except ValueError:
         return float("nan")
-
-
-def _group_of(column: str) -> Callable[[str, str], str]:
-    def name_of(cell: str, where: str) -> str:
-        return str(group_column(column, [cell], BANDS.get(column, ()), [where])[0])
-
-    return name_of
-
-
-def _many(column: str, most: int, path: str) -> DataError:
-    return DataError(
-        f"more than {most} different values",
-        where=f"{path}, column {column}",
-        cure=f"Group attributes have few values: leave it out with ignore=[{column}], or say what it is with "
-        f"subject={column} or id={column}.",
-    )

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import re
 import tracemalloc
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from fer_models.counts import Counts
 from fer_models.errors import DataError
 from fer_models.labels import EXPRESSIONS
+from fer_models.metrics import macro_f1
 from fer_models.readers import predictions, tables
 from fer_models.readers.predictions import Layout, read_predictions
 
@@ -120,8 +122,82 @@ def test_wrong_probabilities_are_refused(write, pair, where, what):
 
 
 def test_a_tie_can_be_left_to_the_predicted_class(write):
-    found = read_predictions(write(CHANCES.format(".5", ".5")), Layout(ties=True))
+    found = read_predictions(write(CHANCES.format(".5", ".5")), Layout(ties="predicted"))
     assert found.counts.overall.tolist() == [[0, 0], [1, 1]]
+
+
+VOTES = "true,predicted,group\nA,A,x\nA,A:D,x\nD,D:A,y\nD,D,y\n"
+WORDS = {"A": "anger", "D": "disgust"}
+
+
+def test_a_tied_vote_can_be_an_answer_of_its_own(write):
+    found = read_predictions(write(VOTES), Layout(words=WORDS, ties="answer")).counts
+    assert found.labels == ("anger", "disgust", "tie")
+    assert found.overall.tolist() == [[1, 0, 1], [0, 1, 1], [0, 0, 0]]
+    named = read_predictions(write(VOTES), Layout(labels=("D", "A"), ties="answer")).counts
+    assert named.labels == ("D", "A", "tie")
+    assert macro_f1(found) == macro_f1(named) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "where", "what"),
+    [
+        (VOTES, {}, ":3, column predicted", "'A:D' names several classes"),
+        (VOTES.replace("D,D,", "D,A:A,"), {"ties": "answer"}, ":5, column predicted", "'A:A' names several"),
+        (VOTES.replace("A:D", "A:Q"), {"ties": "answer"}, ":3, column predicted", "'Q' is no class"),
+        (VOTES.replace("D,D,", "A:D,D,"), {"ties": "answer"}, ":5, column true", "'A:D' is no class"),
+        (VOTES.replace("D,D,", "tie,D,"), {"ties": "answer"}, ":5, column true", "'tie' is no class"),
+        (VOTES, {"labels": ("A", "D", "tie"), "ties": "answer"}, "", "ties cannot be an answer"),
+        (CHANCES.format(".2", ".8"), {"words": {}, "ties": "answer"}, "", "beside a column of probabilities"),
+    ],
+)
+def test_ties_that_nobody_allowed_are_refused(write, text, options, where, what):
+    path = write(text)
+    with pytest.raises(DataError) as caught:
+        read_predictions(path, Layout(**({"words": WORDS} | options)))
+    assert what in caught.value.what
+    assert caught.value.where == f"{path}{where}"
+
+
+CROSSED = "true,predicted,gender,age,who\n" + "".join(
+    f"fear,{guess},{gender},{age},{gender}{age}\n"
+    for guess, gender, age in (
+        ("fear", "f", "20"),
+        ("anger", "f", "29"),
+        ("fear", "m", "70"),
+        ("fear", "", "20"),
+    )
+)
+
+
+def test_groups_within_groups_are_counted(write):
+    layout = Layout(groups=("gender*age", "gender"), subject="who")
+    found = read_predictions(write(CROSSED), layout)
+    assert found.counts.groups["gender*age"] == ("f*18-29", "m*60+", "undisclosed")
+    assert found.counts.by_group["gender*age"].sum(1).tolist() == [[1, 1], [0, 1], [0, 1]]
+    assert found.people["gender*age"] == {"f*18-29": 2, "m*60+": 1, "undisclosed": 1}
+
+
+@pytest.mark.parametrize(
+    ("group", "what"),
+    [("gender*gender", "no cross"), ("gender*race", "no column 'race'"), ("gender*", "no cross")],
+)
+def test_groups_within_groups_need_two_columns(write, group, what):
+    with pytest.raises(DataError, match=re.escape(what)):
+        read_predictions(write(CROSSED), Layout(groups=(group,), ignore=("who",)))
+
+
+def test_a_column_with_a_cross_in_its_name_is_that_column(write):
+    path = write("true,predicted,a*b\nfear,fear,x\nfear,fear,y\n")
+    assert read_predictions(path, Layout(groups=("a*b",))).counts.groups == {"a*b": ("x", "y")}
+
+
+def test_too_many_groups_within_groups_are_refused(write):
+    rows = [f"fear,fear,{i},{i}" for i in range(99)] + ["fear,fear,1,2", "fear,fear,2,3"]
+    path = write("\n".join(["true,predicted,a,b", *rows]))
+    assert len(read_predictions(path, Layout(groups=("a", "b"))).counts.groups["a"]) == 99
+    with pytest.raises(DataError, match=r"more than 100 .*a\*b"):
+        read_predictions(path, Layout(groups=("a*b",)))
 
 
 @pytest.mark.parametrize(

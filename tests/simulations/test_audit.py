@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fer_models import errors
+from fer_models.counts import Counts
 from simulations.audit import audit_model
 from simulations.compose import composed
 
@@ -61,3 +62,17 @@ def test_an_audit_of_nothing_is_refused(fedfer, refused, tmp_path, data):
     (tmp_path / "model").mkdir()
     found = fedfer("audit", f"model={tmp_path}", *data)
     assert refused(found, errors.ModelError, str(tmp_path / "model"))
+
+
+def test_a_model_is_judged_by_groups_within_groups(folder, fedfer, data, tmp_path):
+    file = tmp_path / "audit.json"
+    words = [*data, "data.groups=[gender,skin_tone,gender*skin_tone]"]
+    code, out, err = fedfer("audit", f"model={folder}", *words, "--json", str(file))
+    assert (code, err) == (0, "")
+    assert "gender*skin_tone" in out
+    counts = Counts.from_json(json.loads(file.read_text())["counts"])
+    crossed, gender = counts.by_group["gender*skin_tone"], counts.by_group["gender"]
+    for name, table in zip(counts.groups["gender"], gender, strict=True):
+        inside = [group.startswith(f"{name}*") for group in counts.groups["gender*skin_tone"]]
+        assert sum(inside) > 1
+        assert crossed[inside].sum(0).tolist() == table.tolist()

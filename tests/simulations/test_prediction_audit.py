@@ -56,7 +56,7 @@ def test_columns_are_chosen_by_words(fedfer, table):
     ("words", "kind", "said"),
     [
         (["ture=x"], ConfigError, "Did you mean true"),
-        (["ties=maybe"], ConfigError, "Use refuse or predicted"),
+        (["ties=maybe"], ConfigError, "Use one of refuse, predicted, answer"),
         (["words=[a]"], ConfigError, "Write words={WORD: CLASS}"),
         (["groups=[gender]", "labels=[happy]"], DataError, "'sad' is no class"),
         (["model=x"], ConfigError, "one model, one file"),
@@ -129,3 +129,22 @@ def test_calibration_is_told_by_group(fedfer, tmp_path):
     errors = json.loads(file.read_text())["source"]["calibration_error"]
     assert errors == {"group": {"a": pytest.approx(0.1), "b": pytest.approx(0.8), "c": None}}
     assert "expected calibration error" in out
+
+
+def test_votes_of_people_are_judged_with_their_ties(fedfer, refused, tmp_path):
+    """In the form of CREMA-D's table of votes, with two kinds of words and ties."""
+    path, file = tmp_path / "votes.csv", tmp_path / "audit.json"
+    votes = [("SAD", "S", "Male", 1)] * 6 + [("SAD", "N:S", "Male", 2)] * 4 + [("NEU", "N", "Female", 3)] * 12
+    rows = [f"{i},{true},{vote},{sex},{actor}" for i, (true, vote, sex, actor) in enumerate(votes)]
+    path.write_text("\n".join(["clip,played,face,gender,actor", *rows]))
+    words = [f"predictions={path}", "true=played", "predicted=face", "id=clip", "subject=actor"]
+    words += ["words={NEU: neutral, SAD: sad, N: neutral, S: sad}"]
+    assert refused(fedfer("audit", *words), DataError, ":8, column face", "ties=answer")
+    code, out, err = fedfer("audit", *words, "ties=answer", "--json", str(file))
+    assert (code, err) == (0, "")
+    found = json.loads(file.read_text())
+    assert found["counts"]["labels"] == ["neutral", "sadness", "tie"]
+    assert found["figures"]["recall"] == {"neutral": 1.0, "sadness": 0.6, "tie": None}
+    assert found["figures"]["parity"]["gender"]["groups"]["Male"]["selection_rate"]["tie"] == 0.4
+    assert found["figures"]["macro_f1"] == pytest.approx((1 + 2 * 6 / 16) / 2)
+    assert found["people"] == {"gender": {"Female": 1, "Male": 2}}
