@@ -59,12 +59,13 @@ def findings(counts: Counts, people: People | None = None, level: float = 0.95) 
 
     Returns
     -------
-    dict : ``level``, ``comparisons`` (how many intervals hold together) and ``gaps``, one an attribute and question
-        with two groups to compare: ``attribute``, ``class`` (None for accuracy), ``group`` with its ``rate``,
-        ``interval`` (Wilson, of its own) and ``n``, the same of the group that it is ``against`` (``against_rate``,
-        ``against_interval``, ``against_n``), ``difference`` and ``difference_interval`` (against less group), ``sure``
-        (the interval excludes 0), and ``at_most``: the largest difference of any two groups that the rows allow. Where
-        several pairs are sure it is the one whose lower limit is highest, else the pair furthest apart.
+    dict : ``level``, ``comparisons`` (how many intervals hold together) and ``gaps``, one an attribute and
+        question with two groups to compare: ``attribute``, ``class`` (None for accuracy), ``group`` with its
+        ``rate``, ``rate_interval`` (Wilson, of its own) and ``n``, the same of the group that it is
+        ``against`` (``against_rate``, ``against_interval``, ``against_n``), ``difference`` and
+        ``difference_interval`` (against less group), ``sure`` (the interval excludes 0), and ``at_most``: the
+        largest difference of any two groups that the rows allow. Where several pairs are sure it is the one
+        whose lower limit is highest, else the pair furthest apart.
     """
     asked = [(question, _comparable(counts, question)) for question in questions(counts)]
     comparisons = sum(len(places) * (len(places) - 1) // 2 for _, places in asked)
@@ -109,7 +110,7 @@ def _gap(
     return {
         "attribute": question.attribute,
         "class": question.label,
-        **{"group": names[low], "rate": rates[low], "interval": own, "n": n[low]},
+        **{"group": names[low], "rate": rates[low], "rate_interval": own, "n": n[low]},
         **{"against": names[high], "against_rate": rates[high], "against_interval": other},
         "against_n": n[high],
         "difference": rates[high] - rates[low],
@@ -135,7 +136,7 @@ def against_reference(
     -------
     dict : ``reference``, ``level`` (of all intervals of the attribute together), ``comparisons``, and ``groups``: name
         -> ``accuracy`` and ``recall`` (class -> the same), each None with too few rows, or ``difference`` (group less
-        reference) and ``interval``. None where the reference or every other group has fewer than
+        reference) and ``difference_interval``. None where the reference or every other group has fewer than
         :data:`fer_models.parity.SMALLEST` rows.
     """
     names, asked = counts.groups[attribute], list(questions(counts, [attribute]))
@@ -165,5 +166,5 @@ def _against(question: Question, place: int, home: int, level: float) -> dict[st
     (x, rows), (y, size) = ((int(question.hits[i]), int(question.n[i])) for i in (place, home))
     return {
         "difference": x / rows - y / size,
-        "interval": list(newcombe_difference(x, rows, y, size, level)),
+        "difference_interval": list(newcombe_difference(x, rows, y, size, level)),
     }

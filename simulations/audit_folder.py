@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from server.report import audit
 from server.run_folder import write_text, writing
 from simulations.audit import text_of
 from simulations.audit_table import figures_csv
@@ -13,7 +15,11 @@ from simulations.audit_table import figures_csv
 RECORD, SIGNATURE = "audit.json", "signature.json"
 """What all else is made of, and what is made last (:mod:`simulations.audit_signature`)."""
 
-WRITERS: dict[str, Callable[[Mapping[str, Any]], str]] = {RECORD: text_of, "figures.csv": figures_csv}
+WRITERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    RECORD: text_of,
+    "figures.csv": figures_csv,
+    "audit.html": audit.render,
+}
 """File -> its text, from the record alone."""
 
 
@@ -35,8 +41,9 @@ def write_folder(record: Mapping[str, Any], folder: Path) -> list[str]:
     ------
     RunFolderError : the folder cannot be written.
     """
+    read = json.loads(text_of(record))  # what others will read: all files can be made again from audit.json
     with writing(folder):
         (folder / SIGNATURE).unlink(missing_ok=True)
     for name, text in WRITERS.items():
-        write_text(folder / name, text(record))
+        write_text(folder / name, text(read))
     return list(WRITERS)

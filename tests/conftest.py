@@ -1,13 +1,17 @@
 """What the tests of several rooms share: small real samples, sites, plans, and a browser."""
 
 import contextlib
+import html
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,6 +73,45 @@ def browse():
                 process.communicate()
         assert process.returncode == 0, log
         return out, log
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def in_frames(browse):
+    """Ask a page at several widths: in_frames(folder, page, script, expression, widths, *flags) -> a list of answers.
+
+    ``expression`` sees the script's names and ``frame``, the frame with the page in it.
+    """
+
+    def run(folder, page, script, expression, widths, *flags):
+        content = html.escape(page.read_text())
+        frames = "".join(
+            f'<iframe style="width:{width}px;height:9000px;border:0" srcdoc="{content}"></iframe>'
+            for width in widths
+        )
+        asked = f'[...document.querySelectorAll("iframe")].map(frame => ({expression}))'
+        told = f"window.onload = () => {{ document.body.dataset.result = JSON.stringify({asked}); }};"
+        harness = folder / "harness.html"
+        harness.write_text(f"<!DOCTYPE html><body>{frames}<script>{script}\n{told}</script></body>")
+        out, log = browse(folder, harness, "--dump-dom", *flags)
+        result = re.search(r'data-result="([^"]*)"', out)
+        assert result, log
+        return json.loads(html.unescape(result[1]))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def hindrances(in_frames):
+    """hindrances(folder, page, *flags): what hinders people who cannot see, at the widths of a phone and a desk."""
+    script = (Path(__file__).parent / "accessibility.js").read_text()
+    opened = "frame.contentDocument.querySelectorAll('details').forEach(each => each.open = true)"
+
+    def run(folder, page, *flags):
+        asked = f"{opened}, hindrances(frame.contentDocument)"
+        found = in_frames(folder, page, script, asked, (380, 1280), *flags)
+        return [each for sentences in found for each in sentences]
 
     return run
 

@@ -40,7 +40,7 @@ def test_the_surest_difference_comes_first():
     assert first["difference"] == pytest.approx(30 / 40 - 5 / 30)
     assert first["difference_interval"] == pytest.approx(newcombe_difference(30, 40, 5, 30, strict))
     assert (first["rate"], first["n"], first["against_n"]) == (5 / 30, 30, 40)
-    assert first["interval"] == pytest.approx(wilson(5, 30).tolist())
+    assert first["rate_interval"] == pytest.approx(wilson(5, 30).tolist())
     assert first["at_most"] == first["difference_interval"][1]
     assert (first["sure"], second["class"], second["sure"]) == (True, None, True)
     assert (third["class"], third["difference"], third["sure"]) == ("a", 0.0, False)
@@ -106,7 +106,9 @@ def test_groups_stand_against_the_reference():
     assert (found["reference"], found["comparisons"], list(found["groups"])) == ("m", 3, ["f"])
     cell = found["groups"]["f"]["recall"]["b"]
     assert cell["difference"] == pytest.approx(30 / 40 - 5 / 30)
-    assert cell["interval"] == pytest.approx(newcombe_difference(30, 40, 5, 30, corrected(0.95, 3)))
+    assert cell["difference_interval"] == pytest.approx(
+        newcombe_difference(30, 40, 5, 30, corrected(0.95, 3))
+    )
     assert found["groups"]["f"]["accuracy"]["difference"] == pytest.approx(70 / 80 - 40 / 65)
     assert against_reference(COUNTS, "g", "x") is None
 

@@ -1,6 +1,5 @@
 """The report in a real browser: it lays out, fits a phone, prints, and is not blank."""
 
-import html
 import json
 import re
 from pathlib import Path
@@ -17,22 +16,19 @@ from server.report import write_report
 pytestmark = pytest.mark.browser
 
 MEASURE = """
-const pages = [...document.querySelectorAll("iframe")];
-const all = (page, query) => [...page.contentDocument.querySelectorAll(query)];
-const box = (page, query) => all(page, query).map(element => element.getBoundingClientRect());
-window.onload = () => {
-  document.body.dataset.result = JSON.stringify(pages.map(page => ({
-    asked: page.clientWidth,
-    width: page.contentDocument.documentElement.scrollWidth,
-    right: Math.max(...box(page, "section, li, h1, h2, h3, p, svg, .stacks, .figure").map(b => b.right)),
-    height: page.contentDocument.body.getBoundingClientRect().height,
-    charts: box(page, "svg.chart").map(b => b.width),
-    bars: box(page, "table .bar i").map(b => b.width),
-    stacks: box(page, ".stack").map(b => b.width),
-    headings: box(page, "h2").map(b => b.height),
-    background: page.contentWindow.getComputedStyle(page.contentDocument.body).backgroundColor,
-  })));
-};
+const all = (frame, query) => [...frame.contentDocument.querySelectorAll(query)];
+const box = (frame, query) => all(frame, query).map(element => element.getBoundingClientRect());
+const sizes = frame => ({
+  asked: frame.clientWidth,
+  width: frame.contentDocument.documentElement.scrollWidth,
+  right: Math.max(...box(frame, "section, li, h1, h2, h3, p, svg, .stacks, .figure").map(b => b.right)),
+  height: frame.contentDocument.body.getBoundingClientRect().height,
+  charts: box(frame, "svg.chart").map(b => b.width),
+  bars: box(frame, "table .bar i").map(b => b.width),
+  stacks: box(frame, ".stack").map(b => b.width),
+  headings: box(frame, "h2").map(b => b.height),
+  background: frame.contentWindow.getComputedStyle(frame.contentDocument.body).backgroundColor,
+});
 """
 
 
@@ -66,20 +62,9 @@ def page(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def measured(browse, page, tmp_path_factory):
+def measured(in_frames, page, tmp_path_factory):
     """Sizes of the page at the width of a telephone, a tablet and a desk, measured from outside it."""
-    folder = tmp_path_factory.mktemp("measured")
-    content = html.escape(page.read_text())
-    frames = "".join(
-        f'<iframe style="width:{width}px;height:9000px;border:0" srcdoc="{content}"></iframe>'
-        for width in (380, 768, 1280)
-    )
-    harness = folder / "harness.html"
-    harness.write_text(f"<!DOCTYPE html><body>{frames}<script>{MEASURE}</script></body>")
-    out, log = browse(folder, harness, "--dump-dom")
-    result = re.search(r'data-result="([^"]*)"', out)
-    assert result, log
-    return json.loads(html.unescape(result[1]))
+    return in_frames(tmp_path_factory.mktemp("measured"), page, MEASURE, "sizes(frame)", (380, 768, 1280))
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
@@ -134,3 +119,9 @@ def test_it_prints(browse, page, tmp_path):
     content = Path(paper).read_bytes()
     assert content.startswith(b"%PDF")
     assert 2 <= len(re.findall(rb"/Type\s*/Page\b", content)) <= 20
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_hinders_people_who_cannot_see(hindrances, page, tmp_path, dark):
+    flags = ["--blink-settings=preferredColorScheme=0"] if dark else []
+    assert hindrances(tmp_path, page, *flags) == []
