@@ -140,7 +140,7 @@ def test_votes_of_people_are_judged_with_their_ties(fedfer, refused, tmp_path):
     words = [f"predictions={path}", "true=played", "predicted=face", "id=clip", "subject=actor"]
     words += ["words={NEU: neutral, SAD: sad, N: neutral, S: sad}"]
     assert refused(fedfer("audit", *words), DataError, ":8, column face", "ties=answer")
-    code, out, err = fedfer("audit", *words, "ties=answer", "--json", str(file))
+    code, _, err = fedfer("audit", *words, "ties=answer", "--json", str(file))
     assert (code, err) == (0, "")
     found = json.loads(file.read_text())
     assert found["counts"]["labels"] == ["neutral", "sadness", "tie"]
