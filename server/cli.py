@@ -1,4 +1,4 @@
-"""The coordinator's own commands: ``fedfer server verify-round``, for whoever audits it."""
+"""The coordinator's own commands: ``fedfer server ...``, and ``verify-round`` for whoever audits it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,22 @@ def server(words: Sequence[str]) -> int:
 
     Raises
     ------
-    ConfigError : it is written wrongly, or names no transcript.
-    SecureAggregationError : the first thing in a transcript that is wrong.
+    FedferError : it is written wrongly, or what the command says.
     """
-    if not words or words[0] != "verify-round":
-        raise ConfigError("server needs a command", where="command line", cure=USAGE)
-    asked = _parsed(words[1:])
-    return _verify(asked)
+    from server import enrolment_commands as enrolment
+
+    commands = {
+        "init": enrolment.init,
+        "approve": enrolment.approve,
+        "revoke": enrolment.revoke,
+        "sites": enrolment.sites,
+        "renew": enrolment.renew,
+        "verify-round": lambda rest: _verify(_parsed(rest)),
+    }
+    if not words or words[0] not in commands:
+        cure = nearest(words[0], commands) if words else f"Use one of {', '.join(commands)}."
+        raise ConfigError("server needs a command", where="command line", cure=cure)
+    return commands[words[0]](words[1:])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,254 @@
+"""A coordinator is a folder; this is the only code that knows what lies in it.
+
+::
+
+    server.json          the coordinator's name, and where sites reach its server
+    ca/ca.key, ca.crt    its certificate authority
+    tls/server.key, .crt the server's certificate
+    superexec.secret     by which the process that runs the coordinator's app proves itself to the SuperLink
+    sites.json           every site that was ever approved
+    roster.json          public signing keys of the sites that take part, for all of them
+    welcome/SITE.json    what goes back to a site
+    requests/SITE.json   what it had asked
+
+Only its owner may enter it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from client.certificates import read_certificate, require_issued, require_valid
+from client.enrolment import Request
+from client.keys import make_folder, read_private, write_private
+from client.strict import parse
+from client.welcome import Welcome
+from fer_models.errors import ConfigError, IdentityError, RunFolderError
+from server.authority import (
+    general_name,
+    make_authority,
+    make_server_certificate,
+    read_key,
+    require_pair,
+)
+from server.enrolled import Enrolled
+from server.run_folder import write_text
+
+PORT = 9443
+"""Where sites reach the server, unless another port is asked for."""
+
+
+@dataclass(frozen=True)
+class _Facts:
+    name: str
+    hosts: tuple[str, ...]
+    port: int
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class Coordinator:
+    """The folder of one coordinator.
+
+    Attributes
+    ----------
+    path : the folder.
+    name : the coordinator's name.
+    hosts : names and addresses by which sites reach the server; the first stands in what they are sent.
+    port : of the server.
+    """
+
+    path: Path
+    name: str
+    hosts: tuple[str, ...]
+    port: int
+
+    @classmethod
+    def make(
+        cls, path: Path, name: str, hosts: Sequence[str], port: int, now: datetime.datetime
+    ) -> Coordinator:
+        """Make a new coordinator: authority, certificate and secret.
+
+        Raises
+        ------
+        ConfigError : the folder holds something, or a host or the port is none.
+        """
+        hosts = tuple(dict.fromkeys(hosts))
+        _require_hosts(hosts, port)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ConfigError(
+                "the folder is not empty", where=str(path), cure="Give a new one; keys are never overwritten."
+            )
+        for folder in (path, path / "ca", path / "tls", path / "welcome", path / "requests"):
+            make_folder(folder)
+            folder.chmod(0o700)
+        made = cls(path, name, hosts, port)
+        make_authority(*made.authority, name, now)
+        made.renew(now)
+        write_private(made.secret_path, secrets.token_bytes(32))
+        write_text(path / "sites.json", Enrolled().text)
+        facts = _Facts(name, hosts, port)
+        write_text(path / "server.json", json.dumps(asdict(facts), indent=1) + "\n")  # last
+        return made
+
+    @classmethod
+    def open(cls, path: Path) -> Coordinator:
+        """Return the coordinator of a folder.
+
+        Raises
+        ------
+        ConfigError : it holds none.
+        """
+        try:
+            facts = parse(_Facts, json.loads((path / "server.json").read_text()))
+            if facts.version != 1:
+                raise ValueError("another version")
+            _require_hosts(facts.hosts, facts.port)
+        except (OSError, ValueError, RecursionError, ConfigError) as error:
+            raise ConfigError(
+                "this folder holds no coordinator",
+                where=str(path),
+                cure="Make one with fedfer server init DIR hosts=NAME.",
+            ) from error
+        return cls(path, facts.name, facts.hosts, facts.port)
+
+    @property
+    def authority(self) -> tuple[Path, Path]:
+        """Key and certificate of the authority."""
+        return self.path / "ca" / "ca.key", self.path / "ca" / "ca.crt"
+
+    @property
+    def certificate(self) -> tuple[Path, Path]:
+        """Key and certificate of the server."""
+        return self.path / "tls" / "server.key", self.path / "tls" / "server.crt"
+
+    @property
+    def secret_path(self) -> Path:
+        """The file of the secret of the SuperLink's helper processes."""
+        return self.path / "superexec.secret"
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT that sites connect to."""
+        host = self.hosts[0]
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    def renew(self, now: datetime.datetime) -> None:
+        """Make the server's key and certificate anew."""
+        # The SuperLink and the commands on this machine talk to each other by its own addresses.
+        hosts = dict.fromkeys((*self.hosts, "localhost", "127.0.0.1"))
+        make_server_certificate(self.authority, *self.certificate, tuple(hosts), now)
+
+    def check(self, now: datetime.datetime) -> None:
+        """Look at the keys and certificates that the server needs.
+
+        Raises
+        ------
+        IdentityError : the first that cannot be used.
+        """
+        root = read_certificate(self.authority[1])
+        require_valid(self.authority[1], root, now)
+        key, path = self.certificate
+        certificate = read_certificate(path)
+        require_pair(key, read_key(key), certificate)
+        require_issued(path, certificate, root)
+        require_valid(path, certificate, now)
+        if len(read_private(self.secret_path)) < 32:
+            raise IdentityError(
+                "this secret is too short", where=str(self.secret_path), cure="Put 32 random bytes there."
+            )
+
+    def enrolled(self) -> Enrolled:
+        """Return the list of sites.
+
+        Raises
+        ------
+        IdentityError : it is damaged.
+        """
+        try:
+            return Enrolled.of((self.path / "sites.json").read_text())
+        except (OSError, ValueError, RecursionError) as error:
+            raise IdentityError(
+                "the list of sites is damaged",
+                where=str(self.path / "sites.json"),
+                cure="Put a copy back; without it nobody knows who was revoked.",
+            ) from error
+
+    def approve(self, request: Request, now: datetime.datetime) -> Welcome:
+        """Let a site take part, and return what goes back to it.
+
+        Raises
+        ------
+        IdentityError : the request shares its name or a key with a site.
+        """
+        welcome = Welcome(
+            self.name, request.site, self.address, self.authority[1].read_text(encoding="ascii")
+        )
+        with self._alone():
+            enrolled = self.enrolled().approve(request, _stamp(now))
+            write_text(self.path / "requests" / f"{request.site}.json", request.text)
+            write_text(self.welcome_path(request.site), welcome.text)
+            self._keep(enrolled)
+        return welcome
+
+    def welcome_path(self, site: str) -> Path:
+        """Return the file that goes back to a site."""
+        return self.path / "welcome" / f"{site}.json"
+
+    def revoke(self, name: str, now: datetime.datetime) -> None:
+        """Let a site take part no longer.
+
+        Raises
+        ------
+        IdentityError : it does not take part.
+        """
+        with self._alone():
+            self._keep(self.enrolled().revoke(name, _stamp(now)))
+
+    def _keep(self, enrolled: Enrolled) -> None:
+        """Write the list, then the roster, which follows from it."""
+        write_text(self.path / "sites.json", enrolled.text)
+        roster = enrolled.roster
+        path = self.path / "roster.json"
+        if roster is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_text(path, roster.to_json() + "\n")
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other commands from the list meanwhile."""
+        try:
+            handle = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot write: {error.strerror}", where=str(self.path), cure="Run as the folder's owner."
+            ) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+
+def _require_hosts(hosts: Sequence[str], port: int) -> None:
+    for host in hosts:
+        general_name(host)
+    if not hosts:
+        raise ConfigError(
+            "no host", where="hosts", cure="Give the names or addresses by which sites reach the server."
+        )
+    if not 0 < port < 1 << 16:
+        raise ConfigError(f"port {port}", where="port", cure="Give 1 to 65535.")
+
+
+def _stamp(now: datetime.datetime) -> str:
+    return now.isoformat(timespec="seconds")
