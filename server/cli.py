@@ -30,6 +30,7 @@ def server(words: Sequence[str]) -> int:
     ------
     FedferError : it is written wrongly, or what the command says.
     """
+    from client.audit_view import log
     from server import enrolment_commands as enrolment
 
     commands = {
@@ -38,6 +39,7 @@ def server(words: Sequence[str]) -> int:
         "revoke": enrolment.revoke,
         "sites": enrolment.sites,
         "renew": enrolment.renew,
+        "log": lambda rest: log(rest, "server"),
         "verify-round": lambda rest: _verify(_parsed(rest)),
     }
     if not words or words[0] not in commands:

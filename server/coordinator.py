@@ -10,6 +10,7 @@
     roster.json          public signing keys of the sites that take part, for all of them
     welcome/SITE.json    what goes back to a site
     requests/SITE.json   what it had asked
+    audit.jsonl          who did what when
 
 Only its owner may enter it.
 """
@@ -26,7 +27,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from client.certificates import read_certificate, require_issued, require_valid
+from client.audit_log import AuditLog
+from client.audit_view import FILE
+from client.certificates import certificate_fingerprint, read_certificate, require_issued, require_valid
 from client.enrolment import Request
 from client.keys import make_folder, read_private, write_private
 from client.strict import parse
@@ -92,6 +95,8 @@ class Coordinator:
             folder.chmod(0o700)
         made = cls(path, name, hosts, port)
         make_authority(*made.authority, name, now)
+        root = certificate_fingerprint(read_certificate(made.authority[1]))
+        made.log.write("founded", owner=name, fingerprint=root)
         made.renew(now)
         write_private(made.secret_path, secrets.token_bytes(32))
         write_text(path / "sites.json", Enrolled().text)
@@ -131,6 +136,11 @@ class Coordinator:
         return self.path / "tls" / "server.key", self.path / "tls" / "server.crt"
 
     @property
+    def log(self) -> AuditLog:
+        """Who did what when."""
+        return AuditLog(self.path / FILE)
+
+    @property
     def secret_path(self) -> Path:
         """The file of the secret of the SuperLink's helper processes."""
         return self.path / "superexec.secret"
@@ -146,6 +156,9 @@ class Coordinator:
         # The SuperLink and the commands on this machine talk to each other by its own addresses.
         hosts = dict.fromkeys((*self.hosts, "localhost", "127.0.0.1"))
         make_server_certificate(self.authority, *self.certificate, tuple(hosts), now)
+        made = read_certificate(self.certificate[1])
+        until = _stamp(made.not_valid_after_utc)
+        self.log.write("certificate_made", fingerprint=certificate_fingerprint(made), until=until)
 
     def check(self, now: datetime.datetime) -> None:
         """Look at the keys and certificates that the server needs.
@@ -194,6 +207,7 @@ class Coordinator:
         )
         with self._alone():
             enrolled = self.enrolled().approve(request, _stamp(now))
+            self.log.write("site_approved", site=request.site, fingerprint=request.fingerprint)
             write_text(self.path / "requests" / f"{request.site}.json", request.text)
             write_text(self.welcome_path(request.site), welcome.text)
             self._keep(enrolled)
@@ -211,7 +225,9 @@ class Coordinator:
         IdentityError : it does not take part.
         """
         with self._alone():
-            self._keep(self.enrolled().revoke(name, _stamp(now)))
+            enrolled = self.enrolled().revoke(name, _stamp(now))
+            self.log.write("site_revoked", site=name)
+            self._keep(enrolled)
 
     def _keep(self, enrolled: Enrolled) -> None:
         """Write the list, then the roster, which follows from it."""

@@ -14,7 +14,7 @@ from client.enrolment import make_request
 from client.identity import Roster
 from client.keys import make_node_key, make_signing_key
 from client.welcome import read_welcome
-from fer_models.errors import ConfigError, IdentityError
+from fer_models.errors import ConfigError, IdentityError, SignatureError
 from server.coordinator import Coordinator
 
 
@@ -188,3 +188,25 @@ def test_a_damaged_list_is_not_taken_for_an_empty_one(study, fedfer, refused):
     (study / "sites.json").write_text("{}")
     found = fedfer("server", "sites", str(study))
     assert refused(found, IdentityError, "the list of sites is damaged", "revoked")
+
+
+def test_the_log_says_who_was_let_in_and_put_out(study, ask, fedfer, refused):
+    path, request = ask("clinic-a")
+    assert approve(fedfer, study, path, request)[0] == 0
+    code, out, _ = fedfer("server", "log", str(study))
+    assert code == 0
+    head = out.splitlines()[-1]
+    assert f"site approved site=clinic-a fingerprint={request.fingerprint}" in out
+    assert fedfer("server", "revoke", str(study), "clinic-a")[0] == 0
+    code, out, _ = fedfer("server", "log", str(study), "--log-json", "--head", head)
+    assert code == 0
+    kinds = [json.loads(line)["kind"] for line in out.splitlines()]
+    assert kinds == ["founded", "certificate_made", "site_approved", "site_revoked"]
+    book = study / "audit.jsonl"
+    book.write_text("".join(book.read_text().splitlines(keepends=True)[:-1]))
+    assert fedfer("server", "log", str(study))[0] == 0  # the chain alone does not tell of a cut
+    book.write_text("".join(book.read_text().splitlines(keepends=True)[:-1]))
+    found = fedfer("server", "log", str(study), "--head", head)
+    assert refused(found, SignatureError, "does not hold the head")
+    book.write_text(book.read_text().replace("study", "other"))
+    assert refused(fedfer("server", "log", str(study)), SignatureError, "entry 1 is not what was written")
