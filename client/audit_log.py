@@ -2,15 +2,20 @@
 
 A line of JSON an entry::
 
-    {"number": 2, "time": "2026-01-31T12:00:00+00:00", "kind": "site_approved",
-     "facts": {"site": "clinic-a", "fingerprint": "..."}, "hash": "..."}
+    {
+        "number": 2,
+        "time": "2026-01-31T12:00:00+00:00",
+        "kind": "site_approved",
+        "facts": {"site": "clinic-a", "fingerprint": "..."},
+        "hash": "...",
+    }
 
 The hash is SHA-256 of the hash before it and of the entry's own text, as in the privacy ledger. Changing, dropping or
 swapping an entry breaks every later hash. Cutting the newest ones off does not, so whoever audits keeps a **head**
 (number and hash) elsewhere, and asks later whether the log still holds it.
 
-What may be written is fixed for every kind of entry in :data:`KINDS`: names, digests, codes and numbers of rounds. There
-is no place for a picture, a label or a figure of one site.
+What may be written is fixed for every kind of entry in :data:`KINDS`: names, digests and dates. There is no
+place for a picture, a label or a figure of one site.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from fer_models.errors import SignatureError, ConfigError, RunFolderError
+from fer_models.errors import ConfigError, RunFolderError, SignatureError
 
 KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
     {

@@ -38,13 +38,13 @@ def require_valid(path: Path, certificate: x509.Certificate, now: datetime.datet
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now < begins:
         raise IdentityError(
-            f"this certificate begins at {_time(begins)}, and this machine's clock says {_time(now)}",
+            f"this certificate begins at {_time(begins)}, and the clock of this machine says {_time(now)}",
             where=str(path),
             cure="Set the clock of this machine (NTP).",
         )
     if now >= ends:
         raise IdentityError(
-            f"this certificate ended at {_time(ends)}, and this machine's clock says {_time(now)}",
+            f"this certificate ended at {_time(ends)}, and the clock of this machine says {_time(now)}",
             where=str(path),
             cure="If the clock is right, the coordinator runs: fedfer server renew DIR.",
         )
@@ -63,7 +63,7 @@ def require_issued(path: Path, certificate: x509.Certificate, root: x509.Certifi
         raise IdentityError(
             "this certificate is of another authority",
             where=str(path),
-            cure="Use the files of one coordinator's folder together, or run: fedfer server renew DIR.",
+            cure="Keep the files of one coordinator together, or run: fedfer server renew DIR.",
         ) from error
 
 

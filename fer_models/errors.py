@@ -16,7 +16,7 @@
     ├── SecureAggregationError  12  a message of secure aggregation that was refused, or a session that ended
     ├── ToleranceError          13  an audit of fairness that found a limit broken
     ├── EvidenceError           14  an audit of fairness with too few pictures to decide on a limit
-    ├── SignatureError          15  a signed audit that is not what was signed
+    ├── SignatureError          15  a signed audit or an audit log that is not what was written
     ├── IdentityError           16  a key, a certificate or an enrolment
     └── PolicyError             17  a plan that a site's policy refuses
 
@@ -129,7 +129,7 @@ class EvidenceError(FedferError):
 
 
 class SignatureError(FedferError):
-    """The folder of a signed audit that is not what was signed, or not by the key that is trusted."""
+    """A signed audit, or an audit log, that is not what was written, or not signed with the key that is trusted."""
 
     exit_code = 15
 

@@ -142,9 +142,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _keep(
-    key: Path, private: ec.EllipticCurvePrivateKey, certificate: Path, built: x509.Certificate
-) -> None:
+def _keep(key: Path, private: ec.EllipticCurvePrivateKey, certificate: Path, built: x509.Certificate) -> None:
     """Write both files; a pair that a kill leaves half replaced is found by :func:`require_pair`."""
     for path, data in (
         (key, private.private_bytes(PEM, PKCS8, BARE)),
@@ -170,7 +168,9 @@ def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
             return key
     except (ValueError, TypeError, UnsupportedAlgorithm):
         pass
-    raise IdentityError("this file holds no key of that kind", where=str(path), cure="Put the right file back.")
+    raise IdentityError(
+        "this file holds no key of that kind", where=str(path), cure="Put the right file back."
+    )
 
 
 def require_pair(path: Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:

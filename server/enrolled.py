@@ -1,4 +1,4 @@
-"""Which sites a coordinator has approved, and which of them it has revoked since. Pure: files and clocks are elsewhere."""
+"""Which sites a coordinator has approved, and which of them it has revoked since; no files, no clock."""
 
 from __future__ import annotations
 
@@ -116,9 +116,7 @@ class Enrolled:
 
 def _require_new(known: Site, request: Request) -> None:
     """Refuse a request that shares its name or a key with a site."""
-    same_keys = (
-        known.signing_key == request.signing_key.lower() or known.node_key == _line(request.node_key)
-    )
+    same_keys = known.signing_key == request.signing_key.lower() or known.node_key == _line(request.node_key)
     where = f"request of {request.site!r}"
     if known.revoked is not None:
         if same_keys:
@@ -130,7 +128,9 @@ def _require_new(known: Site, request: Request) -> None:
         return
     if known.fingerprint == request.fingerprint:
         raise IdentityError(
-            f"{known.site} is approved already, since {known.approved}", where=where, cure="Nothing is to be done."
+            f"{known.site} is approved already, since {known.approved}",
+            where=where,
+            cure="Nothing is to be done.",
         )
     if same_keys:
         raise IdentityError(

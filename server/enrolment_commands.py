@@ -24,7 +24,7 @@ APPROVE = 'Write: fedfer server approve DIR REQUEST.json [--fingerprint "WHAT TH
 
 def init(words: Sequence[str]) -> int:
     """Found a coordinator."""
-    path, given = _folder_and_settings(words)
+    path, given = folder_and_settings(words)
     port = given.get("port", str(PORT))
     if not port.isdecimal():
         raise ConfigError(f"port {port!r} is no number", where="port", cure=INIT)
@@ -68,7 +68,9 @@ def _compare(shown: str, heard: str | None, path: Path) -> None:
                 where=str(path),
                 cure='Call the site, and write what it reads out as --fingerprint "...".',
             )
-        _say("Call the site on a number that you know, and let it read out the fingerprint of fedfer site enrol.")
+        _say(
+            "Call the site on a number that you know, and let it read out the fingerprint of fedfer site enrol."
+        )
         heard = input("What does it read out? ")
     if "".join(heard.lower().split()) != "".join(shown.split()):
         raise IdentityError(
@@ -122,7 +124,7 @@ def _opened(words: Sequence[str], command: str) -> Coordinator:
     return Coordinator.open(Path(read_words(words, usage).one(f"server {command} needs a folder", usage)))
 
 
-def _folder_and_settings(words: Sequence[str]) -> tuple[Path, dict[str, str]]:
+def folder_and_settings(words: Sequence[str]) -> tuple[Path, dict[str, str]]:
     """Return the folder, and what is given as KEY=VALUE."""
     known = ("hosts", "port", "name")
     folders, given = [], {}

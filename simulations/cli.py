@@ -40,6 +40,12 @@ commands
   site check DIR  read a site's data, try a step, say what a plan would disclose and cost: site check DIR PLAN.json
   site enrol DIR  write a site's request for the coordinator, with the fingerprint to compare
   site ledger    what a site has released, and what it cost: site ledger FILE|RUN|DIR --site NAME --check --json
+  server init DIR  found a coordinator: server init DIR hosts=NAME,ADDRESS makes certificates and an empty list of sites
+  server approve DIR REQUEST  let a site in, by the fingerprint that it reads out
+  server revoke DIR SITE  put a site out for good
+  server sites DIR  who takes part, and whether keys and certificates are good
+  server renew DIR  make the server's certificate anew
+  server log DIR  who was let in and put out, every entry held against its hash: --head NUMBER:HASH --log-json
   server verify-round RUN  replay rounds of secure aggregation from their transcripts: --session N --roster FILE --json
   tune-private   levers of private training, chosen on drawn faces: tune-private target_epsilon=8 sites=10 pictures=2000
   bench NAME     benchmarks: rounds, private-step, private-frontier, secagg, faces, audit, fer2013

@@ -17,6 +17,7 @@ from client.strict import parse
 from fer_models import errors
 from fer_models.readers import options_of
 from fer_models.zoo import ModelSpec
+from server.enrolment_commands import folder_and_settings
 from simulations import cli
 from simulations.audit_command import tolerance_among
 from simulations.audit_folder import RECORD
@@ -131,7 +132,7 @@ def test_every_choice_is_named_and_no_other():
 
 
 def test_every_command_is_named():
-    second = "check|deal|init|enrol|ledger|verify-round|key|verify|approve|revoke|start|run|status|stop"
+    second = "check|deal|init|enrol|ledger|log|verify-round|key|verify|approve|revoke|sites|renew|start|run|stop"
     listed = re.findall(
         rf"^  ([\w-]+(?: (?:{second}))?)(?: [A-Z.]+)* .*", cli.HELP.split("options")[0], re.MULTILINE
     )
@@ -229,6 +230,9 @@ def test_command_lines_compose(document, words):
             return
         assert any(word.startswith("model=") for word in rest)
         rest = [word for word in rest if not word.startswith("model=")]
+    elif words[:2] == ["server", "init"]:
+        assert folder_and_settings(rest[1:])
+        return
     elif words[0] == "bench":
         assert rest[0] in NAMES
         name, rest = rest[0], parsed(rest[1:]).overrides

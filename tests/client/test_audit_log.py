@@ -109,7 +109,7 @@ def test_nothing_is_written_after_what_is_no_entry(content, log):
 )
 def test_what_an_entry_may_not_say_is_not_written(kind, facts, log):
     before = log.path.read_bytes()
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ValueError):
         log.write(kind, **facts)
     assert log.path.read_bytes() == before
 

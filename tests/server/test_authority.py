@@ -1,5 +1,6 @@
 """Certificates: what other programs take them for, and every way in which one can be wrong."""
 
+import contextlib
 import datetime
 import socket
 import ssl
@@ -58,11 +59,8 @@ def handshake(server, root, name):
     ours, theirs = socket.socketpair()
 
     def answer():
-        with theirs:
-            try:
-                listening.wrap_socket(theirs, server_side=True).close()
-            except (ssl.SSLError, ConnectionError):
-                pass
+        with theirs, contextlib.suppress(ssl.SSLError, ConnectionError):
+            listening.wrap_socket(theirs, server_side=True).close()
 
     thread = threading.Thread(target=answer)
     thread.start()
@@ -85,7 +83,9 @@ def test_a_client_refuses_other_hosts_and_other_authorities(made, tmp_path):
     with pytest.raises(ssl.SSLCertVerificationError, match=r"fl\.example\.com"):
         handshake(server, root, "fl.example.com")
     (_, stranger), _ = make(tmp_path)
-    with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer|self.signed|signature"):
+    with pytest.raises(
+        ssl.SSLCertVerificationError, match=r"unable to get local issuer|self.signed|signature"
+    ):
         handshake(server, stranger, "localhost")
 
 
@@ -161,7 +161,9 @@ def test_other_files_are_no_certificates_and_no_keys(content, tmp_path):
         read_certificate(tmp_path / "gone")
 
 
-@pytest.mark.parametrize("host", ["", "a b", "-a.org", "a..org", "A.org", "a/b", "*.org", "a:1", "a" * 64, "ä.org"])
+@pytest.mark.parametrize(
+    "host", ["", "a b", "-a.org", "a..org", "A.org", "a/b", "*.org", "a:1", "a" * 64, "ä.org"]
+)
 def test_what_is_no_host_is_refused(host):
     with pytest.raises(ConfigError, match="no host"):
         general_name(host)

@@ -101,7 +101,9 @@ def test_in_any_order_no_key_is_there_twice_and_none_comes_back(events):
     assert Enrolled.of(enrolled.text) == enrolled
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": 2, "sites": []}', '{"version": 1, "sites": [{}]}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"version": 2, "sites": []}', '{"version": 1, "sites": [{}]}']
+)
 def test_other_texts_are_no_list(text):
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ValueError):
         Enrolled.of(text)

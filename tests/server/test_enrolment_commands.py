@@ -140,7 +140,9 @@ def test_certificates_that_cannot_be_used_are_told(study, tmp_path, fedfer, refu
     for name in ("server.key", "server.crt"):
         (study / "tls" / name).write_bytes((tmp_path / "old" / "tls" / name).read_bytes())
     assert refused(fedfer(*sites), IdentityError, "another authority", "server renew")
-    assert refused(fedfer("server", "sites", str(tmp_path / "old")), IdentityError, "ended at", "server renew")
+    assert refused(
+        fedfer("server", "sites", str(tmp_path / "old")), IdentityError, "ended at", "server renew"
+    )
     for folder in (study, tmp_path / "old"):
         assert fedfer("server", "renew", str(folder))[0] == 0
         assert fedfer("server", "sites", str(folder))[0] == 0
