@@ -47,8 +47,8 @@ def run(words: Sequence[str], file: Path | None, folder: Path | None = None, key
     found["config"], console = config_of(words, path), new_console()
     show(found, console)
     verdicts = [] if tolerance is None else verdicts_on(tolerance, counts, people)
-    if path is not None:
-        found["verdicts"] = facts(verdicts)
+    if tolerance is not None:
+        found |= {"tolerance": {"level": tolerance.level}, "verdicts": facts(verdicts)}
         show_verdicts(verdicts, console)
     write(found, file)
     if folder is not None:

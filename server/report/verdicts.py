@@ -8,12 +8,12 @@ from typing import Any
 from server.report import wording
 from server.report.folder import Facts, Interval
 
-MARKS = {"pass": "✓", "fail": "✗", "not enough data": "?"}
-"""A sign beside each verdict's word, so that colour alone says nothing."""
+MARKS = {"pass": ("✓", "pass"), "fail": ("✗", "fail"), "not enough data": ("?", "open")}
+"""A sign beside each verdict's word, so that colour alone says nothing; and its class in the style sheet."""
 
 
 def verdicts(found: Sequence[Facts], level: float | None = None) -> dict[str, Any] | None:
-    """Return a sentence and a row for each verdict; None without any.
+    """Return a sentence, how many there are of each kind, and a row for each verdict; None without any.
 
     Parameters
     ----------
@@ -26,6 +26,7 @@ def verdicts(found: Sequence[Facts], level: float | None = None) -> dict[str, An
     return {
         "sentence": _sentence(kinds),
         "level": None if level is None else wording.percent(level, 0),
+        "numbers": [(kind, *MARKS[kind], number) for kind in MARKS if (number := kinds.count(kind))],
         "rows": [_row(each) for each in found],
     }
 
@@ -42,12 +43,17 @@ def _sentence(kinds: Sequence[str]) -> str:
 
 def _row(verdict: Facts) -> dict[str, Any]:
     rule, kind = verdict.child("rule"), verdict.text("verdict")
-    of = [rule.text("class"), wording.spaced(rule.text("attribute")), verdict.text("group")]
+    group, reference = verdict.text("group"), rule.text("reference")
+    if reference:
+        group = f"{group.removesuffix(f', {reference}')} against {reference}"
+    of = [rule.text("class"), wording.spaced(rule.text("attribute")), group]
+    mark, style = MARKS.get(kind, ("", "open"))
     return {
         "verdict": kind,
-        "mark": MARKS.get(kind, ""),
+        "mark": mark,
+        "style": style,
         "metric": wording.spaced(rule.text("metric")),
-        "of": ", ".join(filter(None, of)) or "all pictures",
+        "of": "; ".join(filter(None, of)) or "all pictures",
         "limit": f"{rule.text('bound')} {rule.number('limit') or 0:g}",
         "value": "–" if (value := verdict.number("figure")) is None else f"{value:.3f}",
         "interval": _limits(verdict.items("interval")),

@@ -38,9 +38,20 @@ def test_the_sentence_counts(kinds, said):
 def test_a_row_says_whom_it_is_about():
     row = verdicts([verdict("fail", **{"class": "fear", "attribute": "skin_tone"})], 0.95)["rows"][0]
     assert row["metric"] == "worst recall"
-    assert row["of"] == "fear, skin tone"
+    assert row["of"] == "fear; skin tone"
     assert (row["limit"], row["value"], row["interval"]) == ("at least 0.3", "0.375", "0.250 to 0.500")
     assert (row["mark"], row["verdict"]) == ("✗", "fail")
+
+
+def test_a_group_is_told_with_its_reference():
+    found = verdict("pass", reference="f")
+    held = Facts({**{key: found.get(key) for key in found}, "group": "m, f"}, "verdict")
+    assert verdicts([held])["rows"][0]["of"] == "m against f"
+
+
+def test_kinds_are_counted():
+    found = verdicts([verdict(kind) for kind in ("fail", "pass", "fail")])
+    assert [(kind, number) for kind, _, _, number in found["numbers"]] == [("pass", 1), ("fail", 2)]
 
 
 def test_a_figure_that_is_not_known_is_a_dash():

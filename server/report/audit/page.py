@@ -15,10 +15,10 @@ from server.report.audit.first import first
 from server.report.audit.groups import groups
 from server.report.audit.heat import confusion
 from server.report.audit.pareto import pareto
-from server.report.audit.verdicts import verdicts
 from server.report.folder import Facts, Run
 from server.report.page import environment
 from server.report.systems import System, systems
+from server.report.verdicts import verdicts
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -52,7 +52,7 @@ def render(record: Mapping[str, Any]) -> str:
             title=title(facts),
             system=judged.name if facts.child("source").text("system") else "",
             first=first(facts),
-            verdicts=verdicts(facts),
+            verdicts=verdicts(facts.rows("verdicts"), facts.child("tolerance").number("level")),
             expressions=expressions(facts, counts),
             confusion=confusion(counts, counts.overall),
             groups=groups(facts, counts, judged),

@@ -55,6 +55,7 @@ def full():
         Rule("equal_opportunity_difference", 0.3, "gender_presentation", "fear", GROUPS[0], GROUPS[:2]),
     ]
     return found | {
+        "tolerance": {"level": 0.95},
         "verdicts": facts(judge(counts, rules, 0.95, people)),
         "sites": metrics.across_sites(each),
         "per_site": [
