@@ -24,13 +24,10 @@ commands
   audit          judge a saved model: audit model=RUN data=NAME data.root=DIR;
                  or any system's predictions: audit predictions=FILE.csv --json FILE;
                  or what the sites of a run counted: audit run=RUN;
-<<<<<<< HEAD
-                 --out DIR writes a folder: the record and a csv of every figure; --sign FILE signs it
+                 --out DIR writes a folder: the record, a csv of every figure, a page;
+                 --sign FILE signs it
   audit key FILE a key to sign audits with
   audit verify DIR  check a signed audit: key=PUBLIC model=RUN
-=======
-                 --out DIR writes a folder: the record, a csv of every figure, and a page
->>>>>>> 9bcc12e (Render an audit as one offline page: what was found, for whom it fails most, and how sure that is)
   audit-privacy  how much a training leaks, at least: canaries, or model=RUN for a finished run
   curves RUN ... accuracy against rounds, visits and bytes of some runs
   faces          a contact sheet of drawn faces: faces sheet=FILE.png
