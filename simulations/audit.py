@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from client.evaluation import evaluate
+from client.evaluation import count, predict
 from fer_models.checkpoints import load_model
 from fer_models.counts import Counts
 from fer_models.errors import DataError
@@ -20,6 +22,7 @@ from fer_models.findings import against_reference, findings, reference_of
 from fer_models.metrics import summarise
 from fer_models.parity import WEAK
 from fer_models.samples import Samples
+from fer_models.zoo import ModelSpec
 from server.run_folder import write_text
 from simulations.audit_origin import model_folder
 from simulations.crossing import with_crossed
@@ -33,12 +36,38 @@ VERSION = 1
 
 
 def audit_model(path: Path, settings: Settings) -> dict[str, Any]:
-    """Return every figure of :func:`count_model`."""
-    return summarise(count_model(path, settings))
+    """Return every figure of :func:`judge_model`."""
+    return summarise(judge_model(path, settings).counts())
 
 
-def count_model(path: Path, settings: Settings) -> Counts:
-    """Count how a model judges the test rows that the settings name.
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A model, and what it says of the test rows of a data set.
+
+    Attributes
+    ----------
+    module : the net, on ``device``.
+    spec : what net it is.
+    samples : the data set.
+    rows, predicted : the test rows (n,), and the classes (n,) that the model calls them.
+    attributes : by which rows are counted -> their groups.
+    """
+
+    module: torch.nn.Module
+    spec: ModelSpec
+    device: torch.device
+    samples: Samples
+    rows: NDArray[np.intp]
+    predicted: NDArray[np.int64]
+    attributes: Mapping[str, tuple[str, ...]]
+
+    def counts(self) -> Counts:
+        """Return the rows counted by group, true and predicted class."""
+        return count(self.samples, self.rows, self.predicted, self.attributes)
+
+
+def judge_model(path: Path, settings: Settings) -> Judged:
+    """Let a model judge the test rows that the settings name.
 
     Parameters
     ----------
@@ -55,7 +84,8 @@ def count_model(path: Path, settings: Settings) -> Counts:
     device = torch.device(choose_device(settings.engine.device))
     attributes = {each.name: each.values for each in audited(samples, list(settings.data.groups))}
     rows = samples.rows("test")
-    return evaluate(module.to(device), samples, rows, attributes, device=device, prove=True)
+    predicted = predict(module.to(device), samples, rows, device=device, prove=True)
+    return Judged(module, spec, device, samples, rows, predicted, attributes)
 
 
 def record(

@@ -8,12 +8,13 @@ from typing import Any
 
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError
-from simulations.audit import count_model, record, show, write
+from simulations.audit import Judged, judge_model, record, show, write
 from simulations.audit_folder import write_folder
 from simulations.audit_origin import config_of, digests_of
 from simulations.audit_signature import sign_folder
 from simulations.compose import composed
 from simulations.display import new_console
+from simulations.explanations import explanations, require_allowed
 from simulations.prediction_audit import count_predictions
 from simulations.run_audit import count_run
 from simulations.signing_key import read_key
@@ -84,7 +85,29 @@ def _counted(words: Sequence[str]) -> tuple[dict[str, Any], Counts, People, dict
     if doors == ["run"]:
         source, counts, parts = count_run(own)
         return source, counts, parts.pop("people", {}), parts
-    path = words[keys.index("model")].partition("=")[2]
+    path, (explain, words) = words[keys.index("model")].partition("=")[2], explain_among(words)
     settings, _ = composed([word for word in words if not word.startswith("model=")])
     source = {"door": "model", "model": path, "data": settings.data.reader}
-    return source, count_model(Path(path), settings), {}, {}
+    if explain:
+        require_allowed(settings.data)
+    judged = judge_model(Path(path), settings)
+    return source, judged.counts(), {}, {"explanations": explained(judged)} if explain else {}
+
+
+def explain_among(words: Sequence[str]) -> tuple[bool, list[str]]:
+    """Return whether ``explain=true`` is among the words, and the other ones.
+
+    Raises
+    ------
+    ConfigError : another value than true or false.
+    """
+    given = [word.partition("=")[2] for word in words if word.startswith("explain=")]
+    unknown = [value for value in given if value not in ("true", "false")]
+    if unknown:
+        raise ConfigError(f"unknown value {unknown[0]!r}", where="explain", cure="Write explain=true.")
+    return given[-1:] == ["true"], [word for word in words if not word.startswith("explain=")]
+
+
+def explained(judged: Judged) -> list[dict[str, Any]]:
+    """Return where the model looks."""
+    return explanations(judged.module, judged.samples, judged.rows, judged.predicted, judged.device)

@@ -166,7 +166,7 @@ class Comparison:
             "plan": dataclasses.asdict(self.prepared.plan),
             "seed": self.settings.seed,
         }
-        facts |= {"data": dataclasses.asdict(self.settings.data), "hash": self.prepared.plan.digest}
+        facts |= {"data": self.settings.data.facts(), "hash": self.prepared.plan.digest}
         facts["partition"] = dataclasses.asdict(self.settings.partition)
         if self.settings.engine.together > 1:  # other than the engine and its workers, this changes the bits
             facts["together"] = self.settings.engine.together

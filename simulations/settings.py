@@ -7,7 +7,7 @@ unknown keys and wrong types; what is left is checked where it is used.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -22,6 +22,7 @@ class DataSettings:
     ``split`` is "official" (the data set's own test part), "holdout" (a share ``test`` of the training rows, whole
     people, no copies across) or "auto" (official where it exists). ``options`` go to the reader, see docs/data.md,
     docs/datasets.md and docs/faces.md. ``groups`` names the audited attributes, all when empty; [none] audits none.
+    ``publish``: the pictures' owner allows that means of ten or more of them are shown.
     """
 
     reader: str = MISSING
@@ -32,6 +33,11 @@ class DataSettings:
     test: float = 0.2
     groups: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
+    publish: bool = False
+
+    def facts(self) -> dict[str, Any]:
+        """Return what decides which pictures a run has."""
+        return {key: value for key, value in asdict(self).items() if key != "publish"}
 
 
 @dataclass

@@ -19,7 +19,7 @@ from fer_models.readers import options_of
 from fer_models.zoo import ModelSpec
 from server.enrolment_commands import folder_and_settings
 from simulations import cli
-from simulations.audit_command import tolerance_among
+from simulations.audit_command import explain_among, tolerance_among
 from simulations.audit_folder import RECORD
 from simulations.bench.private_frontier import chosen
 from simulations.bench.run import NAMES, parsed
@@ -230,7 +230,7 @@ def test_command_lines_compose(document, words):
             assert options_among(rest)
             return
         assert any(word.startswith("model=") for word in rest)
-        rest = [word for word in rest if not word.startswith("model=")]
+        _, rest = explain_among([word for word in rest if not word.startswith("model=")])
     elif words[:2] == ["server", "init"]:
         assert folder_and_settings(rest[1:])
         return

@@ -159,7 +159,7 @@ class CanaryRun:
     def _identity(self) -> Facts:
         plan, settings = self.prepared.plan, self.settings
         facts = {"systems": ["privacy_audit"], "plan": dataclasses.asdict(plan), "hash": plan.digest}
-        facts |= {"seed": settings.seed, "data": dataclasses.asdict(settings.data)}
+        facts |= {"seed": settings.seed, "data": settings.data.facts()}
         facts |= {"partition": dataclasses.asdict(settings.partition)}
         if self.prepared.pretraining.wanted:
             facts["pretrain"] = identity(self.prepared.pretraining)
