@@ -23,6 +23,7 @@ fedfer site: what a site runs
   site init DIR --data FOLDER   make a site: keys, policy.yaml, data.yaml; --name NAME --reader imagefolder
   site check DIR [PLAN]         read the data, try a step, and say what a plan would disclose and cost
   site enrol DIR                write the request for the coordinator, with its fingerprint
+  site join DIR STUDY           take the coordinator's study.json; --fingerprint F the first time
   site ledger FILE|RUN|DIR      what the site has released, and what it cost; --site NAME --check --json
 """
 
@@ -36,7 +37,7 @@ def site(words: Sequence[str]) -> int:
     ------
     FedferError : it is written wrongly, or what the command says.
     """
-    commands = {"init": _init, "check": _check, "enrol": _enrol, "ledger": _ledger}
+    commands = {"init": _init, "check": _check, "enrol": _enrol, "join": _join, "ledger": _ledger}
     if not words or words[0] not in commands:
         cure = nearest(words[0], commands) if words else f"Use one of {', '.join(commands)}."
         raise ConfigError("site needs a command", where="command line", cure=cure)
@@ -97,6 +98,23 @@ def _enrol(words: Sequence[str]) -> int:
     say(f"wrote {path / 'request.json'}: send it to the coordinator", soft_wrap=True, markup=False)
     say(f"fingerprint of {request.site}: {request.fingerprint}", soft_wrap=True, markup=False)
     say("Read it out when the coordinator calls you: it has to be the one that they see.", soft_wrap=True)
+    return 0
+
+
+def _join(words: Sequence[str]) -> int:
+    """Take a coordinator's study."""
+    usage = "Write: fedfer site join DIR STUDY.json --fingerprint '4df8 cb5a ...'."
+    found = read_words(words, usage, valued=("--fingerprint",))
+    if len(found.others) != 2:
+        raise ConfigError("site join needs a site's folder and a study", where="command line", cure=usage)
+    from client.site_folder import SiteFolder
+    from client.study import read_study
+
+    folder, study = SiteFolder.open(Path(found.others[0])), read_study(Path(found.others[1]))
+    folder.join(study, found.options.get("--fingerprint"))
+    say = Console(highlight=False).print
+    say(f"joined the study of {study.address}, serial {study.serial}", soft_wrap=True, markup=False)
+    say(f"sites: {', '.join(study.sites)}", soft_wrap=True, markup=False)
     return 0
 
 

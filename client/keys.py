@@ -61,6 +61,28 @@ def write_private(path: Path, data: bytes) -> None:
         ) from error
 
 
+def write_own(path: Path, text: str) -> None:
+    """Write a text so that it is there whole or not at all, for its owner's eyes.
+
+    Raises
+    ------
+    RunFolderError : it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write: {error.strerror}",
+            where=str(path),
+            cure="Free disk space, or give another folder.",
+        ) from error
+
+
 def read_private(path: Path) -> bytes:
     """Return a private file's bytes.
 

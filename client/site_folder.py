@@ -8,6 +8,7 @@
     keys/signing.pem     signs what it sends in secure aggregation
     keys/node.key        by which its SuperNode authenticates itself
     request.json         what ``site enrol`` wrote for the coordinator
+    study.json           what the site has joined: the coordinator, its address, everybody's keys
     ledger.sqlite        the privacy ledger, made with the first release
     journal.sqlite       what it has sent in secure aggregation
 
@@ -23,15 +24,23 @@ from pathlib import Path
 from client.agent import Agent
 from client.enrolment import Request, make_request, require_name
 from client.identity import Identity
-from client.keys import make_folder, make_node_key, make_signing_key, read_node_key, read_signing_key
+from client.keys import (
+    make_folder,
+    make_node_key,
+    make_signing_key,
+    read_node_key,
+    read_signing_key,
+    write_own,
+)
 from client.ledger import Ledger
 from client.policy import TEMPLATE as POLICY
 from client.policy import SitePolicy, read_policy
 from client.randomness import SeededEntropy, SystemEntropy
 from client.site_data import REHEARSAL, Held, read_data
 from client.site_data import TEMPLATE as DATA
+from client.study import Study, read_study, require_successor
 from client.workbench import Benches
-from fer_models.errors import ConfigError, RunFolderError
+from fer_models.errors import ConfigError, IdentityError
 from fer_models.readers import READERS
 
 
@@ -83,7 +92,7 @@ class SiteFolder:
             "site.json": json.dumps({"site": name}) + "\n",  # last: without it this is no site
         }
         for file, text in texts.items():
-            _write(path / file, text)
+            write_own(path / file, text)
         return cls(path, name)
 
     @classmethod
@@ -134,8 +143,38 @@ class SiteFolder:
     def enrol(self) -> Request:
         """Write the request for the coordinator, and return it."""
         request = self.request()
-        _write(self.path / "request.json", request.text)
+        write_own(self.path / "request.json", request.text)
         return request
+
+    def study(self) -> Study | None:
+        """Return the study that the site has joined, None where it has joined none.
+
+        Raises
+        ------
+        IdentityError : its file is damaged, or its certificate out of date.
+        """
+        path = self.path / "study.json"
+        return read_study(path) if path.exists() else None
+
+    def join(self, study: Study, fingerprint: str | None) -> None:
+        """Join a study, or take a newer file of the one that was joined.
+
+        Parameters
+        ----------
+        fingerprint : what the coordinator read out; needed the first time.
+
+        Raises
+        ------
+        IdentityError : see :func:`client.study.require_successor`; or the site is not in the study.
+        """
+        require_successor(study, self.study(), fingerprint)
+        if study.sites.get(self.name) != self.identity().public.hex():
+            raise IdentityError(
+                f"{self.name} is not in this study with its key: not approved yet, or revoked",
+                where="study, sites",
+                cure="Send request.json to the coordinator, and ask for the study after it was approved.",
+            )
+        write_own(self.path / "study.json", study.text)
 
     def agent(self, policy: SitePolicy | None, held: Held, benches: Benches, ledger: Ledger) -> Agent:
         """Return the site's agent; a made-up site's randomness follows from its seed, a real one's from the system.
@@ -156,18 +195,3 @@ class SiteFolder:
             opted_out=held.opted_out,
             policy=policy,
         )
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a text whole, for its owner's eyes."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.chmod(0o600)
-        part.replace(path)
-    except OSError as error:
-        raise RunFolderError(
-            f"cannot write: {error.strerror}",
-            where=str(path),
-            cure="Free disk space, or give another folder.",
-        ) from error

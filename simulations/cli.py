@@ -37,6 +37,7 @@ commands
   site init DIR  make a site: keys, a careful policy, a mapping of its data: --data FOLDER --name NAME
   site check DIR  read a site's data, try a step, say what a plan would disclose and cost: site check DIR PLAN.json
   site enrol DIR  write a site's request for the coordinator, with the fingerprint to compare
+  site join DIR STUDY  take the coordinator's study.json: --fingerprint F the first time
   site ledger    what a site has released, and what it cost: site ledger FILE|RUN|DIR --site NAME --check --json
   server init DIR  found a coordinator: server init DIR hosts=NAME,ADDRESS makes certificates and an empty list of sites
   server approve DIR REQUEST  let a site in, by the fingerprint that it reads out
