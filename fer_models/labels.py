@@ -71,6 +71,50 @@ RAFDB_CODES: Mapping[str, str] = {
 RAFDB_COMPOUND_CODES: Mapping[str, str] = {str(code): name for code, name in enumerate(COMPOUND, 1)}
 """Codes of RAF-DB's compound set, from 1 on."""
 
+AFFECTNET_CODES: Mapping[str, str] = {
+    "0": "neutral",
+    "1": "happiness",
+    "2": "sadness",
+    "3": "surprise",
+    "4": "fear",
+    "5": "disgust",
+    "6": "anger",
+    "7": "contempt",
+}
+"""Codes of AffectNet's faces with an expression (Mollahosseini et al. 2017)."""
+
+AFFECTNET_NO_EXPRESSION: Mapping[str, str] = {
+    "8": "AffectNet code 8: none of the expressions",
+    "9": "AffectNet code 9: annotator uncertain",
+    "10": "AffectNet code 10: no face",
+}
+"""Codes of AffectNet's other pictures -> why they are left out."""
+
+CKPLUS_CODES: Mapping[str, str] = {
+    "0": "neutral",
+    "1": "anger",
+    "2": "contempt",
+    "3": "disgust",
+    "4": "fear",
+    "5": "happiness",
+    "6": "sadness",
+    "7": "surprise",
+}
+"""Codes of CK+'s emotion files (its readme of 2010)."""
+
+TWO_LETTER_CODES: Mapping[str, str] = {
+    "AF": "fear",
+    "AN": "anger",
+    "DI": "disgust",
+    "FE": "fear",
+    "HA": "happiness",
+    "NE": "neutral",
+    "SA": "sadness",
+    "SP": "surprise",
+    "SU": "surprise",
+}
+"""Letters that several sets of posed faces write into file names; each set takes some of them."""
+
 FERPLUS_COLUMNS = (*EXPRESSIONS, "unknown", "NF")
 """Vote columns of ``fer2013new.csv`` in their order; NF says that the picture shows no face."""
 

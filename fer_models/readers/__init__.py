@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from fer_models.errors import ConfigError, DataError
+from fer_models.readers.affectnet import read_affectnet
+from fer_models.readers.ckplus import read_ckplus
 from fer_models.readers.classfolders import read_classfolders
+from fer_models.readers.demographic import read_fairface, read_utkface
 from fer_models.readers.fer2013 import read_fer2013
 from fer_models.readers.imagefolder import read_imagefolder
+from fer_models.readers.jaffe import read_jaffe
+from fer_models.readers.posed import read_faces_mpi, read_kdef, read_mug, read_nimstim, read_rafd
 from fer_models.readers.rafdb import read_rafdb
 from fer_models.readers.tables import existing
 from fer_models.samples import Samples
@@ -19,7 +24,17 @@ READERS: Mapping[str, Callable[..., Samples]] = {
     "fer2013": read_fer2013,
     "imagefolder": read_imagefolder,
     "classfolders": read_classfolders,
+    "affectnet": read_affectnet,
+    "ckplus": read_ckplus,
+    "faces_mpi": read_faces_mpi,
+    "fairface": read_fairface,
+    "jaffe": read_jaffe,
+    "kdef": read_kdef,
+    "mug": read_mug,
+    "nimstim": read_nimstim,
+    "rafd": read_rafd,
     "rafdb": read_rafdb,
+    "utkface": read_utkface,
 }
 """Reader of each name; its keyword arguments are the options of that name."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from fer_models.labels import canonical
 from fer_models.readers.groups import BANDS, USUAL_GROUPS, group_column
 from fer_models.readers.listing import Listing, reading
 from fer_models.readers.pictures import APPLEDOUBLE
-from fer_models.readers.tables import table
+from fer_models.readers.tables import inside, table
 from fer_models.samples import is_split, split_name
 
 METADATA = "metadata.csv"
@@ -101,7 +101,7 @@ def _read_file(file: Path, default: str, columns: _Columns, rows: _Rows) -> None
     required += [name for name in (columns.subject, columns.split) if name not in (None, "subject", "split")]
     for line, row in table(file, required):
         place = f"{file}:{line}"
-        name = _inside(row["file_name"], place)
+        name = inside(row["file_name"], where=place)
         if name.name.startswith("._"):
             rows.listing.skip(APPLEDOUBLE)
             continue
@@ -114,18 +114,6 @@ def _read_file(file: Path, default: str, columns: _Columns, rows: _Rows) -> None
         )
         rows.places.append(place)
         rows.cells.append({name: cell for name, cell in row.items() if name in used})
-
-
-def _inside(name: str, place: str) -> PurePosixPath:
-    """Return a file name as a relative path; refuse one that leaves the folder."""
-    path, windows = PurePosixPath(name), PureWindowsPath(name)
-    if not name or not name.isprintable() or path.is_absolute() or windows.anchor or ".." in windows.parts:
-        raise DataError(
-            f"file name {name!r} is empty or leaves the folder",
-            where=place,
-            cure="Name files inside the folder, such as images/001.png.",
-        )
-    return path
 
 
 def _attributes(

@@ -24,6 +24,7 @@ from fer_models.readers.tables import Progress
 from fer_models.samples import MAPPED_ABOVE, Samples
 
 OTHER_FILE = "file that is no picture"
+OTHER_NAME = "file whose name is not the owner's"
 
 
 @dataclass
@@ -78,9 +79,10 @@ class Listing:
         self.boxes.append(box)
         self.marks.append(mark)
 
-    def skip(self, reason: str) -> None:
-        """Count one row or file that is left out."""
-        self.skipped[reason] += 1
+    def skip(self, reason: str, count: int = 1) -> None:
+        """Count rows or files that are left out."""
+        if count:
+            self.skipped[reason] += count
 
     def pictures_in(self, paths: Iterable[Path]) -> list[Path]:
         """Return the picture files among ``paths``, in order; the other files are counted, folders are not."""
@@ -205,8 +207,7 @@ def _wanted_rows(listing: Listing, leave_out: Sequence[str]) -> NDArray[np.intp]
         cure = f"Name classes: {', '.join(VOCABULARY)}."
         raise ConfigError(f"unknown class {strange[0]!r}", where="leave_out", cure=cure)
     for name in leave_out:
-        count = listing.names.count(name)
-        listing.skipped += Counter({f"class left out on request: {name}": count})
+        listing.skip(f"class left out on request: {name}", listing.names.count(name))
     rows = np.flatnonzero([name not in leave_out for name in listing.names])
     if not len(rows):
         told = "; ".join(f"{count} times: {reason}" for reason, count in listing.skipped.items())

@@ -34,7 +34,10 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "gender": GENDERS,
     "ethnicity": ETHNICITIES,
     "age": (*AGES_RAF, *AGES_DECADES, *AGES_YEARS, *AGES_WORDS),
-    "angle": ("frontal", "half left", "half right", "full left", "full right"),
+    "angle": (
+        *("frontal", "half left", "half right", "full left", "full right"),
+        *("camera 0", "camera 45", "camera 135", "camera 180"),
+    ),
     "gaze": ("frontal", "left", "right"),
     "mouth": ("closed", "open", "exuberant"),
     "spectrum": ("visible", "near infrared"),
@@ -65,3 +68,27 @@ PROTOCOL_AGE: Mapping[str, str] = {
     **{band: band for band in AGES_DECADES[2:]},
 }
 """Words of the fair protocol's csv files (Hu et al. 2024)."""
+
+UTKFACE_GENDER: Mapping[str, str] = {"0": "male", "1": "female"}
+UTKFACE_RACE: Mapping[str, str] = {"0": "white", "1": "black", "2": "asian", "3": "indian", "4": "other"}
+"""Codes in UTKFace's file names (its owner's page)."""
+
+FAIRFACE_RACE: Mapping[str, str] = {
+    "White": "white",
+    "Black": "black",
+    "Latino_Hispanic": "latino",
+    "East Asian": "east asian",
+    "Southeast Asian": "southeast asian",
+    "Indian": "indian",
+    "Middle Eastern": "middle eastern",
+}
+FAIRFACE_AGE: Mapping[str, str] = {**{band: band for band in AGES_DECADES[:-1]}, "more than 70": "70+"}
+"""Words of FairFace's csv files (Kärkkäinen and Joo 2021)."""
+
+SEX_LETTERS: Mapping[str, str] = {"F": "female", "M": "male"}
+SEX_WORDS: Mapping[str, str] = {"female": "female", "male": "male"}
+"""Sex in the file names of sets of posed faces, as their owners recorded it."""
+
+RAFD_ETHNICITY: Mapping[str, str] = {"Caucasian": "white", "Moroccan": "moroccan", "Kid": "white"}
+RAFD_AGE: Mapping[str, str] = {"Caucasian": "adult", "Moroccan": "adult", "Kid": "child"}
+"""RaFD's third word: its children are Caucasian (Langner et al. 2010)."""

@@ -6,11 +6,11 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
-from pathlib import Path
+from itertools import chain, islice
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, TYPE_CHECKING, TypeVar, cast
 
 from fer_models.errors import DataError
@@ -64,6 +64,23 @@ def inner(folder: Path, *names: str) -> Path:
     return next((path for path in sorted(inside) if path.name.lower() in known), folder)
 
 
+def inside(name: str, *, where: str) -> PurePosixPath:
+    """Return a file name that a table tells as a relative path.
+
+    Raises
+    ------
+    DataError : it is empty, or leaves the folder.
+    """
+    path, windows = PurePosixPath(name), PureWindowsPath(name)
+    if not name or not name.isprintable() or path.is_absolute() or windows.anchor or ".." in windows.parts:
+        raise DataError(
+            f"file name {name!r} is empty or leaves the folder",
+            where=where,
+            cure="Name files inside the folder, such as images/001.png.",
+        )
+    return path
+
+
 def text_of(path: Path) -> str:
     """Return a small text file, without a byte order mark.
 
@@ -96,21 +113,32 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         ) from error
 
 
-def table(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def table(
+    path: Path, required: Sequence[str], *, without: Sequence[str] = ()
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line, column -> cell) of a csv file with a header; blanks around names and cells are removed.
+
+    Parameters
+    ----------
+    without : the columns of a file that may come without a header; the first of them tells whether it has one.
 
     Raises
     ------
     DataError : a required column is missing, a name occurs twice, a row has another number of cells than the
         header, or the file is no UTF-8 text.
     """
-    return _csv(path, lambda reader: _rows(path, reader, required))
+    return _csv(path, lambda reader: _rows(path, reader, required, without))
 
 
-def _rows(path: Path, reader: Reader, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows(
+    path: Path, reader: Reader, required: Sequence[str], without: Sequence[str]
+) -> Iterator[tuple[int, dict[str, str]]]:
     header = [name.strip() for name in next(reader, [])]
+    rows: Iterable[list[str]] = reader
+    if without and without[0] not in header:
+        rows, header = chain([header], reader), list(without)
     check_header(header, required, where=f"{path}:1")
-    for row in reader:
+    for row in rows:
         if not row:
             continue
         if len(row) != len(header):

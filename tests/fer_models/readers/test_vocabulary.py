@@ -1,0 +1,137 @@
+"""Whatever codes the files hold: no reader ever gives a class or a group outside the common vocabulary."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fer_models import labels
+from fer_models.errors import DataError
+from fer_models.labels import UNDISCLOSED, VOCABULARY
+from fer_models.readers import READERS
+from fer_models.readers.people import VALUES
+from fer_models.samples import SPLITS
+
+FREE = {"fer2013", "imagefolder"}
+"""Readers without a tree here: their classes are tested elsewhere, and a user's own groups are free words."""
+
+TREES = {
+    "affectnet": lambda a, b, c, d: {
+        "training.csv": "subDirectory_filePath,face_x,face_y,face_width,face_height,expression\n"
+        f"a.jpg,0,0,8,8,{a}\nb.jpg,0,0,8,8,{b}\n",
+        "validation.csv": "subDirectory_filePath,face_x,face_y,face_width,face_height,expression\n",
+        "Manually_Annotated_Images/a.jpg": "",
+        "fair/train.csv": f"name,expression,age,gender,race\na.jpg,{a},{b},{c},{d}\n",
+        "fair/valid.csv": "name,expression,age,gender,race\n",
+        "fair/test.csv": "name,expression,age,gender,race\n",
+    },
+    "ckplus": lambda a, b, c, d: {
+        "cohn-kanade-images/S001/001/S001_001_00000001.png": "",
+        "cohn-kanade-images/S001/001/S001_001_00000002.png": "",
+        "Emotion/S001/001/S001_001_00000002_emotion.txt": a,
+    },
+    "classfolders": lambda a, b, c, d: {f"{a}/1.png": "", f"{b}/2.png": ""},
+    "faces_mpi": lambda a, b, c, d: {f"001_{a[:1]}_{b[:1]}_{c[:1]}_a.jpg": "", f"002_y_f_{d[:1]}_a.jpg": ""},
+    "fairface": lambda a, b, c, d: {
+        "fairface_label_train.csv": f"file,age,gender,race\ntrain/1.jpg,{a},{b},{c}\n",
+        "fairface_label_val.csv": f"file,age,gender,race\nval/1.jpg,0-2,Male,{d}\n",
+    },
+    "jaffe": lambda a, b, c, d: {f"{a}.{b}1.1.tiff": "", f"KA.{c}2.2.tiff": ""},
+    "kdef": lambda a, b, c, d: {f"A{a[:1]}01{b}S.JPG": "", f"AF01{c}{d}.JPG": ""},
+    "mug": lambda a, b, c, d: {f"001_{a}_001_0001.jpg": "", f"002_{b}_001_0001.jpg": ""},
+    "nimstim": lambda a, b, c, d: {f"01{a[:1]}_{b}_{c[:1]}.BMP": "", f"02F_{d}_O.BMP": ""},
+    "rafd": lambda a, b, c, d: {
+        f"Rafd090_01_{a}_{b}_{c}_frontal.jpg": "",
+        f"Rafd090_02_Kid_male_sad_{d}.jpg": "",
+    },
+    "rafdb": lambda a, b, c, d: {
+        "EmoLabel/list_patition_label.txt": f"train_00001.jpg {a}\n",
+        "Image/aligned/train_00001_aligned.jpg": "",
+        "Annotation/manual/train_00001_manu_attri.txt": f"{'1 2 ' * 5} {b} {c} {d}",
+    },
+    "utkface": lambda a, b, c, d: {f"{a}_{b}_{c}_2017.jpg": "", f"20_{d}_0_2017.jpg": ""},
+}
+"""Reader -> the files of its set, with four words where codes stand."""
+
+KNOWN = sorted(
+    {
+        *(
+            "0",
+            "1",
+            "2",
+            "3",
+            "4",
+            "5",
+            "6",
+            "7",
+            "8",
+            "9",
+            "10",
+            "11",
+            "70+",
+            "00-02",
+            "0-2",
+            "more than 70",
+        ),
+        *(
+            "Male",
+            "Female",
+            "male",
+            "female",
+            "Unsure",
+            "m",
+            "f",
+            "y",
+            "o",
+            "F",
+            "M",
+            "S",
+            "HL",
+            "X",
+            "C",
+            "O",
+        ),
+        *("White", "Asian", "East Asian", "Caucasian", "Moroccan", "Kid", "KA", "YM", "frontal", "left"),
+        *labels.TWO_LETTER_CODES,
+        *labels.ALIASES,
+        *(word.lower() for word in labels.TWO_LETTER_CODES),
+    }
+)
+"""Words that some set knows, so that one set's word stands where another's belongs."""
+
+WORDS = st.one_of(st.sampled_from(KNOWN), st.text("abAB019+-. é", min_size=1, max_size=5).filter(str.strip))
+
+
+def test_every_reader_has_a_tree():
+    assert set(TREES) == set(READERS) - FREE
+
+
+@pytest.mark.parametrize("reader", TREES)
+@settings(max_examples=40, deadline=None)
+@given(words=st.tuples(WORDS, WORDS, WORDS, WORDS), option=st.booleans())
+def test_classes_and_groups_have_common_names(reader, words, option):
+    lister = READERS[reader].__wrapped__
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        for name, text in TREES[reader](*words).items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        options = {"protocol": root / "fair"} if option and (root / "fair").is_dir() else {}
+        try:
+            listing = lister(root, **options)
+        except DataError as error:
+            assert error.where
+            assert error.cure
+            return
+    assert set(listing.names) <= set(VOCABULARY)
+    assert set(listing.splits) <= set(SPLITS)
+    for column, values in listing.groups.items():
+        assert set(values) <= {*VALUES[column], UNDISCLOSED}
+    assert all(listing.skipped.values())
+
+
+def test_the_vocabulary_has_no_name_twice():
+    assert len(set(VOCABULARY)) == len(VOCABULARY)
+    assert not any(UNDISCLOSED in values for values in VALUES.values())
