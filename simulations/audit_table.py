@@ -11,6 +11,8 @@ COLUMNS = ("attribute", "group", "class", "metric", "value", "low", "high", "n")
 
 PER_CLASS = ("recall", "precision", "f1")
 PER_GROUP = ("recall", "selection_rate", "label_rate")
+PER_SITE = ("accuracy", "balanced_accuracy")
+SPREAD = ("minimum", "mean", "deviation", "gini")
 
 Figures = Mapping[str, Any]
 
@@ -51,6 +53,7 @@ def rows(record: Figures) -> Iterator[Row]:
     figures = record["figures"]
     support = figures["support"]
     yield from _scalars(figures, n=sum(support.values()))
+    yield from _of_sites(record)
     for key in PER_CLASS:
         for label in figures[key]:
             yield _row(figures, key, label, n=support[label])
@@ -62,6 +65,21 @@ def rows(record: Figures) -> Iterator[Row]:
         yield from _between(facts["labels"]["per_class"], attribute, "labels.")
         for group, each in facts["groups"].items():
             yield from _of_group(each, attribute, group, errors.get(attribute, {}))
+
+
+def _of_sites(record: Figures) -> Iterator[Row]:
+    """Yield what each site came to, under the attribute ``site``, and how that spreads."""
+    for key in PER_SITE:
+        for site in record.get("per_site") or ():
+            if key in site:
+                limits = site.get(f"{key}_interval") or (None, None)
+                yield Row("site", site["site"], "", key, site[key], *limits, site.get("test"))
+        spread = (record.get("sites") or {}).get(key, {})
+        yield from (
+            Row("site", "", "", f"{key}.{each}", spread[each], None, None, None)
+            for each in SPREAD
+            if each in spread
+        )
 
 
 def _of_group(facts: Figures, attribute: str, group: str, errors: Figures) -> Iterator[Row]:

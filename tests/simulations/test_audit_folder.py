@@ -102,6 +102,20 @@ def test_calibration_has_its_row():
     assert (told["x"].value, told["x"].n, told["y"].value) == (0.25, 20, None)
 
 
+def test_sites_have_their_rows():
+    counts = Counts.of([0] * 10, [0] * 7 + [1] * 3, ("a", "b"))
+    sites = {
+        "sites": 2,
+        "accuracy": {"minimum": 0.6, "mean": 0.7, "deviation": 0.1, "gini": 0.07, "worst_site": 1},
+    }
+    each = [{"site": "one", "accuracy": 0.8, "test": 5}, {"site": "two", "accuracy": 0.6, "test": 5}]
+    found = record({"door": "run"}, counts) | {"sites": sites, "per_site": each}
+    told = {(row.group, row.metric): row for row in rows(found) if row.attribute == "site"}
+    assert (told["two", "accuracy"].value, told["two", "accuracy"].n) == (0.6, 5)
+    assert told["", "accuracy.gini"].value == 0.07
+    assert len(told) == 6
+
+
 def test_an_earlier_audit_is_written_over(fedfer, table, folder):
     (folder / "figures.csv").write_text("old")
     assert fedfer("audit", f"predictions={table}", f"--out={folder}")[0] == 0

@@ -15,9 +15,6 @@ HIDDEN = ("door", "calibration_error", "plan", "rows", "system")
 PATHS = ("run", "model", "predictions")
 """Keys of the source whose value is a path: the page tells its last part, and nothing of whose machine it was."""
 
-LABELS = "labels"
-"""The part of ``bias`` that is about the classes alone."""
-
 
 def card(record: Facts) -> list[tuple[str, str]]:
     """Return names and values of what is known of the data and of what was judged."""
@@ -50,18 +47,14 @@ def _said(facts: Facts, key: str) -> str:
 
 def bias(record: Facts) -> list[dict[str, Any]]:
     """Return the figures of bias in the data: of the classes alone, then attribute by attribute."""
-    parts = record.child("bias")
-    return [
-        {
-            "name": "Balance of the classes" if name == LABELS else f"Labels by {wording.spaced(name)}",
-            "rows": rows,
-        }
-        for name in parts
-        if isinstance(parts.get(name), dict) and (rows := _numbers(parts.child(name)))
-    ]
+    parts, named = record.child("bias"), record.child("bias").child("attributes").children()
+    told = {"Balance of the classes": parts.child("classes")}
+    told |= {f"Labels by {wording.spaced(name)}": facts for name, facts in named.items()}
+    return [{"name": name, "rows": rows} for name, facts in told.items() if (rows := _numbers(facts))]
 
 
 def _numbers(facts: Facts) -> list[tuple[str, str, str]]:
+    """Return the numbers among the facts with their intervals."""
     rows = []
     for key in facts:
         value = facts.get(key)

@@ -9,6 +9,7 @@ from typing import Any
 from fer_models.counts import Counts
 from fer_models.parity import WEAK
 from server.report import wording
+from server.report.audit.first import people
 from server.report.audit.heat import mistakes
 from server.report.folder import Facts, damaged
 from server.report.systems import named_figure
@@ -30,20 +31,18 @@ def expressions(record: Facts, counts: Counts) -> list[dict[str, Any]]:
     ]
 
 
-def explanations(record: Facts) -> list[dict[str, str]]:
-    """Return averaged maps of where the net looks, each with the number of pictures behind it."""
-    found = []
-    for facts in record.rows("explanations"):
-        n = int(facts.number("n") or 0)
-        found.append(
-            {
-                "class": facts.text("class"),
-                "png": _png(facts),
-                "caption": facts.text("caption"),
-                "n": wording.plural(n, "picture"),
-            }
-        )
-    return found
+def explanations(record: Facts) -> list[dict[str, Any]]:
+    """Return averaged maps of where the net looks, by what it said: the right ones first, each with its pictures."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for facts in sorted(record.rows("explanations"), key=lambda each: not each.get("right")):
+        persons, n = facts.number("people"), wording.plural(int(facts.number("n") or 0), "picture")
+        about = {"right": "Right" if facts.get("right") else "Wrong", "png": _png(facts)}
+        about |= {
+            "n": n if persons is None else f"{n} of {people(persons)}",
+            "caption": facts.text("caption"),
+        }
+        found.setdefault(facts.text("class"), []).append(about)
+    return [{"class": name, "maps": maps} for name, maps in found.items()]
 
 
 def _png(facts: Facts) -> str:

@@ -14,6 +14,9 @@ from server.report.folder import Facts, Interval
 ACCURACY = ""
 """In place of a class."""
 
+MOST_OPEN = 30
+"""Rows of differences that stand in the open; beyond that those of each class are folded away."""
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -67,6 +70,7 @@ def forest(
         "reference": disparity.text("reference"),
         "comparisons": wording.count(disparity.number("comparisons") or 0),
         "blocks": blocks,
+        "long": sum(len(block["rows"]) for block in blocks) > MOST_OPEN and len(blocks) > 1,
         "axis": axis,
         "banded": any(label in bands for label in known),
     }

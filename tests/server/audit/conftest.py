@@ -76,10 +76,13 @@ def full():
         },
         "data": {"name": "drawn faces", "licence": "CC0 1.0", "train": 6000},
         "bias": {
-            "labels": {"evenness": 0.91},
-            "age": {"cramers_phi": 0.1, "cramers_phi_interval": [0.02, 0.2]},
+            "classes": {"evenness": 0.91},
+            "attributes": {"age": {"cramers_v": 0.1, "cramers_v_interval": [0.02, 0.2]}},
         },
-        "explanations": [{"class": "fear", "n": 120, "png": png(), "caption": "Right answers."}],
+        "explanations": [
+            {"class": "fear", "right": right, "n": 120, "people": 60, "png": png(), "caption": caption}
+            for right, caption in ((False, "Wrong answers."), (True, "Right answers."))
+        ],
     }
 
 

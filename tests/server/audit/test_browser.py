@@ -66,7 +66,7 @@ def test_everything_is_laid_out(measured):
         assert len(sizes["bars"]) > 8 + 3 * 8 + 7 + 3
         assert max(sizes["bars"]) > 40
         assert min(sizes["cells"]) > 30
-        assert sizes["pictures"] == [24]
+        assert sizes["pictures"] == [24, 24]
 
 
 def test_the_answers_are_on_the_first_screen(measured):

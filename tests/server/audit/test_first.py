@@ -157,3 +157,11 @@ def test_bands_are_the_strictest_limits_of_the_rules():
         verdict("accuracy_gap", 0.01, attribute="age"),
     ]
     assert bands(rules, "sex") == {"": 0.1, "fear": 0.3}
+
+
+def test_many_rows_are_folded_away():
+    facts, _ = audited(UNEQUAL)
+    assert not forest(facts.child("disparities").child("sex"), {}, {})["long"]
+    many = {f"group {i}": UNEQUAL["m"] for i in range(12)} | {"f": UNEQUAL["f"]}
+    facts, _ = audited(many)
+    assert forest(facts.child("disparities").child("sex"), {}, {})["long"]
