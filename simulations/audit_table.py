@@ -72,8 +72,8 @@ def _of_sites(record: Figures) -> Iterator[Row]:
     for key in PER_SITE:
         for site in record.get("per_site") or ():
             if key in site:
-                limits = site.get(f"{key}_interval") or (None, None)
-                yield Row("site", site["site"], "", key, site[key], *limits, site.get("test"))
+                low, high = site.get(f"{key}_interval") or (None, None)
+                yield Row("site", site["site"], "", key, site[key], low, high, site.get("test"))
         spread = (record.get("sites") or {}).get(key, {})
         yield from (
             Row("site", "", "", f"{key}.{each}", spread[each], None, None, None)

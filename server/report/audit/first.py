@@ -166,7 +166,7 @@ def _lowest(record: Facts, gaps: list[Facts]) -> str:
     persons = record.child("people").child(low.attribute).number(low.group)
     limits = Facts({"of_interval": facts.child("recall_interval").get(low.label)}, facts.where).interval("of")
     spread = f", {wording.span(limits)}" if limits else ""
-    few = f" of {people(persons)}" if persons is not None else ""
+    few = f", {people(persons)} in the group" if persons is not None and persons < WEAK else ""
     mind = ""
     if persons is not None and persons < SMALLEST:
         mind = ": too few people to be sure"
