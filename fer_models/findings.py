@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_models.counts import Counts
-from fer_models.intervals import Interval, corrected, newcombe_difference, wilson
+from fer_models.intervals import Interval, corrected, newcombe_difference, proportion_interval
 from fer_models.labels import UNDISCLOSED
 from fer_models.parity import SMALLEST
 
@@ -106,7 +106,7 @@ def _gap(
     proven = [pair for pair, limits in pairs.items() if limits[0] > 0 and known(*pair)]
     low, high = max(proven, key=lambda pair: pairs[pair][0]) if proven else (ordered[0], ordered[-1])
     rates = {place: hits[place] / n[place] for place in (low, high)}
-    own, other = wilson([hits[low], hits[high]], [n[low], n[high]], level).tolist()
+    own, other = proportion_interval([hits[low], hits[high]], [n[low], n[high]], level).tolist()
     return {
         "attribute": question.attribute,
         "class": question.label,

@@ -1,11 +1,12 @@
 """Confidence intervals of proportions, of their differences, ratios and means, and of gaps between groups.
 
-All but the last are closed forms built on Wilson's interval by the method of variance estimates recovery
+All but one are closed forms built on Wilson's interval by the method of variance estimates recovery
 (MOVER): they hold at 0 of n and n of n, where the bootstrap gives an interval of no width. A percentile
 bootstrap of max - min never covers 0 when there is no gap, so gaps use pairwise intervals instead.
 
 References
 ----------
+Brown, Cai and DasGupta, "Interval estimation for a binomial proportion", Statistical Science 16, 2001.
 Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
 Newcombe, "Interval estimation for the difference between independent proportions: comparison of eleven
 methods", Statistics in Medicine 17, 1998.
@@ -30,6 +31,9 @@ from scipy.special import betaincinv, stdtrit
 
 Interval = tuple[float, float]
 """Lower and upper limit."""
+
+USUAL = 0.95 + 1e-9
+"""Up to here Wilson's limits hold for rare events, too."""
 
 
 def critical(level: float) -> float:
@@ -66,6 +70,24 @@ def wilson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> NDArray[n
     low = np.where(x == 0, 0.0, centre - half)
     high = np.where(x == total, 1.0, centre + half)
     return np.stack([low, high], -1)
+
+
+def proportion_interval(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> NDArray[np.float64]:
+    """Return the interval of a proportion at any level: Wilson's up to 95 %, beyond it none narrower.
+
+    Intervals that hold together have limits far out in the tails, where Wilson's are too narrow for rare events: at
+    a level of .999 its lower limit for 3 of 100 is .0056, where three or more happen with 1.9 % instead of .05 %.
+    Beyond 95 % the limits are the wider of Wilson's and those of the beta distribution with Jeffreys's prior (Brown,
+    Cai and DasGupta 2001). Parameters and return value as for :func:`wilson`.
+    """
+    limits = wilson(successes, n, level)
+    if level <= USUAL:
+        return limits
+    x, total = np.broadcast_arrays(np.asarray(successes, np.float64), np.asarray(n, np.float64))
+    a, b, tail = x + 0.5, total - x + 0.5, (1 - level) / 2
+    low = np.minimum(limits[..., 0], betaincinv(a, b, tail))
+    high = np.maximum(limits[..., 1], betaincinv(a, b, 1 - tail))
+    return np.stack([np.where(x == 0, 0.0, low), np.where(x == total, 1.0, high)], -1)
 
 
 def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
@@ -131,12 +153,19 @@ def ratio_interval(a: float, limits_a: Interval, b: float, limits_b: Interval) -
     return float(np.exp(low)), float(np.exp(high))
 
 
-def mean_interval(figures: ArrayLike, limits: ArrayLike) -> Interval:
-    """Return the interval of the mean of K independent figures (K,) with intervals (K, 2) (MOVER)."""
+def mean_interval(figures: ArrayLike, limits: ArrayLike, correlation: ArrayLike | None = None) -> Interval:
+    """Return the interval of the mean of K figures (K,) with intervals (K, 2) (MOVER).
+
+    Parameters
+    ----------
+    correlation : of the figures (K, K); by default they are independent.
+    """
     figure, limit = np.asarray(figures, np.float64), np.asarray(limits, np.float64)
     mean, k = float(figure.mean()), len(figure)
-    low = mean - float(np.linalg.norm(figure - limit[:, 0])) / k
-    return low, mean + float(np.linalg.norm(limit[:, 1] - figure)) / k
+    together = np.eye(k) if correlation is None else np.asarray(correlation, np.float64)
+    below, above = figure - limit[:, 0], limit[:, 1] - figure
+    low, high = (float(np.sqrt(max(side @ together @ side, 0.0))) / k for side in (below, above))
+    return mean - low, mean + high
 
 
 def student_interval(figures: ArrayLike, level: float = 0.95) -> Interval:
@@ -157,9 +186,9 @@ def newcombe_difference(
 ) -> Interval:
     """Return the interval of p_a - p_b for independent proportions: Newcombe (1998), method 10.
 
-    Both n are at least 1.
+    Both n are at least 1. Beyond 95 % with :func:`proportion_interval` in the place of Wilson's.
     """
-    limits = wilson([successes_a, successes_b], [n_a, n_b], level)
+    limits = proportion_interval([successes_a, successes_b], [n_a, n_b], level)
     (low_a, high_a), (low_b, high_b) = limits.tolist()
     return difference_interval(successes_a / n_a, (low_a, high_a), successes_b / n_b, (low_b, high_b))
 
@@ -180,7 +209,7 @@ def gap_interval(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> Int
     pairs = np.array(list(combinations(range(len(total)), 2)), int).reshape(-1, 2)
     if not len(pairs):
         return 0.0, 1.0
-    limits, p = wilson(x, total, corrected(level, len(pairs))), x / total
+    limits, p = proportion_interval(x, total, corrected(level, len(pairs))), x / total
     (i, j), low, high = pairs.T, limits[:, 0], limits[:, 1]
     below = p[i] - p[j] - np.hypot(p[i] - low[i], high[j] - p[j])
     above = p[i] - p[j] + np.hypot(high[i] - p[i], p[j] - low[j])
@@ -195,7 +224,8 @@ def group_ratio_interval(successes: ArrayLike, n: ArrayLike, level: float = 0.95
     x, total = np.asarray(successes, np.float64), np.asarray(n, np.float64)
     x, total = x[total > 0], total[total > 0]
     pairs = list(combinations(range(len(total)), 2))
-    limits, p = wilson(x, total, corrected(level, len(pairs))).tolist(), (x / total).tolist()
+    limits = proportion_interval(x, total, corrected(level, len(pairs))).tolist()
+    p = (x / total).tolist()
     low, high = 0.0 if not pairs else 1.0, 1.0
     for i, j in pairs:
         for a, b in ((i, j), (j, i)):
@@ -204,34 +234,33 @@ def group_ratio_interval(successes: ArrayLike, n: ArrayLike, level: float = 0.95
     return low, high
 
 
-def multinomial_interval(
+def multinomial_correlation(
     counts: ArrayLike,
-    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    draws: int = 2000,
+    statistics: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    draws: int = 1000,
     seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """Return the percentile interval of a smooth statistic of counts, over multinomial draws of the cells.
+) -> NDArray[np.float64]:
+    """Return how K smooth figures of the same counts vary together, over multinomial draws of the cells.
 
-    For composed figures without a closed form, such as macro F1. Not for max - min over groups (see
-    :func:`gap_interval`).
+    For :func:`mean_interval` of figures that share rows, such as the F1 of all classes.
 
     Parameters
     ----------
     counts : counts of any shape with a sum above 0.
-    statistic : maps float64 (draws, \\*shape) to float64 (draws,); NaN where a draw has no figure.
-    seed : of the draws; equal seeds give equal intervals.
+    statistics : maps float64 (draws, \\*shape) to float64 (draws, K); NaN where a draw has no figure.
+    seed : of the draws; equal seeds give equal correlations.
 
     Returns
     -------
-    Interval : (NaN, NaN) where no draw has a figure.
+    float64 (K, K), ones on the diagonal; 0 for a figure that does not vary.
     """
     cells = np.asarray(counts, np.float64)
     total = cells.sum()
     drawn = np.random.default_rng(seed).multinomial(round(total), cells.ravel() / total, draws)
-    figures = statistic(drawn.reshape(draws, *cells.shape).astype(np.float64))
-    known = figures[~np.isnan(figures)]
-    if not len(known):
-        return float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    figures = np.ma.masked_invalid(statistics(drawn.reshape(draws, *cells.shape).astype(np.float64)))
+    apart = (figures - figures.mean(0)).filled(0.0)
+    spread = np.sqrt((apart**2).sum(0))
+    spread[spread < 1e-12] = np.inf
+    correlation = (apart.T @ apart) / np.outer(spread, spread)
+    np.fill_diagonal(correlation, 1.0)
+    return correlation

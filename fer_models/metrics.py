@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_models.counts import Counts
-from fer_models.intervals import corrected, mean_interval, multinomial_interval, wilson
+from fer_models.intervals import corrected, mean_interval, multinomial_correlation, proportion_interval
 from fer_models.labels import TIE
 from fer_models.parity import mean_difference, parity
 
@@ -136,21 +136,22 @@ def summarise(
     """
     overall = counts.overall / repeats
     true, guess, (hits, union) = overall.sum(1), overall.sum(0), _union(overall)
-    f1_limits = wilson(hits, union, level)
+    shares = proportion_interval(hits, union, level)
+    f1_limits = 2 * shares / (1 + shares)
     options: dict[str, Any] = {"level": level, "undisclosed": undisclosed, "repeats": repeats}
     options["fairlearn"] = fairlearn
     return {
         **headline(counts, undisclosed=undisclosed, repeats=repeats),
         **_overall_intervals(counts, overall, level),
         "macro_f1": macro_f1(counts),
-        "macro_f1_interval": _macro_f1_interval(counts.labels, overall, level, seed),
+        "macro_f1_interval": _macro_f1_interval(counts.labels, overall, f1_limits, seed),
         "minority_classes": list(minority_classes(counts)),
         "recall": recall(counts),
-        "recall_interval": _named_limits(counts, wilson(hits, true, level), true),
+        "recall_interval": _named_limits(counts, proportion_interval(hits, true, level), true),
         "precision": precision(counts),
-        "precision_interval": _named_limits(counts, wilson(hits, guess, level), guess),
+        "precision_interval": _named_limits(counts, proportion_interval(hits, guess, level), guess),
         "f1": f1(counts),
-        "f1_interval": _named_limits(counts, 2 * f1_limits / (1 + f1_limits), union),
+        "f1_interval": _named_limits(counts, f1_limits, union),
         "support": {name: n // repeats for name, n in support(counts).items()},
         "parity": {name: parity(counts, name, **options) for name in counts.groups},
     }
@@ -197,9 +198,9 @@ def _overall_intervals(counts: Counts, overall: Confusion, level: float) -> dict
     hits, true = np.diag(overall), overall.sum(1)
     present = np.flatnonzero(true)
     rare = [counts.labels.index(name) for name in minority_classes(counts)]
-    together = wilson(hits[present], true[present], corrected(level, len(present)))
+    together = proportion_interval(hits[present], true[present], corrected(level, len(present)))
     limits = (
-        wilson(hits.sum(), true.sum(), level),
+        proportion_interval(hits.sum(), true.sum(), level),
         _mean_recall_interval(hits[present], true[present], level),
         together.min(0),
         _mean_recall_interval(hits[rare], true[rare], level),
@@ -208,23 +209,25 @@ def _overall_intervals(counts: Counts, overall: Confusion, level: float) -> dict
 
 
 def _mean_recall_interval(hits: Confusion, true: Confusion, level: float) -> tuple[float, float]:
-    return mean_interval(hits / true, wilson(hits, true, level))
+    return mean_interval(hits / true, proportion_interval(hits, true, level))
 
 
 def _macro_f1_interval(
-    labels: Sequence[str], overall: Confusion, level: float, seed: int
+    labels: Sequence[str], overall: Confusion, limits: NDArray[np.float64], seed: int
 ) -> list[float] | None:
-    if not overall.any():
+    """Return the interval of the mean of the classes' F1 (C,), whose limits are (C, 2) and which share errors."""
+    hits, union = _union(overall)
+    classes = [code for code in np.flatnonzero(union).tolist() if labels[code] != TIE]
+    if not classes:
         return None
-    classes = np.array([name != TIE for name in labels])
 
-    def statistic(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-        hits, union = _union(drawn)
-        known = (union > 0) & classes
-        f1s = np.divide(2 * hits, hits + union, out=np.zeros_like(hits), where=known)
-        return f1s.sum(-1) / known.sum(-1)
+    def f1s(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        x, n = (each[:, classes] for each in _union(drawn))
+        return np.divide(2 * x, x + n, out=np.full_like(x, np.nan), where=n > 0)
 
-    return list(multinomial_interval(overall, statistic, seed=seed, level=level))
+    figures = (2 * hits[classes]) / (hits + union)[classes]
+    together = multinomial_correlation(overall, f1s, seed=seed)
+    return list(mean_interval(figures, limits[classes], together))
 
 
 def _union(confusion: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

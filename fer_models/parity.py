@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fer_models.counts import Counts
 from fer_models.fairlearn_figures import by_fairlearn
-from fer_models.intervals import Interval, corrected, gap_interval, group_ratio_interval, wilson
+from fer_models.intervals import Interval, corrected, gap_interval, group_ratio_interval, proportion_interval
 from fer_models.labels import UNDISCLOSED
 
 SMALLEST = 10
@@ -40,6 +40,11 @@ Table = NDArray[Any]
 """Counts (G, C, C), indexed [group, true, predicted]; integers, or integers over the number of repeats."""
 
 Figures = dict[str, Any]
+
+ByClass = dict[str, dict[str, float | None]]
+"""Key of a measure -> class -> figure."""
+
+PREDICTIONS, LABELS = "predictions", "labels"
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,10 @@ class Measure:
         """Return the interval of :meth:`figure`; None where that is None."""
         table = self.groups(binary)
         return self.limits(table, level) if len(table) > 1 else None
+
+
+Parts = dict[str, tuple[dict[str, Table], tuple[Measure, ...]]]
+"""Predictions or labels -> counts (G, 2, 2) of each class, and what is asked of them."""
 
 
 def _selected(binary: Table) -> tuple[Table, Table]:
@@ -186,13 +195,16 @@ def parity(
     gap = float(np.ptp(correct / n)) if len(table) > 1 else None
     predicted = [counts.labels[c] for c in occurring(counts)]
     labelled = [counts.labels[c] for c in occurring(counts.label_counts())]
-    questions = _binary(counts, table, predicted)
-    predictions = [_over_classes(questions, each, level, fairlearn) for each in (DEMOGRAPHIC, ODDS)]
+    parts: Parts = {
+        PREDICTIONS: (_binary(counts, table, predicted), (*DEMOGRAPHIC, *ODDS)),
+        LABELS: (_binary(counts, truths[keep], labelled), DEMOGRAPHIC),
+    }
+    found = _figures(parts, fairlearn)
     return {
-        **_joined(*predictions),
+        **_over_classes(*parts[PREDICTIONS], found[PREDICTIONS], level),
         "accuracy_gap": gap,
         "accuracy_gap_interval": None if gap is None else list(gap_interval(correct, n, level)),
-        "labels": _over_classes(_binary(counts, truths[keep], labelled), DEMOGRAPHIC, level, fairlearn),
+        "labels": _over_classes(*parts[LABELS], found[LABELS], level),
         "groups": {value: _group(counts.labels, *row, level) for value, row in rows.items()},
         "excluded": [
             each for value, row in rows.items() for each in _excluded(counts.labels, predicted, value, *row)
@@ -204,17 +216,12 @@ def _binary(counts: Counts, table: Table, names: Sequence[str]) -> dict[str, Tab
     return {name: one_vs_rest(table, counts.labels.index(name)) for name in names}
 
 
-def _joined(first: Figures, second: Figures) -> Figures:
-    per_class = {name: own | second["per_class"][name] for name, own in first["per_class"].items()}
-    return first | second | {"per_class": per_class}
-
-
 def _over_classes(
-    binaries: dict[str, Table], measures: Sequence[Measure], level: float, fairlearn: bool
+    binaries: dict[str, Table], measures: Sequence[Measure], found: ByClass, level: float
 ) -> Figures:
     """Figures of the compared groups (G, 2, 2) of each class: mean, worst, and ``per_class``."""
     per_class: dict[str, Figures] = {name: {} for name in binaries}
-    found, result = _figures(binaries, measures, fairlearn), Figures()
+    result: Figures = {}
     for measure in measures:
         figures = found[measure.key]
         for name, binary in binaries.items():
@@ -230,16 +237,27 @@ def _over_classes(
     return result | {"per_class": per_class}
 
 
-def _figures(
-    binaries: dict[str, Table], measures: Sequence[Measure], fairlearn: bool
-) -> dict[str, dict[str, float | None]]:
-    """Return key -> class -> figure of measures that all are conditional, or none."""
+def _figures(parts: Parts, fairlearn: bool) -> dict[str, ByClass]:
+    """Return part -> key -> class -> figure, by Fairlearn or in closed form."""
     if not fairlearn:
-        return {each.key: {name: each.figure(table) for name, table in binaries.items()} for each in measures}
-    tables = {name: measures[0].groups(binary) for name, binary in binaries.items()}
-    enough = {name: table for name, table in tables.items() if len(table) > 1}
-    found = by_fairlearn(enough, conditional=measures[0].conditional) if enough else {}
-    return {each.key: {name: found.get(each.key, {}).get(name) for name in binaries} for each in measures}
+        return {
+            part: {each.key: {name: each.figure(table) for name, table in own.items()} for each in measures}
+            for part, (own, measures) in parts.items()
+        }
+    asked: list[dict[tuple[str, str], Table]] = [
+        {
+            (part, name): groups
+            for part, (own, measures) in parts.items()
+            for name, table in own.items()
+            if measure in measures and len(groups := measure.groups(table)) > 1
+        }
+        for measure in (DEMOGRAPHIC[0], ODDS[0])
+    ]
+    told = by_fairlearn(*asked)
+    return {
+        part: {each.key: {name: told[each.key].get((part, name)) for name in own} for each in measures}
+        for part, (own, measures) in parts.items()
+    }
 
 
 def _mean_and_worst(measure: Measure, known: dict[str, float], limits: NDArray[np.float64]) -> Figures:
@@ -280,7 +298,7 @@ def _by_class(labels: Sequence[str], key: str, x: NDArray, n: NDArray, level: fl
 def _rates(key: str, x: ArrayLike, n: ArrayLike, level: float) -> dict[str, list]:
     """Rates and Wilson intervals; None where the denominator is below :data:`SMALLEST`."""
     hits, rows = np.asarray(x, np.float64), np.asarray(n, np.float64)
-    limits = wilson(hits, rows, level).tolist()
+    limits = proportion_interval(hits, rows, level).tolist()
     figures = zip((hits / np.where(rows > 0, rows, 1)).tolist(), limits, rows.tolist(), strict=True)
     shown = [(rate, limit) if size >= SMALLEST else (None, None) for rate, limit, size in figures]
     return {key: [rate for rate, _ in shown], f"{key}_interval": [limit for _, limit in shown]}

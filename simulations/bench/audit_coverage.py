@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_models.counts import Counts
+from fer_models.findings import findings
 from fer_models.labels import EXPRESSIONS
 from fer_models.metrics import minority_classes, summarise
 from fer_models.parity import DEMOGRAPHIC, ODDS, RATIO, SMALLEST, Measure, one_vs_rest
@@ -66,7 +67,8 @@ class Tally:
     Attributes
     ----------
     held : figure -> intervals that held the true value, and all.
-    alarms : figure -> statements of a gap where there is none, and all such statements that were possible.
+    alarms : figure -> statements of a gap where there is none, and all such statements that were possible; of the
+        findings of an audit, draws with one that is wrong, and all draws.
     verdicts : ``fail`` and ``pass`` -> draws with at least one such verdict on a limit at the truth, and all draws.
     test_set : which kind of test set is drawn now.
     """
@@ -89,6 +91,10 @@ class Tally:
         """Note which verdicts a draw brought."""
         for name in (FAIL, PASS):
             _count(self.verdicts, (name, "", self.test_set), name in verdicts)
+
+    def stated(self, wrong: bool) -> None:
+        """Note whether a draw brought a finding that is not so."""
+        _count(self.alarms, ("findings", "", self.test_set), wrong)
 
 
 def study(draws: int, seed: int = 0) -> dict[str, float]:
@@ -145,6 +151,15 @@ def compare(tally: Tally, truth: Chances, table: NDArray[np.int64], rules: list[
     for each in _between(truth, table, found["parity"]["group"]):
         tally.add(*each)
     tally.judged({each.verdict for each in judge(counts, rules)})
+    tally.stated(any(_backwards(truth, gap) for gap in findings(counts)["gaps"]))
+
+
+def _backwards(truth: Chances, gap: Mapping[str, Any]) -> bool:
+    """Tell whether an audit is sure that a group is recognised less often than another, and it is not so."""
+    asked = range(len(EXPRESSIONS)) if gap["class"] is None else [EXPRESSIONS.index(gap["class"])]
+    hits, rows = truth[:, asked, asked].sum(1), truth[:, asked].sum((1, 2))
+    rates = dict(zip(GROUPS, (hits / rows).tolist(), strict=True))
+    return gap["sure"] and rates[gap["against"]] <= rates[gap["group"]] + 1e-9
 
 
 def _overall(

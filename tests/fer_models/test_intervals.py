@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from fer_models.intervals import (
     auc_interval,
@@ -12,8 +13,9 @@ from fer_models.intervals import (
     gap_interval,
     group_ratio_interval,
     mean_interval,
-    multinomial_interval,
+    multinomial_correlation,
     newcombe_difference,
+    proportion_interval,
     ratio_interval,
     student_interval,
     wilson,
@@ -146,18 +148,63 @@ def test_intervals_of_gap_and_mean_cover_the_truth():
             assert ((limits[:, 0] <= truth) & (truth <= limits[:, 1])).mean() >= 0.93
 
 
-def test_multinomial_draws_agree_with_wilson_and_repeat():
-    counts = np.array([[400, 100], [50, 450]])
+def test_multinomial_draws_tell_how_figures_vary_together():
+    """Two shares of the same rows, p and 1 - p, are opposite; a constant goes with nothing."""
+    counts = np.array([60, 40])
 
-    def accuracy(drawn):
-        return np.trace(drawn, axis1=1, axis2=2) / drawn.sum((1, 2))
+    def figures(drawn):
+        share = drawn[:, 0] / 100
+        return np.stack([share, 1 - share, np.full(len(share), 0.3), np.full(len(share), np.nan)], 1)
 
-    limits = multinomial_interval(counts, accuracy, seed=1)
-    assert limits == multinomial_interval(counts, accuracy, seed=1)
-    assert limits != multinomial_interval(counts, accuracy, draws=7, seed=1)
-    assert limits == pytest.approx(wilson(850, 1000).tolist(), abs=0.004)
-    nothing = multinomial_interval(counts, lambda drawn: np.full(len(drawn), np.nan))
-    assert np.isnan(nothing).all()
+    found = multinomial_correlation(counts, figures, seed=1)
+    assert found == pytest.approx(np.array([[1, -1, 0, 0], [-1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    halves = np.array([300, 100, 100, 500])
+
+    def classes(drawn):
+        return np.stack([drawn[:, 0] / (drawn[:, 0] + drawn[:, 1]), drawn[:, 3] / drawn[:, 2:].sum(1)], 1)
+
+    once = multinomial_correlation(halves, classes, seed=1)
+    assert abs(once[0, 1]) < 0.1
+    assert np.array_equal(once, multinomial_correlation(halves, classes, seed=1))
+    assert not np.array_equal(once, multinomial_correlation(halves, classes, seed=2))
+
+
+def test_the_mean_of_figures_that_go_together_by_hand():
+    """Widths of .1 and .2: apart sqrt(.01 + .04) / 2, together .3 / 2, opposite .1 / 2."""
+    figures, limits = [0.5, 0.6], [[0.4, 0.6], [0.4, 0.8]]
+    for shared, half in ((0.0, 0.05**0.5 / 2), (1.0, 0.15), (-1.0, 0.05)):
+        found = mean_interval(figures, limits, [[1, shared], [shared, 1]])
+        assert found == pytest.approx((0.55 - half, 0.55 + half))
+    assert mean_interval(figures, limits) == pytest.approx((0.55 - 0.05**0.5 / 2, 0.55 + 0.05**0.5 / 2))
+
+
+def test_up_to_95_percent_limits_are_wilsons():
+    x, n = [0, 3, 100], [100, 100, 100]
+    assert proportion_interval(x, n, 0.95).tolist() == wilson(x, n).tolist()
+    assert proportion_interval(x, n, 0.5).tolist() == wilson(x, n, 0.5).tolist()
+
+
+@pytest.mark.parametrize("x", [1, 2, 3, 5, 20, 60, 99])
+def test_limits_far_out_are_none_narrower_and_hold_where_wilsons_do_not(x):
+    """The chance of x or more at the lower limit should be .0005."""
+    (low, high), (loose, tight) = (each(x, 100, 0.999).tolist() for each in (proportion_interval, wilson))
+    assert low <= loose < x / 100 < tight <= high
+    assert binom.sf(x - 1, 100, low) < max(0.0014, binom.sf(x - 1, 100, loose) / 8)
+
+
+def test_limits_far_out_know_certainty_and_ignorance():
+    assert proportion_interval([0, 5, 0], [5, 5, 0], 0.999)[[0, 1, 2, 2], [0, 1, 0, 1]].tolist() == [
+        0,
+        1,
+        0,
+        1,
+    ]
+
+
+def test_wilson_says_too_much_at_strict_levels_as_the_documentation_has_it():
+    low = wilson(3, 100, 0.999)[0]
+    assert low == pytest.approx(0.0056, abs=5e-5)
+    assert binom.sf(2, 100, low) == pytest.approx(0.019, abs=0.001)
 
 
 @pytest.mark.parametrize(

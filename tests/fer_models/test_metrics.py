@@ -12,7 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_sup
 
 from fer_models import metrics
 from fer_models.counts import Counts
-from fer_models.intervals import corrected, gap_interval, newcombe_difference, wilson
+from fer_models.intervals import corrected, gap_interval, newcombe_difference, proportion_interval, wilson
 from fer_models.parity import SMALLEST, occurring, one_vs_rest, parity
 
 LABELS = ("neutral", "happiness", "fear")
@@ -64,7 +64,7 @@ def test_intervals_by_hand():
     assert summary["accuracy_interval"] == wilson(80, 100).tolist()
     assert summary["recall_interval"]["fear"] == wilson(2, 10).tolist()
     assert summary["precision_interval"]["neutral"] == wilson(54, 65).tolist()
-    together = wilson([54, 24, 2], [60, 30, 10], corrected(0.95, 3))
+    together = proportion_interval([54, 24, 2], [60, 30, 10], corrected(0.95, 3))
     assert summary["worst_recall_interval"] == together[2].tolist()
     assert summary["minority_recall_interval"] == pytest.approx(wilson(2, 10).tolist())
     low, high = wilson(24, 39)

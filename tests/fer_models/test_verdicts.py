@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError
-from fer_models.intervals import corrected, newcombe_difference, wilson
+from fer_models.intervals import corrected, newcombe_difference, proportion_interval, wilson
 from fer_models.parity import parity
 from fer_models.verdicts import METRICS, Rule, judge
 
@@ -55,7 +55,7 @@ def test_a_ratio_is_limited_from_below():
 def test_every_group_is_held_to_a_limit_of_recall():
     found = judge(COUNTS, [Rule("recall", 0.7, "race", "fear")])
     assert [(each.group, each.verdict) for each in found] == [("a", "pass"), ("b", "fail")]
-    assert found[0].interval == pytest.approx(wilson(900, 1000, corrected(0.95, 2)))
+    assert found[0].interval == pytest.approx(proportion_interval(900, 1000, corrected(0.95, 2)))
 
 
 def test_a_reference_group_gives_a_verdict_for_every_other():
@@ -88,7 +88,9 @@ def test_a_class_that_a_group_hardly_has_lets_no_recall_gap_of_it_pass():
 
 def test_all_verdicts_hold_together():
     rules = [Rule("accuracy", 0.5), Rule("macro_f1", 0.5), Rule("recall", 0.5, label="fear")]
-    assert judge(COUNTS, rules)[0].interval == pytest.approx(wilson(3200, 4000, corrected(0.95, 3)))
+    assert judge(COUNTS, rules)[0].interval == pytest.approx(
+        proportion_interval(3200, 4000, corrected(0.95, 3))
+    )
 
 
 @settings(max_examples=30, deadline=None)
