@@ -10,13 +10,13 @@ from fer_models.counts import Counts
 from fer_models.errors import ConfigError
 from simulations.audit import Judged, judge_model, record, show, write
 from simulations.audit_folder import write_folder
-from simulations.audit_origin import config_of, digests_of
+from simulations.audit_origin import config_of, judged_file
 from simulations.audit_signature import sign_folder
 from simulations.compose import composed
 from simulations.display import new_console
 from simulations.explanations import explanations, require_allowed
 from simulations.prediction_audit import count_predictions
-from simulations.run_audit import count_run
+from simulations.run_audit import count_run, privacy_of_model
 from simulations.signing_key import read_key
 from simulations.tolerance import facts, read_tolerance, require_kept, show_verdicts, verdicts_on
 
@@ -44,7 +44,7 @@ def run(words: Sequence[str], file: Path | None, folder: Path | None = None, key
     tolerance = None if path is None else read_tolerance(path)
     source, counts, people, parts = _counted(words)
     references = {} if tolerance is None else tolerance.references(counts)
-    found = {**record({**source, **digests_of(source)}, counts, people, references), **parts}
+    found = {**record({**source, **judged_file(source)}, counts, people, references), **parts}
     found["config"], console = config_of(words, path), new_console()
     show(found, console)
     verdicts = [] if tolerance is None else verdicts_on(tolerance, counts, people)
@@ -91,7 +91,8 @@ def _counted(words: Sequence[str]) -> tuple[dict[str, Any], Counts, People, dict
     if explain:
         require_allowed(settings.data)
     judged = judge_model(Path(path), settings)
-    return source, judged.counts(), {}, {"explanations": explained(judged)} if explain else {}
+    parts = privacy_of_model(Path(path))
+    return source, judged.counts(), {}, parts | ({"explanations": explained(judged)} if explain else {})
 
 
 def explain_among(words: Sequence[str]) -> tuple[bool, list[str]]:

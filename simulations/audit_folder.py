@@ -10,17 +10,19 @@ from typing import Any
 from server.report import audit
 from server.run_folder import write_text, writing
 from simulations.audit import text_of
+from simulations.audit_card import README, card
 from simulations.audit_table import figures_csv
 
 RECORD, SIGNATURE = "audit.json", "signature.json"
 """What all else is made of, and what is made last (:mod:`simulations.audit_signature`)."""
 
-WRITERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+WRITERS: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
     RECORD: text_of,
     "figures.csv": figures_csv,
     "audit.html": audit.render,
+    README: card,
 }
-"""File -> its text, from the record alone."""
+"""File -> its text, from the record alone; None where it has nothing to say."""
 
 
 def write_folder(record: Mapping[str, Any], folder: Path) -> list[str]:
@@ -44,6 +46,11 @@ def write_folder(record: Mapping[str, Any], folder: Path) -> list[str]:
     read = json.loads(text_of(record))  # what others will read: all files can be made again from audit.json
     with writing(folder):
         (folder / SIGNATURE).unlink(missing_ok=True)
-    for name, text in WRITERS.items():
-        write_text(folder / name, text(read))
-    return list(WRITERS)
+    texts = {name: writer(read) for name, writer in WRITERS.items()}
+    for name, text in texts.items():
+        if text is None:
+            with writing(folder):
+                (folder / name).unlink(missing_ok=True)  # an earlier audit's
+        else:
+            write_text(folder / name, text)
+    return [name for name, text in texts.items() if text is not None]

@@ -72,9 +72,27 @@ def count_run(words: Sequence[str]) -> tuple[dict[str, Any], Counts, dict[str, A
             "sites": own.get("sites"),
             "per_site": own.get("per_site"),
             "systems": {other: brief(facts) for other, facts in others.items()},
-            "privacy": {key: own.get(key) for key in PRIVACY} | _audited(folder, name),
+            "privacy": _privacy(own, folder, name),
         }
     return source, counts, {key: part for key, part in parts.items() if part}
+
+
+def privacy_of_model(path: Path) -> dict[str, Any]:
+    """Return the part ``privacy`` of the record of an audit of a run's model; empty where the path is of no run.
+
+    Raises
+    ------
+    RunFolderError : a file is damaged.
+    """
+    if not (path / "summary.json").is_file():
+        return {}
+    with reading(path / "summary.json", AGAIN):
+        found = _privacy(_summary(path)["systems"]["federated"], path, "federated")
+    return {"privacy": {key: value for key, value in found.items() if key != "sites_note"}}
+
+
+def _privacy(own: Mapping[str, Any], folder: Path, name: str) -> dict[str, Any]:
+    return {key: own.get(key) for key in PRIVACY} | _audited(folder, name)
 
 
 def brief(facts: Mapping[str, Any]) -> dict[str, Any]:

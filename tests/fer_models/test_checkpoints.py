@@ -64,7 +64,7 @@ def test_the_configuration_says_what_a_user_needs(tmp_path):
 def test_the_card_tells_data_figures_limits_and_privacy(tmp_path):
     saved(tmp_path)
     card = (tmp_path / CARD).read_text()
-    assert card.startswith("# drawn faces, 8 sites\n")
+    assert "---\n\n# drawn faces, 8 sites\n" in card
     for row in (
         "| accuracy | 0.8123 |",
         "| accuracy_interval | 0.79 to 0.83 |",

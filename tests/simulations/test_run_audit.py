@@ -56,6 +56,7 @@ def test_a_run_is_audited_by_its_own_figures(compared, audited, systems):
         "rows": sum(federated["support"].values()),
         "plan": json.loads((compared / "plan.json").read_text())["hash"],
         "model_sha256": json.loads((compared / "model" / "config.json").read_text())["sha256"],
+        "net": found["source"]["net"],
     }
     assert f"{federated['accuracy']:.3f}" in out
 
