@@ -41,6 +41,12 @@ KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
         "certificate_made": frozenset({"fingerprint", "until"}),
         "site_approved": frozenset({"site", "fingerprint"}),
         "site_revoked": frozenset({"site"}),
+        "server_started": frozenset({"address"}),
+        "server_ready": frozenset({"address"}),
+        "server_stopped": frozenset({"address"}),
+        "process_started": frozenset({"name"}),
+        "process_ended": frozenset({"name", "code"}),
+        "sites_registered": frozenset({"new", "gone"}),
     }
 )
 """What an entry of each kind says."""

@@ -32,6 +32,7 @@ def server(words: Sequence[str]) -> int:
     """
     from client.audit_view import log
     from server import enrolment_commands as enrolment
+    from server import serving
 
     commands = {
         "init": enrolment.init,
@@ -39,6 +40,9 @@ def server(words: Sequence[str]) -> int:
         "revoke": enrolment.revoke,
         "sites": enrolment.sites,
         "renew": enrolment.renew,
+        "start": serving.start,
+        "status": serving.status,
+        "stop": serving.stop,
         "log": lambda rest: log(rest, "server"),
         "verify-round": lambda rest: _verify(_parsed(rest)),
     }

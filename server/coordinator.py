@@ -11,6 +11,7 @@
     welcome/SITE.json    what goes back to a site
     requests/SITE.json   what it had asked
     audit.jsonl          who did what when
+    state/               the SuperLink's database, and what each process writes
 
 Only its owner may enter it.
 """
@@ -31,7 +32,7 @@ from client.audit_log import AuditLog
 from client.audit_view import FILE
 from client.certificates import certificate_fingerprint, read_certificate, require_issued, require_valid
 from client.enrolment import Request
-from client.keys import make_folder, read_private, write_private
+from client.keys import make_folder, read_private, write_own, write_private
 from client.strict import parse
 from client.welcome import Welcome
 from fer_models.errors import ConfigError, IdentityError, RunFolderError
@@ -43,7 +44,6 @@ from server.authority import (
     require_pair,
 )
 from server.enrolled import Enrolled
-from server.run_folder import write_text
 
 PORT = 9443
 """Where sites reach the server, unless another port is asked for."""
@@ -99,9 +99,9 @@ class Coordinator:
         made.log.write("founded", owner=name, fingerprint=root)
         made.renew(now)
         write_private(made.secret_path, secrets.token_bytes(32))
-        write_text(path / "sites.json", Enrolled().text)
+        write_own(path / "sites.json", Enrolled().text)
         facts = _Facts(name, hosts, port)
-        write_text(path / "server.json", json.dumps(asdict(facts), indent=1) + "\n")  # last
+        write_own(path / "server.json", json.dumps(asdict(facts), indent=1) + "\n")  # last
         return made
 
     @classmethod
@@ -139,6 +139,16 @@ class Coordinator:
     def log(self) -> AuditLog:
         """Who did what when."""
         return AuditLog(self.path / FILE)
+
+    @property
+    def inner_port(self) -> int:
+        """Where the SuperLink listens, on this machine alone."""
+        return self.port + 1
+
+    @property
+    def state_path(self) -> Path:
+        """The folder of what its processes remember and write."""
+        return self.path / "state"
 
     @property
     def secret_path(self) -> Path:
@@ -208,8 +218,8 @@ class Coordinator:
         with self._alone():
             enrolled = self.enrolled().approve(request, _stamp(now))
             self.log.write("site_approved", site=request.site, fingerprint=request.fingerprint)
-            write_text(self.path / "requests" / f"{request.site}.json", request.text)
-            write_text(self.welcome_path(request.site), welcome.text)
+            write_own(self.path / "requests" / f"{request.site}.json", request.text)
+            write_own(self.welcome_path(request.site), welcome.text)
             self._keep(enrolled)
         return welcome
 
@@ -231,13 +241,13 @@ class Coordinator:
 
     def _keep(self, enrolled: Enrolled) -> None:
         """Write the list, then the roster, which follows from it."""
-        write_text(self.path / "sites.json", enrolled.text)
+        write_own(self.path / "sites.json", enrolled.text)
         roster = enrolled.roster
         path = self.path / "roster.json"
         if roster is None:
             path.unlink(missing_ok=True)
         else:
-            write_text(path, roster.to_json() + "\n")
+            write_own(path, roster.to_json() + "\n")
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -262,8 +272,8 @@ def _require_hosts(hosts: Sequence[str], port: int) -> None:
         raise ConfigError(
             "no host", where="hosts", cure="Give the names or addresses by which sites reach the server."
         )
-    if not 0 < port < 1 << 16:
-        raise ConfigError(f"port {port}", where="port", cure="Give 1 to 65535.")
+    if not 0 < port < 65535:
+        raise ConfigError(f"port {port}", where="port", cure="Give 1 to 65534; the next one is used, too.")
 
 
 def _stamp(now: datetime.datetime) -> str:

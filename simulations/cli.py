@@ -44,6 +44,9 @@ commands
   server revoke DIR SITE  put a site out for good
   server sites DIR  who takes part, and whether keys and certificates are good
   server renew DIR  make the server's certificate anew
+  server start DIR  run the coordinator until it is stopped: gate, SuperLink, SuperExec: --log-json
+  server status DIR  which processes run, which sites are connected
+  server stop DIR  end them
   server log DIR  who was let in and put out, every entry held against its hash: --head NUMBER:HASH --log-json
   server verify-round RUN  replay rounds of secure aggregation from their transcripts: --session N --roster FILE --json
   tune-private   levers of private training, chosen on drawn faces: tune-private target_epsilon=8 sites=10 pictures=2000

@@ -1,0 +1,141 @@
+"""The gate's decisions, one by one, without a socket; tests/server/test_serving.py has it before a real SuperLink."""
+
+import asyncio
+import datetime
+import json
+import ssl
+from base64 import b64encode
+
+import pytest
+from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes, sign_message
+
+from fer_models.errors import IdentityError
+from server.gate import EARLIEST, LARGEST, LATEST, PATHS, Approved, Gate, Refusal, require_signed
+from server.coordinator import Coordinator
+
+NOW = datetime.datetime.now(datetime.UTC)
+PRIVATE, PUBLIC = generate_key_pairs()
+KEY = public_key_to_bytes(PUBLIC)
+
+
+def headers(age=0.0, key=KEY, signed_with=PRIVATE, stamp=None):
+    stamp = (stamp or (NOW - datetime.timedelta(seconds=age)).isoformat()).encode()
+    return {
+        b"flwr-public-key": b64encode(key),
+        b"flwr-timestamp": stamp,
+        b"flwr-signature": b64encode(sign_message(signed_with, stamp)),
+    }
+
+
+@pytest.mark.parametrize("age", [0, EARLIEST, LATEST])
+def test_an_approved_site_passes(age):
+    require_signed(headers(age), frozenset({KEY}), NOW)
+
+
+@pytest.mark.parametrize("age", [EARLIEST - 1, LATEST + 1])
+def test_a_wrong_clock_is_told_to_who_is_known(age):
+    with pytest.raises(Refusal, match=r"clocks .* differ by \d+ seconds"):
+        require_signed(headers(age), frozenset({KEY}), NOW)
+    with pytest.raises(Refusal, match="no site that takes part"):
+        require_signed(headers(age), frozenset(), NOW)
+
+
+def without(name):
+    return {key: value for key, value in headers().items() if key != name}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        without(b"flwr-public-key"),
+        without(b"flwr-timestamp"),
+        without(b"flwr-signature"),
+        {**headers(), b"flwr-signature": b"!"},
+        {**headers(), b"flwr-signature": b64encode(b"short")},
+        {**headers(), b"flwr-public-key": b"\xff"},
+        headers(signed_with=generate_key_pairs()[0]),
+        headers(stamp="yesterday"),
+        headers(stamp="2026-01-01T00:00:00"),  # without a zone
+        {**headers(), b"flwr-timestamp": headers(1)[b"flwr-timestamp"]},
+    ],
+)
+def test_all_others_are_refused_alike(given):
+    with pytest.raises(Refusal, match="no site that takes part") as refusal:
+        require_signed(given, frozenset({KEY}), NOW)
+    assert refusal.value.status == 401
+
+
+def ask(path, given, approved=lambda: frozenset({KEY}), method="POST", query=b"", body=(b"",)):
+    """What the gate answers, with nothing behind it."""
+    gate = Gate("https://127.0.0.1:9", ssl.create_default_context(), approved)
+    said, parts = [], list(body)
+
+    async def receive():
+        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+    async def send(event):
+        said.append(event)
+
+    scope = {"type": "http", "method": method, "raw_path": path, "query_string": query, "headers": list(given.items())}
+    asyncio.run(gate(scope, receive, send))
+    return said[0]["status"], json.loads(said[1]["body"])["detail"]
+
+
+@pytest.fixture
+def now():
+    """Headers that are signed at this moment."""
+    return headers(stamp=datetime.datetime.now(datetime.UTC).isoformat())
+
+
+def test_what_passes_is_sent_on_and_its_absence_told(now):
+    for path in sorted(PATHS):
+        assert ask(path, now) == (503, "the SuperLink does not answer; it is being started again")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [b"/v1/control/start-run", b"/v1/fleet/register-node", b"/v1/fleet/unregister-node", b"/v1/fleet/../control/list-runs",
+     b"/v1/fleet/pull-messages/", b"//v1/fleet/pull-messages", b"/v1/fleet/pull%2dmessages", b"/V1/fleet/pull-messages",
+     b"/v1/runtime/acquire-task", b"/health", b"/docs", b"/", b""],
+)  # fmt: skip
+def test_no_other_path_is_there_even_for_a_site(path, now):
+    assert ask(path, now) == (404, "nothing is here")
+
+
+def test_no_other_method_and_no_query_is_there(now):
+    path = b"/v1/fleet/pull-messages"
+    assert ask(path, now, method="GET")[0] == 404
+    assert ask(path, now, query=b"a=1")[0] == 404
+
+
+def test_a_stranger_is_refused_before_the_body_is_read():
+    assert ask(b"/v1/fleet/pull-messages", {}, body=())[0] == 401
+    assert ask(b"/v1/fleet/activate-node", {}, body=())[0] == 412
+
+
+def test_what_is_too_long_is_refused(now):
+    path = b"/v1/fleet/push-object"
+    assert ask(path, {**now, b"content-length": str(LARGEST + 1).encode()}, body=())[0] == 413
+    assert ask(path, {**now, b"content-length": b"-1"}, body=())[0] == 413
+    part = b"x" * (LARGEST // 2 + 1)
+    assert ask(path, now, body=(part, part))[0] == 413
+
+
+def test_nobody_passes_where_the_list_cannot_be_read(now):
+    def damaged():
+        raise IdentityError("damaged")
+
+    assert ask(b"/v1/fleet/pull-messages", now, damaged)[0] == 503
+
+
+def test_the_list_is_read_again_when_it_changes(tmp_path):
+    coordinator = Coordinator.make(tmp_path / "study", "study", ["localhost"], 9443, NOW)
+    approved = Approved(coordinator)
+    assert approved() == frozenset()
+    (coordinator.path / "sites.json").unlink()
+    with pytest.raises(IdentityError):
+        approved()
+    (coordinator.path / "sites.json").write_text("{}")
+    with pytest.raises(IdentityError, match="damaged"):
+        approved()
