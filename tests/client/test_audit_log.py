@@ -120,7 +120,7 @@ def test_no_kind_of_entry_has_a_place_for_data():
     assert all(not words & fields for fields in KINDS.values())
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=50), max_size=4))
 def test_any_short_text_is_read_as_written(tmp_path_factory, names):
     log = AuditLog(tmp_path_factory.mktemp("log") / "log")

@@ -10,8 +10,8 @@ import pytest
 from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes, sign_message
 
 from fer_models.errors import IdentityError
-from server.gate import EARLIEST, LARGEST, LATEST, PATHS, Approved, Gate, Refusal, require_signed
 from server.coordinator import Coordinator
+from server.gate import EARLIEST, LARGEST, LATEST, PATHS, Approved, Gate, Refusal, require_signed
 
 NOW = datetime.datetime.now(datetime.UTC)
 PRIVATE, PUBLIC = generate_key_pairs()
@@ -95,8 +95,8 @@ def test_what_passes_is_sent_on_and_its_absence_told(now):
 
 @pytest.mark.parametrize(
     "path",
-    [b"/v1/control/start-run", b"/v1/fleet/register-node", b"/v1/fleet/unregister-node", b"/v1/fleet/../control/list-runs",
-     b"/v1/fleet/pull-messages/", b"//v1/fleet/pull-messages", b"/v1/fleet/pull%2dmessages", b"/V1/fleet/pull-messages",
+    [b"/v1/control/start-run", b"/v1/fleet/register-node", b"/v1/fleet/unregister-node",
+     b"/v1/fleet/../control/list-runs", b"/v1/fleet/pull-messages/", b"//v1/fleet/pull-messages", b"/v1/fleet/pull%2dmessages", b"/V1/fleet/pull-messages",
      b"/v1/runtime/acquire-task", b"/health", b"/docs", b"/", b""],
 )  # fmt: skip
 def test_no_other_path_is_there_even_for_a_site(path, now):
