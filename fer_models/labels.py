@@ -102,6 +102,39 @@ CKPLUS_CODES: Mapping[str, str] = {
 }
 """Codes of CK+'s emotion files (its readme of 2010)."""
 
+EXPW_CODES = FER2013_CODES
+"""Codes of ExpW's list, which are those of FER2013 (Zhang et al. 2018)."""
+
+DFEW_CODES: Mapping[str, str] = {
+    "1": "happiness",
+    "2": "sadness",
+    "3": "neutral",
+    "4": "anger",
+    "5": "surprise",
+    "6": "disgust",
+    "7": "fear",
+}
+"""Codes of DFEW's own csv files, from 1 on (Jiang et al. 2020)."""
+
+CLIP_CODES: Mapping[str, str] = {
+    **{str(int(code) - 1): name for code, name in DFEW_CODES.items()},
+    "7": "contempt",
+    "8": "anxiety",
+    "9": "helplessness",
+    "10": "disappointment",
+}
+"""Codes of the clip lists of FERV39k and MAFW, from 0 on; FERV39k ends at 6 (lists of DFER-CLIP, Zhao 2023)."""
+
+CREMAD_CODES: Mapping[str, str] = {
+    "ANG": "anger",
+    "DIS": "disgust",
+    "FEA": "fear",
+    "HAP": "happiness",
+    "NEU": "neutral",
+    "SAD": "sadness",
+}
+"""What an actor of CREMA-D was asked to show, from the name of a clip (Cao et al. 2014)."""
+
 TWO_LETTER_CODES: Mapping[str, str] = {
     "AF": "fear",
     "AN": "anger",

@@ -15,9 +15,12 @@ from fer_models.readers.demographic import read_fairface, read_utkface
 from fer_models.readers.fer2013 import read_fer2013
 from fer_models.readers.imagefolder import read_imagefolder
 from fer_models.readers.jaffe import read_jaffe
+from fer_models.readers.london import read_london
 from fer_models.readers.posed import read_faces_mpi, read_kdef, read_mug, read_nimstim, read_rafd
 from fer_models.readers.rafdb import read_rafdb
+from fer_models.readers.sequences import read_cremad, read_dfew, read_ferv39k, read_mafw, read_oulucasia
 from fer_models.readers.tables import existing
+from fer_models.readers.wild import read_caers, read_expw, read_ferg, read_sfew
 from fer_models.samples import Samples
 
 READERS: Mapping[str, Callable[..., Samples]] = {
@@ -25,15 +28,25 @@ READERS: Mapping[str, Callable[..., Samples]] = {
     "imagefolder": read_imagefolder,
     "classfolders": read_classfolders,
     "affectnet": read_affectnet,
+    "caers": read_caers,
     "ckplus": read_ckplus,
+    "cremad": read_cremad,
+    "dfew": read_dfew,
+    "expw": read_expw,
     "faces_mpi": read_faces_mpi,
     "fairface": read_fairface,
+    "ferg": read_ferg,
+    "ferv39k": read_ferv39k,
     "jaffe": read_jaffe,
     "kdef": read_kdef,
+    "london": read_london,
+    "mafw": read_mafw,
     "mug": read_mug,
     "nimstim": read_nimstim,
+    "oulucasia": read_oulucasia,
     "rafd": read_rafd,
     "rafdb": read_rafdb,
+    "sfew": read_sfew,
     "utkface": read_utkface,
 }
 """Reader of each name; its keyword arguments are the options of that name."""

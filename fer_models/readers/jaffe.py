@@ -42,8 +42,8 @@ def list_jaffe(root: Path, *, target: str = "posed", ratings: Path | str | None 
     Parameters
     ----------
     root : folder of the pictures, or one that holds it.
-    target : ``posed``, what the person was asked to show; ``rated``, the expression that raters saw most of, where
-        pictures posed neutral stay neutral, since nobody was asked about that.
+    target : ``posed``, what the person was asked to show; ``rated``, the expression that raters saw most of, with
+        the ratings as training targets; pictures posed neutral stay neutral, since nobody was asked about that.
     ratings : the text file with the ratings; the README_FIRST beside the pictures when None.
 
     Raises
@@ -62,10 +62,14 @@ def list_jaffe(root: Path, *, target: str = "posed", ratings: Path | str | None 
         person, code, take = match[1].upper(), match[2].upper(), match[3]
         coded({name: name for name in SUBJECTS}, person, "person", where=str(path))
         name = coded(CODES, code, "expression", where=str(path))
+        votes = None
         if rated is not None and name != "neutral":
-            name = _seen(listing, rated.get((person, f"{code}{take}")))
+            ratings_here = rated.get((person, f"{code}{take}"))
+            name = _seen(listing, ratings_here)
+            votes = {shown: value - 1 for shown, value in (ratings_here or {}).items()}  # 1 says: not at all
         if name:
-            listing.add(path, name, subject=person, groups={"gender": "female", "ethnicity": "asian"})
+            groups = {"gender": "female", "ethnicity": "asian"}
+            listing.add(path, name, subject=person, groups=groups, votes=votes)
     return listing
 
 

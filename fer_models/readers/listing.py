@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fer_models.errors import ConfigError, DataError
 from fer_models.labels import UNDISCLOSED, VOCABULARY, in_order
 from fer_models.readers.pictures import APPLEDOUBLE, SUFFIXES, Box, PictureOptions, decode_all
-from fer_models.readers.tables import Progress
+from fer_models.readers.tables import Progress, text_of
 from fer_models.samples import MAPPED_ABOVE, Samples
 
 OTHER_FILE = "file that is no picture"
@@ -42,6 +42,7 @@ class Listing:
     groups : attribute -> its values, :data:`fer_models.labels.UNDISCLOSED` where nothing is told.
     boxes : the face in the picture; None takes the central square.
     marks : what tells one row of a picture from another, such as the number of a face.
+    votes : class -> votes or ratings; None where there are none, and the class is all that is known.
     skipped : reason -> rows or files left out.
     """
 
@@ -54,6 +55,7 @@ class Listing:
     groups: dict[str, list[str]] = field(default_factory=dict)
     boxes: list[Box | None] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
+    votes: list[Mapping[str, float] | None] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
 
     def add(
@@ -66,6 +68,7 @@ class Listing:
         groups: Mapping[str, str] | None = None,
         box: Box | None = None,
         mark: str = "",
+        votes: Mapping[str, float] | None = None,
     ) -> None:
         """Append one picture; a group column that earlier or later pictures lack is undisclosed there."""
         for column, value in (groups or {}).items():
@@ -78,6 +81,7 @@ class Listing:
         self.subjects.append(subject)
         self.boxes.append(box)
         self.marks.append(mark)
+        self.votes.append(votes)
 
     def skip(self, reason: str, count: int = 1) -> None:
         """Count rows or files that are left out."""
@@ -118,7 +122,7 @@ def coded(table: Mapping[str, str], code: str, what: str, *, where: str) -> str:
     return table[code]
 
 
-def require_choice(option: str, value: object, known: Iterable[str]) -> None:
+def require_choice(option: str, value: object, known: Iterable[object]) -> None:
     """Refuse a value of an option that is none of those known.
 
     Raises
@@ -126,7 +130,9 @@ def require_choice(option: str, value: object, known: Iterable[str]) -> None:
     ConfigError : with the option and the values that there are.
     """
     if value not in (values := tuple(known)):
-        raise ConfigError(f"{option} is {value!r}", where=option, cure=f"Use one of {', '.join(values)}.")
+        raise ConfigError(
+            f"{option} is {value!r}", where=option, cure=f"Use one of {', '.join(map(str, values))}."
+        )
 
 
 def class_names(found: Sequence[str], wanted: Sequence[str] | None, *, where: str) -> tuple[str, ...]:
@@ -161,6 +167,7 @@ def samples_of(
     channels: int = 1,
     labels: Sequence[str] | None = None,
     leave_out: Sequence[str] = (),
+    skip_list: Path | str | None = None,
     unreadable: str = "error",
     mapped_above: int = MAPPED_ABOVE,
     progress: Progress | None = None,
@@ -171,6 +178,7 @@ def samples_of(
     ----------
     labels : canonical names of the classes in the wanted order; the classes found when None.
     leave_out : classes whose pictures are left out and counted.
+    skip_list : a text file with the sources of pictures to leave out, a line each, such as those without a face.
     size, channels, unreadable, mapped_above, progress :
         see :class:`fer_models.readers.pictures.PictureOptions`.
 
@@ -180,7 +188,7 @@ def samples_of(
     ConfigError : a wanted class has no canonical name.
     """
     options = PictureOptions(size, channels, unreadable, mapped_above, progress)
-    rows = _wanted_rows(listing, leave_out)
+    rows = _wanted_rows(listing, leave_out, skip_list)
     found = [listing.names[row] for row in rows]
     wanted = class_names(found, labels, where=str(listing.root))
     store, kept, skipped = decode_all(
@@ -193,6 +201,7 @@ def samples_of(
         labels=wanted,
         source=np.array(listing.sources(), np.str_)[rows],
         split=np.array(listing.splits, np.str_)[rows],
+        votes=_votes(listing, rows, wanted),
         subject=_subjects(listing, rows),
         groups={name: _column(values, listing)[rows] for name, values in listing.groups.items()},
         skipped=dict(listing.skipped + Counter(skipped)),
@@ -200,15 +209,19 @@ def samples_of(
     )
 
 
-def _wanted_rows(listing: Listing, leave_out: Sequence[str]) -> NDArray[np.intp]:
-    """Rows of the classes that are not left out; the others are counted in the listing."""
+def _wanted_rows(
+    listing: Listing, leave_out: Sequence[str], skip_list: Path | str | None
+) -> NDArray[np.intp]:
+    """Rows of the classes and sources that are not left out; the others are counted in the listing."""
     strange = [name for name in leave_out if name not in VOCABULARY]
     if strange:
         cure = f"Name classes: {', '.join(VOCABULARY)}."
         raise ConfigError(f"unknown class {strange[0]!r}", where="leave_out", cure=cure)
     for name in leave_out:
         listing.skip(f"class left out on request: {name}", listing.names.count(name))
-    rows = np.flatnonzero([name not in leave_out for name in listing.names])
+    unwanted = _on_list(listing, skip_list)
+    kept = np.array([name not in leave_out for name in listing.names], bool)
+    rows = np.flatnonzero(kept & ~unwanted)
     if not len(rows):
         told = "; ".join(f"{count} times: {reason}" for reason, count in listing.skipped.items())
         raise DataError(
@@ -217,6 +230,31 @@ def _wanted_rows(listing: Listing, leave_out: Sequence[str]) -> NDArray[np.intp]
             cure="Set data.root to the folder as its owner ships it, see docs/data.md.",
         )
     return rows
+
+
+def _on_list(listing: Listing, skip_list: Path | str | None) -> NDArray[np.bool_]:
+    """Which rows a user's list names."""
+    if skip_list is None:
+        return np.zeros(len(listing.paths), bool)
+    path = Path(skip_list).expanduser()
+    sources = {source: index for index, source in enumerate(listing.sources())}
+    named = np.zeros(len(sources), bool)
+    for number, line in enumerate(text_of(path).splitlines(), 1):
+        if line.strip() and line.strip() not in sources:
+            cure = f"Write sources as data check shows them, such as {next(iter(sources), 'images/1.png')}."
+            raise DataError(f"no picture {line.strip()!r}", where=f"{path}:{number}", cure=cure)
+        if line.strip():
+            named[sources[line.strip()]] = True
+    listing.skip("on your skip list", int(named.sum()))
+    return named
+
+
+def _votes(listing: Listing, rows: NDArray[np.intp], labels: tuple[str, ...]) -> NDArray[np.float32] | None:
+    """Votes for the classes of the table, where some row has any; a row without has one for its class."""
+    if not any(listing.votes):
+        return None
+    told = [listing.votes[row] or {listing.names[row]: 1.0} for row in rows]
+    return np.array([[votes.get(name, 0.0) for name in labels] for votes in told], np.float32)
 
 
 def _column(values: list[str], listing: Listing) -> NDArray[np.str_]:

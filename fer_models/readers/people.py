@@ -22,6 +22,7 @@ ETHNICITIES = (
     "moroccan",
     "other",
     "southeast asian",
+    "west asian",
     "white",
 )
 AGES_RAF = ("0-3", "4-19", "20-39", "40-69", "70+")
@@ -92,3 +93,37 @@ SEX_WORDS: Mapping[str, str] = {"female": "female", "male": "male"}
 RAFD_ETHNICITY: Mapping[str, str] = {"Caucasian": "white", "Moroccan": "moroccan", "Kid": "white"}
 RAFD_AGE: Mapping[str, str] = {"Caucasian": "adult", "Moroccan": "adult", "Kid": "child"}
 """RaFD's third word: its children are Caucasian (Langner et al. 2010)."""
+
+FERG_GENDER: Mapping[str, str] = {
+    "aia": "female",
+    "bonnie": "female",
+    "jules": "male",
+    "malcolm": "male",
+    "mery": "female",
+    "ray": "male",
+}
+"""FERG's six drawn characters (Aneja et al. 2016)."""
+
+CREMAD_SEX: Mapping[str, str] = {"Female": "female", "Male": "male"}
+CREMAD_RACE: Mapping[str, str] = {
+    "Caucasian": "white",
+    "African American": "black",
+    "Asian": "asian",
+    "Unknown": UNDISCLOSED,
+}
+CREMAD_LEVEL: Mapping[str, str] = {
+    "LO": "low",
+    "MD": "medium",
+    "HI": "high",
+    "XX": "unspecified",
+    "X": "unspecified",
+}
+"""Words of CREMA-D's VideoDemographics.csv, and the level in a clip's name."""
+
+LONDON_ETHNICITY: Mapping[str, str] = {
+    "white": "white",
+    "black": "black",
+    "east_asian": "east asian",
+    "west_asian": "west asian",
+}
+"""What people of the London Set told of themselves."""

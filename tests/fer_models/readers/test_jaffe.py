@@ -1,5 +1,6 @@
 """JAFFE in its owner's layout: the second part of a name is the expression, and what raters saw."""
 
+import numpy as np
 import pytest
 
 from fer_models.errors import DataError
@@ -49,6 +50,8 @@ def test_what_raters_saw(jaffe, rows):
         ("jaffe/NA.HA1.202.tiff", "happiness"),
     ]
     assert samples.skipped == {"file that is no picture": 1, NO_RATING: 1, UNDECIDED: 1}
+    assert samples.labels == ("neutral", "happiness", "disgust")
+    assert samples.votes == pytest.approx(np.array([[0, 0.1, 3.1], [1, 0, 0], [0, 3.9, 0]]))
 
 
 def test_ratings_that_cannot_be_read(jaffe, write):

@@ -1,0 +1,292 @@
+"""Oulu-CASIA, DFEW, FERV39k, MAFW and CREMA-D: expressions as sequences, of which some frames are taken.
+
+The unit is the sequence: all its frames have its label, and its name or its person keeps them in one split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fer_models.errors import ConfigError, DataError
+from fer_models.labels import CLIP_CODES, CREMAD_CODES, DFEW_CODES, canonical
+from fer_models.readers.classfolders import folders
+from fer_models.readers.groups import BANDS, group_column
+from fer_models.readers.listing import OTHER_NAME, Listing, coded, reading, require_choice
+from fer_models.readers.people import CREMAD_LEVEL, CREMAD_RACE, CREMAD_SEX
+from fer_models.readers.tables import below, inner, table, text_of
+
+EMPTY = "clip without frames"
+TIE = "votes have no single highest"
+NO_VOTES = "clip without votes on the face alone"
+OTHER_LIGHT = "spectrum or illumination not asked for"
+
+_OULU = "Give the folder that holds OriginalImg or PreProcess_Img, or NI and VL themselves."
+_DFEW = "Give the folder that holds EmoLabel_DataSplit and Clip, as its owner ships it."
+_LISTS = "Put the lists of DFER-CLIP (annotation/ in github.com/zengqunzhao/DFER-CLIP) into the folder."
+_CREMAD = "Give the folder with VideoDemographics.csv, processedResults/ and frames/CLIP/*.jpg, see docs/datasets.md."
+
+
+def middle_frames(frames: Sequence[Path], count: int) -> list[Path]:
+    """Return ``count`` frames, evenly spaced: the middles of that many equal parts; all where there are fewer."""
+    if count < 1:
+        raise ConfigError(f"frames is {count}", where="frames", cure="Take 1 frame or more of a clip.")
+    if len(frames) <= count:
+        return list(frames)
+    return [frames[(2 * part + 1) * len(frames) // (2 * count)] for part in range(count)]
+
+
+def _add_clip(
+    listing: Listing, folder: Path, count: int, name: str, *, subject: str = "", **facts: object
+) -> None:
+    """Add frames of one clip; a clip without any is counted."""
+    frames = listing.pictures_in(folder.iterdir()) if folder.is_dir() else []
+    listing.skip(EMPTY, int(not frames))
+    clip = folder.relative_to(listing.root).as_posix()
+    for frame in middle_frames(frames, count):
+        listing.add(frame, name, subject=subject or clip, **facts)  # type: ignore[arg-type]
+
+
+def list_oulucasia(
+    root: Path,
+    *,
+    pictures: str = "cropped",
+    spectrum: Sequence[str] = ("visible",),
+    illumination: Sequence[str] = ("strong",),
+    peaks: int = 3,
+) -> Listing:
+    """List Oulu-CASIA: ``PreProcess_Img/VL_Acropped/Strong/P001/Anger/*.jpeg``, from neutral to the peak.
+
+    Parameters
+    ----------
+    pictures : ``cropped`` faces of PreProcess_Img, or the ``original`` ones of OriginalImg.
+    spectrum : visible, near infrared.
+    illumination : strong, weak, dark.
+    peaks : how many of a sequence's last frames are taken.
+
+    Raises
+    ------
+    DataError : a folder has an unknown name.
+    """
+    require_choice("pictures", pictures, ("cropped", "original"))
+    for option, chosen, known in (
+        ("spectrum", spectrum, ("visible", "near infrared")),
+        ("illumination", illumination, ("strong", "weak", "dark")),
+    ):
+        for value in chosen:
+            require_choice(option, value, known)
+    base = inner(root, "PreProcess_Img" if pictures == "cropped" else "OriginalImg")
+    listing = Listing("Oulu-CASIA", root)
+    for camera, kind in (("VL", "visible"), ("NI", "near infrared")):
+        for light in folders(below(base, f"{camera}_Acropped|{camera}", cure=_OULU)):
+            known = {word: word for word in ("strong", "weak", "dark")}
+            groups = {
+                "spectrum": kind,
+                "illumination": coded(known, light.name.lower(), "light", where=str(light)),
+            }
+            for person in folders(light):
+                groups["place"] = _place(person)
+                for folder in folders(person):
+                    name = canonical(folder.name, where=str(folder))
+                    if kind not in spectrum or groups["illumination"] not in illumination:
+                        listing.skip(OTHER_LIGHT)
+                        continue
+                    for frame in listing.pictures_in(folder.iterdir())[-peaks:]:
+                        listing.add(frame, name, subject=person.name.upper(), groups=dict(groups))
+    return listing
+
+
+def _place(person: Path) -> str:
+    """P001 to P050 were recorded in Oulu, the others in Beijing."""
+    number = person.name[1:]
+    if person.name[:1].upper() != "P" or not number.isdecimal() or not 1 <= int(number) <= 80:
+        cure = "People are called P001 to P080: unpack the set again."
+        raise DataError(f"unknown person {person.name!r}", where=str(person), cure=cure)
+    return "Oulu" if int(number) <= 50 else "Beijing"
+
+
+def list_dfew(root: Path, *, fold: int = 1, frames: int = 1) -> Listing:
+    """List DFEW: ``EmoLabel_DataSplit/train(single-labeled)/set_1.csv`` and ``Clip/clip_224x224/00001/*.jpg``.
+
+    Parameters
+    ----------
+    fold : 1 to 5 of the owner's five; whose test part is the test part.
+    frames : taken of a clip, evenly spaced.
+
+    Raises
+    ------
+    DataError : a file is missing, or holds an unknown code.
+    """
+    require_choice("fold", fold, range(1, 6))
+    clips = below(root, "Clip", "clip_224x224", cure=_DFEW)
+    listing = Listing(f"DFEW fold {fold}", root)
+    for split in ("train", "test"):
+        path = below(root, "EmoLabel_DataSplit", f"{split}(single-labeled)", f"set_{fold}.csv", cure=_DFEW)
+        for line, cells in table(path, ("video_name", "label")):
+            where = f"{path}:{line}"
+            if not cells["video_name"].isdecimal():
+                cure = "It is a number such as 1 or 00001: get the csv file again."
+                raise DataError(f"no clip {cells['video_name']!r}", where=where, cure=cure)
+            name = coded(DFEW_CODES, cells["label"], "label", where=where)
+            _add_clip(listing, clips / cells["video_name"].zfill(5), frames, name, split=split)
+    return listing
+
+
+def list_ferv39k(root: Path, *, frames: int = 1) -> Listing:
+    """List FERV39k: ``2_ClipsforFaceCrop/<scene>/<class>/<clip>/*.jpg`` with the lists of DFER-CLIP.
+
+    Parameters
+    ----------
+    frames : taken of a clip, evenly spaced.
+
+    Raises
+    ------
+    DataError : a list is missing, a code is unknown, or a code and a folder's class differ.
+    """
+    clips = below(root, "2_ClipsforFaceCrop", cure=_LISTS)
+    listing = Listing("FERV39k", root)
+    for split in ("train", "test"):
+        path = below(root, f"FERV39K_{split}.txt", cure=_LISTS)
+        for where, parts, name in _clips(path, 3):
+            scene, word, clip = parts
+            if canonical(word, where=where) != name:
+                cure = "Take the list of this very data set; codes differ between lists."
+                raise DataError(f"the code says {name}, the folder {word}", where=where, cure=cure)
+            folder = clips / scene / word / clip
+            _add_clip(listing, folder, frames, name, split=split, groups={"scene": scene})
+    return listing
+
+
+def list_mafw(root: Path, *, fold: int = 1, frames: int = 1) -> Listing:
+    """List MAFW: ``data/faces/00001/*.jpg`` with the lists of DFER-CLIP; eleven classes.
+
+    Parameters
+    ----------
+    fold : 1 to 5, whose test part is the test part.
+    frames : taken of a clip, evenly spaced.
+
+    Raises
+    ------
+    DataError : a list is missing, or holds an unknown code.
+    """
+    require_choice("fold", fold, range(1, 6))
+    clips = below(root, "data", "faces", cure=_LISTS)
+    listing = Listing(f"MAFW fold {fold}", root)
+    for split in ("train", "test"):
+        path = below(root, f"MAFW_set_{fold}_{split}.txt", cure=_LISTS)
+        for _, parts, name in _clips(path, 1):
+            _add_clip(listing, clips / parts[0], frames, name, split=split)
+    return listing
+
+
+def _clips(path: Path, depth: int) -> list[tuple[str, tuple[str, ...], str]]:
+    """Place, last parts of the clip's folder, and class of each line ``<clip folder> <frames> <code>``."""
+    found = []
+    for number, line in enumerate(text_of(path).splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        where = f"{path}:{number}"
+        parts = Path(words[0]).parts[-depth:]
+        if len(words) != 3 or len(parts) != depth or ".." in parts:
+            cure = "A line reads: folder of the clip, number of frames, code."
+            raise DataError(f"{line.strip()!r} names no clip", where=where, cure=cure)
+        found.append((where, parts, coded(CLIP_CODES, words[2], "code", where=where)))
+    return found
+
+
+def list_cremad(root: Path, *, target: str = "played", frames: int = 1) -> Listing:
+    """List CREMA-D: ``frames/1001_DFA_ANG_XX/*.jpg``, cut from the owner's videos, with votes and the actors' groups.
+
+    Parameters
+    ----------
+    target : ``played``, what the actor was asked to show; ``face``, what most people saw in the silent video, with
+        their votes as training targets.
+    frames : taken of a clip, evenly spaced.
+
+    Raises
+    ------
+    DataError : a file is missing, or holds an unknown code or actor.
+    """
+    require_choice("target", target, ("played", "face"))
+    clips = below(root, "frames", cure=_CREMAD)
+    actors = _actors(below(root, "VideoDemographics.csv", cure=_CREMAD))
+    votes = (
+        _face_votes(below(root, "processedResults", "tabulatedVotes.csv", cure=_CREMAD))
+        if target == "face"
+        else {}
+    )
+    listing = Listing("CREMA-D", root)
+    for clip in folders(clips):
+        parts = clip.name.split("_")
+        if len(parts) != 4:
+            listing.skip(OTHER_NAME)
+            continue
+        actor, _, code, level = parts
+        name = coded(CREMAD_CODES, code, "expression", where=str(clip))
+        groups = coded_actor(actors, actor, clip) | {
+            "intensity": coded(CREMAD_LEVEL, level, "level", where=str(clip))
+        }
+        told = votes.get(clip.name) if target == "face" else None
+        if target == "face":
+            name = _most(listing, told)
+        if name:
+            _add_clip(listing, clip, frames, name, subject=actor, groups=groups, votes=told)
+    return listing
+
+
+def coded_actor(actors: Mapping[str, dict[str, str]], actor: str, clip: Path) -> dict[str, str]:
+    """Return the groups of an actor.
+
+    Raises
+    ------
+    DataError : the table of actors lacks that one.
+    """
+    if actor not in actors:
+        cure = "Take VideoDemographics.csv of the same release."
+        raise DataError(f"actor {actor!r} is not in VideoDemographics.csv", where=str(clip), cure=cure)
+    return actors[actor]
+
+
+def _actors(path: Path) -> dict[str, dict[str, str]]:
+    found = {}
+    for line, cells in table(path, ("ActorID", "Age", "Sex", "Race", "Ethnicity")):
+        where = f"{path}:{line}"
+        found[cells["ActorID"]] = {
+            "gender": coded(CREMAD_SEX, cells["Sex"], "sex", where=where),
+            "ethnicity": coded(CREMAD_RACE, cells["Race"], "race", where=where),
+            "age": str(group_column("age", [cells["Age"]], BANDS["age"], [where])[0]),
+        }
+    return found
+
+
+def _face_votes(path: Path) -> dict[str, dict[str, float]]:
+    """Clip -> class -> votes of those who saw the silent video: rows whose number begins with 2."""
+    letters = {name[0]: canonical(word, where="") for name, word in CREMAD_CODES.items()}
+    found = {}
+    for line, cells in table(path, ("", "fileName", *letters)):
+        if not cells[""].startswith("2"):
+            continue
+        told = [cells[letter] for letter in letters]
+        if not all(cell.isdecimal() for cell in told):
+            cure = "Get tabulatedVotes.csv again."
+            raise DataError(f"no number of votes: {told}", where=f"{path}:{line}", cure=cure)
+        found[cells["fileName"]] = dict(zip(letters.values(), map(float, told), strict=True))
+    return found
+
+
+def _most(listing: Listing, votes: Mapping[str, float] | None) -> str:
+    """The class with most votes; empty where there is none, which is counted."""
+    if votes is None or not any(votes.values()):
+        listing.skip(NO_VOTES)
+        return ""
+    highest = [name for name, value in votes.items() if value == max(votes.values())]
+    listing.skip(TIE, int(len(highest) > 1))
+    return highest[0] if len(highest) == 1 else ""
+
+
+read_oulucasia = reading(list_oulucasia)
+read_dfew = reading(list_dfew)
+read_ferv39k = reading(list_ferv39k)
+read_mafw = reading(list_mafw)
+read_cremad = reading(list_cremad)
