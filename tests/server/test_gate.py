@@ -77,7 +77,13 @@ def ask(path, given, approved=lambda: frozenset({KEY}), method="POST", query=b""
     async def send(event):
         said.append(event)
 
-    scope = {"type": "http", "method": method, "raw_path": path, "query_string": query, "headers": list(given.items())}
+    scope = {
+        "type": "http",
+        "method": method,
+        "raw_path": path,
+        "query_string": query,
+        "headers": list(given.items()),
+    }
     asyncio.run(gate(scope, receive, send))
     return said[0]["status"], json.loads(said[1]["body"])["detail"]
 
@@ -96,7 +102,8 @@ def test_what_passes_is_sent_on_and_its_absence_told(now):
 @pytest.mark.parametrize(
     "path",
     [b"/v1/control/start-run", b"/v1/fleet/register-node", b"/v1/fleet/unregister-node",
-     b"/v1/fleet/../control/list-runs", b"/v1/fleet/pull-messages/", b"//v1/fleet/pull-messages", b"/v1/fleet/pull%2dmessages", b"/V1/fleet/pull-messages",
+     b"/v1/fleet/../control/list-runs", b"/v1/fleet/pull-messages/", b"//v1/fleet/pull-messages",
+     b"/v1/fleet/pull%2dmessages", b"/V1/fleet/pull-messages",
      b"/v1/runtime/acquire-task", b"/health", b"/docs", b"/", b""],
 )  # fmt: skip
 def test_no_other_path_is_there_even_for_a_site(path, now):
