@@ -23,7 +23,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_models.intervals import Interval, corrected, difference_interval, gap_interval, mean_interval, wilson
+from fer_models.intervals import (
+    Interval,
+    corrected,
+    difference_interval,
+    gap_interval,
+    mean_interval,
+    proportion_interval,
+)
 from fer_models.labels import UNDISCLOSED
 from fer_models.paired import Cells, Rows, by_class, by_group, by_group_and_class, everywhere
 from fer_models.parity import SMALLEST, WEAK
@@ -144,7 +151,7 @@ def _worst(classes: Cells, level: float) -> Facts | None:
         return None
     strict = corrected(level, 3 * len(known))
     n, shares = classes.n[known], classes.shares[known]
-    own = [wilson(shares[:, i] * n, n, strict).min(0) for i in (0, 1)]
+    own = [proportion_interval(shares[:, i] * n, n, strict).min(0) for i in (0, 1)]
     first, second = shares.min(0).tolist()
     between = classes.limits(strict)[known]
     loose = (float(own[1][0] - own[0][1]), float(own[1][1] - own[0][0]))

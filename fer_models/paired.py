@@ -5,7 +5,7 @@ from two sets of pictures. Rows are counted by right and wrong of the first and 
 rows, each class, each group, each group and class.
 
 *Rows.* The interval of a difference of two paired proportions is Newcombe's (1998b, method 10: Statistics in Medicine
-17, 2635 to 2650): Wilson's limits of both, and the correlation of the pairs with a correction for continuity.
+17, 2635 to 2650): limits of both, and the correlation of the pairs with a correction for continuity.
 
 *Persons.* Rows of one person are not independent. Where persons are known, the change d = sum D_p / sum N_p of a cell
 (D_p: rows that the second has right less those that the first has, N_p: rows of person p) is a ratio of sums over
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from fer_models.intervals import wilson
+from fer_models.intervals import proportion_interval
 
 Limits = NDArray[np.float64]
 """Lower and upper limits (K, 2)."""
@@ -48,6 +48,37 @@ class Rows:
     groups: Mapping[str, NDArray[np.int64]]
     values: Mapping[str, tuple[str, ...]]
     person: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Rows that several systems judged; see :class:`Rows`.
+
+    Attributes
+    ----------
+    said : int (N,) for each system.
+    """
+
+    true: NDArray[np.int64]
+    said: tuple[NDArray[np.int64], ...]
+    labels: tuple[str, ...]
+    groups: Mapping[str, NDArray[np.int64]]
+    values: Mapping[str, tuple[str, ...]]
+    person: NDArray[np.int64] | None = None
+
+    def pair(self, number: int) -> Rows:
+        """Return the rows of the first system and of another."""
+        first, second = self.said[0], self.said[number]
+        return Rows(self.true, first, second, self.labels, self.groups, self.values, self.person)
+
+    def without_unused(self) -> Judged:
+        """Return the same without classes that nobody is and no system says."""
+        used = np.unique(np.concatenate([self.true, *self.said]))
+        code = np.full(len(self.labels), -1, np.int64)
+        code[used] = np.arange(len(used))
+        labels = tuple(self.labels[place] for place in used.tolist())
+        said = tuple(code[each] for each in self.said)
+        return Judged(code[self.true], said, labels, self.groups, self.values, self.person)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +170,7 @@ def newcombe_paired(table: NDArray[np.int64], level: float = 0.95) -> Limits:
     first, second = table[:, 1].sum(1), table[:, :, 1].sum(1)
     safe = np.maximum(n, 1)
     p, q = first / safe, second / safe
-    (low_p, high_p), (low_q, high_q) = (wilson(x, n, level).T for x in (first, second))
+    (low_p, high_p), (low_q, high_q) = (proportion_interval(x, n, level).T for x in (first, second))
     phi = _correlation(table.astype(np.float64), n)
     below = (q - low_q) ** 2 - 2 * phi * (q - low_q) * (high_p - p) + (high_p - p) ** 2
     above = (high_q - q) ** 2 - 2 * phi * (high_q - q) * (p - low_p) + (p - low_p) ** 2

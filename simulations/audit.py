@@ -79,7 +79,7 @@ def judge_model(path: Path, settings: Settings) -> Judged:
     """
     module, spec, labels = load_model(model_folder(path))
     samples = split(load(settings.data, settings.seed), settings.data, settings.seed)
-    _require_same(samples, labels, (spec.size, spec.channels))
+    require_same(samples, labels, (spec.size, spec.channels))
     samples = with_crossed(samples, settings.data.groups)
     device = torch.device(choose_device(settings.engine.device))
     attributes = {each.name: each.values for each in audited(samples, list(settings.data.groups))}
@@ -132,7 +132,13 @@ def write(found: Mapping[str, Any], file: Path | None) -> None:
         write_text(file, text_of(found))
 
 
-def _require_same(samples: Samples, labels: tuple[str, ...], form: tuple[int, int]) -> None:
+def require_same(samples: Samples, labels: tuple[str, ...], form: tuple[int, int]) -> None:
+    """Refuse a model whose classes, or whose pictures' size and channels, are not those of the samples.
+
+    Raises
+    ------
+    DataError : they are not.
+    """
     if samples.labels != labels:
         raise DataError(
             f"the model tells {', '.join(labels)}; the data set {', '.join(samples.labels)}",

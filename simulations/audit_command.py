@@ -19,6 +19,8 @@ from simulations.prediction_audit import count_predictions
 from simulations.run_audit import count_run, privacy_of_model
 from simulations.signing_key import read_key
 from simulations.tolerance import facts, read_tolerance, require_kept, show_verdicts, verdicts_on
+from simulations.versus.asked import is_comparison
+from simulations.versus.command import run as compare
 
 DOORS = "Write: fedfer audit model=RUN ..., fedfer audit predictions=FILE.csv ..., or fedfer audit run=DIR."
 
@@ -39,6 +41,12 @@ def run(words: Sequence[str], file: Path | None, folder: Path | None = None, key
     ConfigError : not exactly one of ``model=``, ``predictions=`` and ``run=``, or a wrong word.
     ToleranceError, EvidenceError : ``tolerance=FILE.yaml`` holds a limit that is broken, or undecided.
     """
+    if is_comparison(words):
+        if key is not None:
+            raise ConfigError(
+                "a comparison is not signed", where="--sign", cure="Sign the audits it is made of."
+            )
+        return compare(words, file, folder)
     identity = None if key is None else read_key(key)
     path, words = tolerance_among(words)
     tolerance = None if path is None else read_tolerance(path)

@@ -16,7 +16,9 @@ from simulations.audit_table import figures_csv
 RECORD, SIGNATURE = "audit.json", "signature.json"
 """What all else is made of, and what is made last (:mod:`simulations.audit_signature`)."""
 
-WRITERS: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
+Writer = Callable[[Mapping[str, Any]], str | None]
+
+WRITERS: dict[str, Writer] = {
     RECORD: text_of,
     "figures.csv": figures_csv,
     "audit.html": audit.render,
@@ -25,7 +27,9 @@ WRITERS: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
 """File -> its text, from the record alone; None where it has nothing to say."""
 
 
-def write_folder(record: Mapping[str, Any], folder: Path) -> list[str]:
+def write_folder(
+    record: Mapping[str, Any], folder: Path, writers: Mapping[str, Writer] | None = None
+) -> list[str]:
     """Write an audit's folder, each file whole or not at all; files of an earlier audit are written over.
 
     The signature of an earlier audit goes first: it is none of the new files'.
@@ -34,6 +38,7 @@ def write_folder(record: Mapping[str, Any], folder: Path) -> list[str]:
     ----------
     record : what :func:`simulations.audit.record` returns, with all that was added to it.
     folder : made when missing.
+    writers : file -> its text; :data:`WRITERS` when None.
 
     Returns
     -------
@@ -46,7 +51,8 @@ def write_folder(record: Mapping[str, Any], folder: Path) -> list[str]:
     read = json.loads(text_of(record))  # what others will read: all files can be made again from audit.json
     with writing(folder):
         (folder / SIGNATURE).unlink(missing_ok=True)
-    texts = {name: writer(read) for name, writer in WRITERS.items()}
+    chosen = WRITERS if writers is None else writers
+    texts = {name: writer(read) for name, writer in chosen.items()}
     for name, text in texts.items():
         if text is None:
             with writing(folder):

@@ -26,7 +26,8 @@ commands
                  or what the sites of a run counted: audit run=RUN;
                  --out DIR writes a folder: the record, a csv of every figure, a page;
                  --sign FILE signs it;
-                 explain=true adds where a model looks
+                 explain=true adds where a model looks;
+                 compare=[A,B] tells what B does better and worse than A, for whom
   audit key FILE a key to sign audits with
   audit verify DIR  check a signed audit: key=PUBLIC model=RUN
   audit-privacy  how much a training leaks, at least: canaries, or model=RUN for a finished run

@@ -184,9 +184,11 @@ def audit(words: list[str]) -> int:
         return {"key": audit_trust.key, "verify": audit_trust.verify}[words[0]](words[1:])
     from simulations.audit_command import run
     from simulations.audit_folder import RECORD
+    from simulations.versus.asked import is_comparison
+    from simulations.versus.command import RECORD as COMPARISON
 
     file, words = json_file(words)
-    folder, words = out_folder(words, RECORD)
+    folder, words = out_folder(words, COMPARISON if is_comparison(words) else RECORD)
     key, words = signing_file(words, folder)
     return run(words, file, folder, key)
 

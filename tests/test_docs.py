@@ -31,6 +31,8 @@ from simulations.privacy_audit.finished import CHANGEABLE, run_among
 from simulations.run_audit import options_among
 from simulations.settings import Settings
 from simulations.tuning.facts import Facts, facts_of
+from simulations.versus.asked import is_comparison
+from simulations.versus.asked import named as compared
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -223,6 +225,9 @@ def test_command_lines_compose(document, words):
         folder, rest = out_folder(json_file(rest)[1], RECORD)
         _, rest = signing_file(rest, folder)
         _, rest = tolerance_among(rest)
+        if is_comparison(rest):
+            assert len(compared(rest)[0]) > 1
+            return
         if any(word.startswith("predictions=") for word in rest):
             assert parsed_audit(rest)
             return

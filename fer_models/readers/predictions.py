@@ -81,6 +81,16 @@ class Predictions:
     calibration: Mapping[str, Mapping[str, float | None]]
 
 
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """Rows of a block as numbers (N,): classes, attribute -> groups, and persons where they are named."""
+
+    true: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    groups: Mapping[str, NDArray[np.int64]]
+    person: NDArray[np.int64] | None
+
+
 def read_predictions(path: Path | str, layout: Layout | None = None) -> Predictions:
     """Count the rows of a csv file, block by block.
 
@@ -93,13 +103,13 @@ def read_predictions(path: Path | str, layout: Layout | None = None) -> Predicti
         do not sum to one, disagree with the predicted class or tie, an id occurs twice, or there are no rows.
     """
     file = existing(path, cure="Give predictions=FILE.csv.")
-    tally = _Tally(file, header_of(file), layout or Layout())
+    tally = Tally(file, header_of(file), layout or Layout())
     for block in blocks(file):
         tally.add(block)
     return tally.result()
 
 
-class _Tally:
+class Tally:
     """Counts of what has been read so far."""
 
     def __init__(self, path: Path, header: list[str], layout: Layout) -> None:
@@ -193,8 +203,8 @@ class _Tally:
         cure = "Count such a vote as an answer of its own, which is never right, with ties=answer."
         raise DataError(f"{cell!r} names several classes", where=where, cure=cure)
 
-    def add(self, block: Block) -> None:
-        """Count a block."""
+    def add(self, block: Block) -> Coded:
+        """Count a block, and return its rows."""
         column = dict(zip(self.header, block.columns, strict=True))
         true = self.truth.encode(column[self.layout.true], block)
         guess = self.guess.encode(column[self.layout.predicted], block)
@@ -206,11 +216,13 @@ class _Tally:
             self.hashes.append(np.fromiter(map(hash, column[self.layout.id]), np.int64, len(cell)))
         person = self._persons(column[self.layout.subject], block) if self.layout.subject else None
         told = {name: codes.encode(column[name], block) for name, codes in self.columns.items()}
+        grouped: dict[str, NDArray[np.int64]] = {}
         for name, codes in self.attributes.items():
             if isinstance(codes, JointCodes):
                 group = codes.encode([told[part.column] for part in codes.parts], block)
             else:
                 group = told[name]
+            grouped[name] = group
             size = self.tables[name].size
             self.tables[name] += np.bincount(group * classes**2 + cell, minlength=size).reshape(
                 -1, *[classes] * 2
@@ -219,6 +231,7 @@ class _Tally:
                 self.bins[name] += binned(chance, true == guess, group, MOST_GROUPS)
             if person is not None:
                 self.met[name].update(np.unique(person * MOST_GROUPS + group).tolist())
+        return Coded(true, guess, grouped, person)
 
     def _persons(self, cells: tuple[str, ...], block: Block) -> NDArray[np.int64]:
         empty = next((index for index, cell in enumerate(cells) if not cell.strip()), None)
