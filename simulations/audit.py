@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from client.evaluation import count, predict
+from fer_models.bias import bias
 from fer_models.checkpoints import load_model
 from fer_models.counts import Counts
 from fer_models.errors import DataError
@@ -111,6 +112,7 @@ def record(
         "figures": summarise(counts),
         "findings": findings(counts, persons),
         "disparities": _disparities(counts, references or {}),
+        "bias": bias(counts),
     }
 
 
