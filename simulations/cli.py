@@ -20,6 +20,9 @@ commands
   simulate       the federated run alone
   baseline       the pooled and the local-only models alone
   data check     what a data set holds: counts, copies, people, parity of the labels
+  data list      the data sets that are known, with their groups and terms
+  data card NAME   all about one: size, groups and who told them, terms, whom to ask, what may be published
+  data recommend   which sets serve a goal: data recommend goal=fairness
   data deal      deal a data set out to folders, one a site, with the plan: to rehearse a deployment; --run-dir DIR
   audit          judge a saved model: audit model=RUN data=NAME data.root=DIR;
                  or any system's predictions: audit predictions=FILE.csv --json FILE;

@@ -141,13 +141,17 @@ def _multirun(words: list[str], systems: Callable[[Settings], list[str]]) -> int
 
 
 def data(words: list[str]) -> int:
-    """``data check`` and ``data deal``."""
+    """``data check``, ``deal``, ``list``, ``card`` and ``recommend``."""
+    from simulations.data_cards import tell
+
     verbs = {"check": _data_check, "deal": _data_deal}
-    if not words or words[0] not in verbs:
-        raise ConfigError(
-            "data needs a verb", where="command line", cure="Write: fedfer data check data=NAME ..."
-        )
-    return verbs[words[0]](words[1:])
+    if not words or words[0] not in (*verbs, "list", "card", "recommend"):
+        cure = "Write: fedfer data check data=NAME ..., or fedfer data list"
+        raise ConfigError("data needs a verb", where="command line", cure=f"{cure}.")
+    if words[0] in verbs:
+        return verbs[words[0]](words[1:])
+    tell(words[0], words[1:], new_console())
+    return 0
 
 
 def _data_check(words: list[str]) -> int:

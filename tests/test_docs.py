@@ -24,6 +24,7 @@ from simulations.audit_folder import RECORD
 from simulations.bench.private_frontier import chosen
 from simulations.bench.run import NAMES, parsed
 from simulations.compose import CONF, composed, json_file, out_folder, readable, signing_file
+from simulations.data_cards import cards, goals
 from simulations.faces import FacesConfig
 from simulations.partition import PartitionSpec
 from simulations.prediction_audit import parsed as parsed_audit
@@ -135,7 +136,7 @@ def test_every_choice_is_named_and_no_other():
 
 def test_every_command_is_named():
     second = "check|deal|init|enrol|join|ledger|log|verify-round|key|verify|approve|revoke|sites|renew"
-    second += "|start|run|status|stop"
+    second += "|start|run|status|stop|list|card|recommend"
     listed = re.findall(
         rf"^  ([\w-]+(?: (?:{second}))?)(?: [A-Z.]+)* .*", cli.HELP.split("options")[0], re.MULTILINE
     )
@@ -203,6 +204,12 @@ def test_command_lines_compose(document, words):
     known = re.findall(r"^  ([\w-]+)", cli.HELP, re.MULTILINE)
     assert words[0] in known
     rest = words[1:]
+    if words[:2] == ["data", "card"]:
+        assert all(name in cards() or name == "NAME" for name in rest[1:])
+        return
+    if words[:2] in (["data", "list"], ["data", "recommend"]):
+        assert all(word.removeprefix("goal=") in goals() for word in rest[1:])
+        return
     if words[0] == "data":
         assert rest.pop(0) in ("check", "deal")
     elif words[0] == "faces":
