@@ -15,6 +15,14 @@ HIDDEN = ("door", "calibration_error", "plan", "rows", "system")
 PATHS = ("run", "model", "predictions")
 """Keys of the source whose value is a path: the page tells its last part, and nothing of whose machine it was."""
 
+NAMES = {
+    "evenness": "Evenness (1: all are equally many)",
+    "imbalance_ratio": "Most over fewest",
+    "cramers_v": "Cramér’s V of label and group (0: labels of all groups are alike)",
+    "cramers_v_corrected": "The same, corrected for few rows",
+}
+"""Names of figures of bias that need more words than their key."""
+
 
 def card(record: Facts) -> list[tuple[str, str]]:
     """Return names and values of what is known of the data and of what was judged."""
@@ -61,5 +69,5 @@ def _numbers(facts: Facts) -> list[tuple[str, str, str]]:
         if isinstance(value, int | float) and not isinstance(value, bool):
             limits = facts.interval(key)
             spread = f"{limits[0]:.3f} to {limits[1]:.3f}" if limits else ""
-            rows.append((wording.spaced(key), f"{value:.3g}", spread))
+            rows.append((NAMES.get(key, wording.spaced(key)), f"{value:.3g}", spread))
     return rows

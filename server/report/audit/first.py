@@ -7,11 +7,15 @@ from typing import Any, NamedTuple
 
 from fer_models.parity import SMALLEST, WEAK
 from server.report import wording
+from server.report.audit.naming import TIMES
 from server.report.folder import Facts
 from server.report.systems import Figure, figure, figure_of
 
 MOST = 3
-"""Differences and groups that the first screen names; the page has them all."""
+"""Differences that the first screen tells; the page has them all."""
+
+MOST_SCARCE = 5
+"""Groups that the first screen names as scarce."""
 
 
 class Lowest(NamedTuple):
@@ -33,7 +37,7 @@ def first(record: Facts) -> dict[str, Any]:
         "fails": _fails(gaps),
         "lowest": _lowest(record, gaps),
         "sure": list(_sure(record, gaps)),
-        "scarce": _scarce(record),
+        "scarce": _shortened(_scarce(record)),
         "accuracy": figure_of(figures, "accuracy"),
     }
 
@@ -104,8 +108,16 @@ def people_of(record: Facts) -> int:
 
 
 def _told(gaps: list[Facts]) -> list[Facts]:
-    """Pick the differences to show as bars: sure ones, of accuracy first; else the widest of accuracy."""
-    sure = [gap for gap in gaps if gap.get("sure")]
+    """Pick the differences to show as bars: sure ones, of accuracy first; else the widest of accuracy.
+
+    An intersection and its own attributes are told once: by whichever is surest.
+    """
+    sure: list[Facts] = []
+    for gap in (gap for gap in gaps if gap.get("sure")):
+        alike = [other for other in sure if other.text("class") == gap.text("class")]
+        told = {part for other in alike for part in other.text("attribute").split(TIMES)}
+        if not told & set(gap.text("attribute").split(TIMES)):
+            sure.append(gap)
     whole, classes = ([gap for gap in sure if bool(gap.text("class")) is each] for each in (False, True))
     picked = [*whole[:2], *classes[: MOST - len(whole[:2])]]
     return picked or [gap for gap in gaps if not gap.text("class")][:1]
@@ -208,15 +220,29 @@ def _names(record: Facts) -> list[str]:
     return list(record.child("figures").child("support"))
 
 
+def _shortened(names: list[str]) -> list[str]:
+    """Return the first of many names, and how many more there are."""
+    each = list(dict.fromkeys(names))
+    return (
+        each
+        if len(each) <= MOST_SCARCE + 1
+        else [*each[:MOST_SCARCE], f"{len(each) - MOST_SCARCE} more groups"]
+    )
+
+
 def _scarce(record: Facts) -> list[str]:
-    """Name the groups on which little or nothing can be said."""
+    """Name the groups on which little or nothing can be said, the scarcest first."""
     named = []
     for attribute, facts in record.child("figures").child("parity").children().items():
         persons = record.child("people").child(attribute)
         for group, each in facts.child("groups").children().items():
             n, of = int(each.number("n") or 0), persons.number(group)
-            if not n:
-                continue
-            if n < WEAK or (of is not None and of < WEAK):
-                named.append(f"{group} ({wording.plural(n, 'picture') if of is None else people(of)})")
-    return named
+            if n and (n < WEAK or (of is not None and of < WEAK)):
+                named.append((n if of is None else of, f"{group} ({_size(n, of)})"))
+    return [name for _, name in sorted(named, key=lambda each: each[0])]
+
+
+def _size(n: int, persons: float | None) -> str:
+    if persons is not None:
+        return people(persons)
+    return f"under {SMALLEST} pictures" if n < SMALLEST else wording.plural(n, "picture")

@@ -14,6 +14,7 @@ from server.report.audit.expressions import explanations, expressions
 from server.report.audit.first import first
 from server.report.audit.groups import groups
 from server.report.audit.heat import confusion
+from server.report.audit.naming import spelled
 from server.report.audit.pareto import pareto
 from server.report.folder import Facts, Run
 from server.report.page import environment
@@ -42,6 +43,7 @@ def render(record: Mapping[str, Any]) -> str:
     RunFolderError : a key with a value of another kind.
     DataError : no counts.
     """
+    record = spelled(record)
     facts, counts = Facts(record, "audit.json"), Counts.from_json(record["counts"])
     judged, *others = _systems(facts)
     return (

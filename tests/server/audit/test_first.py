@@ -165,3 +165,24 @@ def test_many_rows_are_folded_away():
     many = {f"group {i}": UNEQUAL["m"] for i in range(12)} | {"f": UNEQUAL["f"]}
     facts, _ = audited(many)
     assert forest(facts.child("disparities").child("sex"), {}, {})["long"]
+
+
+@pytest.mark.parametrize("order", [("sex", "sex × age"), ("sex × age", "sex")])
+def test_an_intersection_and_its_attributes_are_told_once(order):
+    _, counts = audited(UNEQUAL)
+    names = {"sex": ("f", "m"), "sex × age": ("f × 18", "m × 18")}
+    table = counts.by_group["sex"]
+    both = Counts(
+        counts.labels, {each: names[each] for each in order}, counts.overall, dict.fromkeys(order, table)
+    )
+    found = first(Facts(record({"door": "model"}, both), "audit.json"))
+    assert [pair["title"] for pair in found["pairs"]] == [
+        f"All expressions, by {order[0]}",
+        f"Joy, by {order[0]}",
+    ]
+
+
+def test_many_scarce_groups_are_counted():
+    cells = {f"g{i}": {("joy", "joy"): 20 - i} for i in range(9)} | {"small": {("joy", "joy"): 4}}
+    told = [f"g{i} ({20 - i} pictures)" for i in (8, 7, 6, 5)]
+    assert first(audited(cells)[0])["scarce"] == ["small (under 10 pictures)", *told, "5 more groups"]

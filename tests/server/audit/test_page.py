@@ -37,7 +37,7 @@ def test_every_part_has_its_section(everything):
         "a-site-with-a-name",
         "drawn faces",
         "CC0 1.0",
-        "cramers v",
+        "Cramér’s V",
         "120 pictures of 60 people",
     ):
         assert text in page
@@ -122,3 +122,18 @@ def test_small_cells_tell_no_numbers(everything):
     counted = re.findall(r'<td class="none">–<span class="mind">([^<]*)</span>', page)
     assert set(counted) <= {"under 10", "none"}
     assert "under 10" in counted
+
+
+def test_intersections_have_names_that_can_be_read(everything):
+    from server.report.audit.naming import spelled
+
+    record = {
+        "counts": {"groups": {"sex": ["a*b"], "sex*age": ["m*60+", "undisclosed"]}},
+        "people": {"sex*age": {"m*60+": 3}, "sex": {"a*b": 1}},
+        "verdicts": [{"group": "m*60+, undisclosed", "reason": "m*60+ is few"}],
+    }
+    assert spelled(record) == {
+        "counts": {"groups": {"sex": ["a*b"], "sex × age": ["m × 60+", "undisclosed"]}},
+        "people": {"sex × age": {"m × 60+": 3}, "sex": {"a*b": 1}},
+        "verdicts": [{"group": "m × 60+, undisclosed", "reason": "m*60+ is few"}],
+    }
