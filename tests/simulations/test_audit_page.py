@@ -20,8 +20,8 @@ def sections(fedfer, tmp_path):
 
 def test_a_model_s_page(compared, words, sections):
     found, page = sections(f"model={compared}", *(word for word in words if not word.startswith("model=")))
-    assert {"recall", "groups", "data", "limits", "methods"} <= set(found)
-    assert not {"sites", "pareto", "privacy"} & set(found)
+    assert {"recall", "groups", "privacy", "data", "limits", "methods"} <= set(found)
+    assert not {"sites", "pareto"} & set(found)
     assert "skin tone" in page
     assert str(compared.parent) not in page
 
