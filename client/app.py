@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from flwr.app import Context, Message, RecordDict
@@ -11,7 +11,9 @@ from flwr.clientapp import ClientApp
 
 from client.agent import Agent, Update, evaluate_sites
 from client.answers import judged, ledger_facts, updates
-from client.messages import error_to_wire, facts_of, pack, pack_parts, scalar, tell, text, vector_of
+from client.client_app import app_of
+from client.failures import error_to_wire
+from client.messages import facts_of, pack, pack_parts, scalar, tell, text, vector_of
 from client.plan import Plan, read_plan
 from client.question import read_question, seen_of
 from client.secure_app import (
@@ -116,6 +118,38 @@ def evaluate_many(agents: Sequence[Agent], content: RecordDict) -> list[RecordDi
     ]
 
 
+Find = tuple[Callable[[], Agent], Callable[[], SecureSite]]
+"""Return the agent that answers, and its part in secure aggregation."""
+
+
+def _by_agent(work: Callable[[Agent, RecordDict], RecordDict]) -> Callable[[Find, RecordDict], RecordDict]:
+    return lambda find, content: work(find[0](), content)
+
+
+def _masked(work: Callable[[SecureSite, RecordDict], Answer]) -> Callable[[Find, RecordDict], RecordDict]:
+    def answered(find: Find, content: RecordDict) -> RecordDict:
+        found = work(find[1](), content)
+        if isinstance(found, FedferError):
+            raise found
+        return found
+
+    return answered
+
+
+ANSWERS: Mapping[str, Callable[[Find, RecordDict], RecordDict]] = {
+    "query": lambda find, content: name(find[0](), content, find[1]),
+    "query.label_counts": _by_agent(count_labels),
+    "train": _by_agent(train),
+    "evaluate": _by_agent(evaluate),
+    "query.secure": _masked(lambda site, content: site.keys(content)),
+    "query.secure_label_counts": _masked(count_labels_secure),
+    "query.secure_moments": _masked(sum_moments_secure),
+    "train.secure": _masked(lambda site, content: train_secure([site], [content], one_pass=False)[0]),
+    "evaluate.secure": _masked(lambda site, content: evaluate_secure([site], [content])[0]),
+}
+"""Type of a message -> what a site answers to it."""
+
+
 def make_app(find_agent: FindAgent, find_secure: FindSecure | None = None) -> ClientApp:
     """Return a ClientApp that relays to the agent of each node.
 
@@ -123,47 +157,15 @@ def make_app(find_agent: FindAgent, find_secure: FindSecure | None = None) -> Cl
     ----------
     find_secure : returns the site of a node in secure aggregation; without it, none takes part.
     """
-    app = ClientApp()
 
-    def relay(answer: Callable[[RecordDict], RecordDict], message: Message) -> Message:
+    def answer(kind: str, message: Message, context: Context) -> Message:
+        find = (lambda: find_agent(context)), (lambda: _secure(find_secure, context))
         try:
-            return Message(answer(message.content), reply_to=message)
+            return Message(ANSWERS[kind](find, message.content), reply_to=message)
         except FedferError as error:
             return Message(error_to_wire(error), reply_to=message)
 
-    def relayed(answer: Callable[[Agent, RecordDict], RecordDict]) -> Callable[[Message, Context], Message]:
-        def to_agent(message: Message, context: Context) -> Message:
-            return relay(lambda content: answer(find_agent(context), content), message)
-
-        return to_agent
-
-    def masked(answer: Callable[[SecureSite, RecordDict], Answer]) -> Callable[[Message, Context], Message]:
-        def to_site(message: Message, context: Context) -> Message:
-            def answered(content: RecordDict) -> RecordDict:
-                found = answer(_secure(find_secure, context), content)
-                if isinstance(found, FedferError):
-                    raise found
-                return found
-
-            return relay(answered, message)
-
-        return to_site
-
-    @app.query()
-    def _query(message: Message, context: Context) -> Message:
-        return relay(
-            lambda content: name(find_agent(context), content, lambda: _secure(find_secure, context)), message
-        )
-
-    app.query("label_counts")(relayed(count_labels))
-    app.train()(relayed(train))
-    app.evaluate()(relayed(evaluate))
-    app.query("secure")(masked(lambda site, content: site.keys(content)))
-    app.query("secure_label_counts")(masked(count_labels_secure))
-    app.query("secure_moments")(masked(sum_moments_secure))
-    app.train("secure")(masked(lambda site, content: train_secure([site], [content], one_pass=False)[0]))
-    app.evaluate("secure")(masked(lambda site, content: evaluate_secure([site], [content])[0]))
-    return app
+    return app_of(answer)
 
 
 def _secure(find: FindSecure | None, context: Context) -> SecureSite:

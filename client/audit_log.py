@@ -47,6 +47,10 @@ KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
         "process_started": frozenset({"name"}),
         "process_ended": frozenset({"name", "code"}),
         "sites_registered": frozenset({"new", "gone"}),
+        "agent_started": frozenset(),
+        "agent_stopped": frozenset(),
+        "plan_met": frozenset({"plan", "run"}),
+        "plan_refused": frozenset({"plan", "rule"}),
     }
 )
 """What an entry of each kind says."""

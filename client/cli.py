@@ -7,10 +7,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+if TYPE_CHECKING:
+    from client.site_folder import SiteFolder
+
+from client.audit_view import log
 from client.ledger import Ledger, close_all
 from client.ledger_view import Statement, figure, noise_of, plain, ranges, sentences, state
 from client.strict import nearest
@@ -24,6 +29,10 @@ fedfer site: what a site runs
   site check DIR [PLAN]         read the data, try a step, and say what a plan would disclose and cost
   site enrol DIR                write the request for the coordinator, with its fingerprint
   site join DIR STUDY           take the coordinator's study.json; --fingerprint F the first time
+  site run DIR                  run the site: its agent and Flower's SuperNode; --log-json
+  site status DIR               how it is doing; --json
+  site stop DIR                 end it
+  site log DIR                  what was asked of it
   site ledger FILE|RUN|DIR      what the site has released, and what it cost; --site NAME --check --json
 """
 
@@ -37,7 +46,15 @@ def site(words: Sequence[str]) -> int:
     ------
     FedferError : it is written wrongly, or what the command says.
     """
-    commands = {"init": _init, "check": _check, "enrol": _enrol, "join": _join, "ledger": _ledger}
+    commands = {
+        "init": _init,
+        "check": _check,
+        "enrol": _enrol,
+        "join": _join,
+        "run": _run,
+        "status": _status,
+    }
+    commands |= {"stop": _stop, "log": lambda rest: log(rest, "site"), "ledger": _ledger}
     if not words or words[0] not in commands:
         cure = nearest(words[0], commands) if words else f"Use one of {', '.join(commands)}."
         raise ConfigError("site needs a command", where="command line", cure=cure)
@@ -115,6 +132,45 @@ def _join(words: Sequence[str]) -> int:
     say = Console(highlight=False).print
     say(f"joined the study of {study.address}, serial {study.serial}", soft_wrap=True, markup=False)
     say(f"sites: {', '.join(study.sites)}", soft_wrap=True, markup=False)
+    return 0
+
+
+def _folder(words: Sequence[str], command: str, flag: str) -> tuple[SiteFolder, bool]:
+    """Return the site that a command names, and whether its flag is there."""
+    from client.site_folder import SiteFolder
+
+    usage = f"Write: fedfer site {command} DIR{f' [{flag}]' if flag else ''}."
+    found = read_words(words, usage, flags=(flag,) if flag else ())
+    path = Path(found.one(f"site {command} needs a site's folder", usage))
+    return SiteFolder.open(path), flag in found.options
+
+
+def _run(words: Sequence[str]) -> int:
+    """Run a site."""
+    folder, as_json = _folder(words, "run", "--log-json")
+    from client.site_run import run
+
+    run(folder, as_json=as_json)
+    return 0
+
+
+def _status(words: Sequence[str]) -> int:
+    """Say how a site is doing."""
+    folder, as_json = _folder(words, "status", "--json")
+    from client.site_run import sentences, status
+
+    found = status(folder)
+    lines = [json.dumps(found, indent=1)] if as_json else sentences(found)
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+    return 0
+
+
+def _stop(words: Sequence[str]) -> int:
+    """End a site."""
+    folder, _ = _folder(words, "stop", "")
+    from client.site_run import stop
+
+    sys.stdout.write("stopped\n" if stop(folder) else "it does not run\n")
     return 0
 
 

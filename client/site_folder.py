@@ -11,6 +11,8 @@
     study.json           what the site has joined: the coordinator, its address, everybody's keys
     ledger.sqlite        the privacy ledger, made with the first release
     journal.sqlite       what it has sent in secure aggregation
+    audit.jsonl          what was asked of it
+    agent.sock, .lock    where its agent answers, and what keeps a second one away
 
 Only its owner may enter it.
 """
@@ -110,6 +112,11 @@ class SiteFolder:
                 "this folder holds no site", where=str(path), cure="Make one with fedfer site init DIR."
             ) from error
         return cls(path, name)
+
+    @property
+    def socket(self) -> Path:
+        """Where the site's agent answers while it runs."""
+        return self.path.absolute() / "agent.sock"
 
     @property
     def ledger_path(self) -> Path:

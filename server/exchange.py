@@ -9,7 +9,7 @@ from itertools import islice
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from client.messages import error_from_wire
+from client.failures import error_from_wire
 
 POLL_SECONDS = 0.02
 """Pause between two looks for replies on a grid that works in other processes."""

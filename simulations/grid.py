@@ -17,7 +17,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from client.messages import error_to_wire
+from client.failures import error_to_wire
 from fer_models.errors import FedferError
 from simulations.faults import LOST
 from simulations.workers import Answer, WorkerPool

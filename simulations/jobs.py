@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from client.messages import error_from_wire, error_to_wire
+from client.failures import error_from_wire, error_to_wire
 from fer_models.errors import EngineError, FedferError
 from simulations.threads import one_thread
 from simulations.workers import context, follow_parent, start_process

@@ -1,19 +1,25 @@
 """What the tests of a site share: pictures of noise, plans, agents."""
 
+import json
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 import torch
 
 from client.agent import Agent
+from client.identity import Identity
 from client.ledger import Ledger
 from client.plan import Attribute, LocalWork, Plan, Privacy, ServerWork
 from client.randomness import SeededEntropy
+from client.site_folder import SiteFolder
+from client.study import Study
 from client.training import LocalRows
 from client.workbench import Benches, Workbench
 from fer_models.samples import Samples
 from fer_models.zoo import ModelSpec
+from server.authority import make_authority
 
 LABELS = ("neutral", "happiness", "surprise")
 CPU = torch.device("cpu")
@@ -103,3 +109,27 @@ def agent_of(samples):
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("authority")
+    make_authority(folder / "ca.key", folder / "ca.crt", "study", datetime.now(UTC))
+    return (folder / "ca.crt").read_text()
+
+
+@pytest.fixture
+def joined(tmp_path, samples, authority):
+    """A made-up site that has joined a study with two others, and whose policy allows plain training."""
+    root = tmp_path / "pictures"
+    split = np.where(np.arange(len(samples)) < 100, "train", "test")
+    replace(samples, split=split).save(root)
+    (root / "rehearsal.json").write_text(json.dumps({"site": "clinic", "seed": 3}))
+    folder = SiteFolder.make(tmp_path / "clinic", "clinic", "rehearsal", str(root))
+    keys = {"clinic": folder.identity().public.hex()}
+    keys |= {name: Identity(name.encode() * 8).public.hex() for name in ("labo", "city")}
+    study = Study(1, "", "localhost:9443", authority, keys, "").signed(Identity(b"c" * 32))
+    folder.join(study, study.fingerprint)
+    rules = (folder.path / "policy.yaml").read_text()
+    (folder.path / "policy.yaml").write_text(rules.replace("models: [", "models: [cnn_tiny, "))
+    return folder

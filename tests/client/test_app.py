@@ -8,9 +8,10 @@ import pytest
 from flwr.app import Context, Message, MessageType, RecordDict
 
 from client.app import evaluate_many, make_app, train_many
+from client.failures import ERROR_CODES, error_from_wire
 from client.ledger import Head
 from client.mechanisms import from_plain, gaussian
-from client.messages import ERROR_CODES, error_from_wire, facts_of, pack, scalar, text, vector_of
+from client.messages import facts_of, pack, scalar, text, vector_of
 from client.plan import Secure
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError, DataError, EngineError, ModelError, PrivacyError

@@ -12,18 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import fer_models.errors as errors
-from client.messages import (
-    ERROR_CODES,
-    FACTS,
-    error_from_wire,
-    error_to_wire,
-    facts_of,
-    pack,
-    scalar,
-    tensor_of,
-    text,
-    vector_of,
-)
+from client.failures import ERROR_CODES, error_from_wire, error_to_wire
+from client.messages import FACTS, facts_of, pack, scalar, tensor_of, text, vector_of
 from fer_models.errors import EngineError, FedferError, PrivacyError
 
 VECTOR = np.arange(7, dtype=np.float32)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from client.agent import Agent
+from client.failures import error_from_wire, error_to_wire
 from client.finish import Finish
 from client.ledger import Ledger
-from client.messages import error_from_wire, error_to_wire
 from client.plan import Attribute, Secure
 from client.policy import TEMPLATE, asked_statistics, passes, read_policy
 from client.randomness import SystemEntropy

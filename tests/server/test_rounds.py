@@ -11,7 +11,8 @@ from flwr.clientapp import ClientApp
 
 import server.rounds as rounds
 from client.app import make_app
-from client.messages import error_to_wire, pack
+from client.failures import error_to_wire
+from client.messages import pack
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError, DataError, EngineError, RunFolderError, TrainingError
 from fer_models.flat import FlatModel

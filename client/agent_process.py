@@ -1,0 +1,46 @@
+"""The process of a site's agent: ``python -m client.agent_process DIR``, which ``fedfer site run`` keeps alive."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from client.agent_service import service_of, serving
+from client.alone import alone
+from client.ledger import close_all
+from client.site_folder import SiteFolder
+from fer_models.errors import FedferError
+
+LOCK = "agent.lock"
+"""What keeps a second agent from a site's ledger."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT comes, and return an exit code; a mistake is one line on standard error."""
+    (path,) = sys.argv[1:] if arguments is None else arguments
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    ended = threading.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: ended.set())
+    try:
+        folder = SiteFolder.open(Path(path))
+        with alone(folder.path / LOCK, "an agent runs on this site's ledger already"):
+            service = service_of(folder)
+            with serving(service, folder.socket):
+                service.book.write("agent_started")
+                ended.wait()
+            service.book.write("agent_stopped")
+    except FedferError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    finally:
+        close_all()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Holding a lock as long as a process lives: the operating system lets go of it, however the process ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fer_models.errors import EngineError
+
+
+@contextmanager
+def alone(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock as long as the block lasts; its file says which process does.
+
+    Parameters
+    ----------
+    what : is wrong where another process holds it.
+
+    Raises
+    ------
+    EngineError : another process holds it.
+    """
+    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EngineError(
+                f"{what} (process {_said(handle)})",
+                where=str(path.parent),
+                cure="See fedfer site status DIR; fedfer site stop DIR ends it.",
+            ) from error
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def holder(path: Path) -> int | None:
+    """Return the process that holds a lock, 0 where it has not said so yet, None where none does."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _said(handle)
+    finally:
+        os.close(handle)
+    return None
+
+
+def _said(handle: int) -> int:
+    told = os.pread(handle, 20, 0)
+    return int(told) if told.isdigit() else 0

@@ -1,0 +1,36 @@
+"""Which messages a Flower ClientApp of FedFER takes; it needs nothing that a site's work needs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+KINDS = (
+    "query",
+    "query.label_counts",
+    "train",
+    "evaluate",
+    "query.secure",
+    "query.secure_label_counts",
+    "query.secure_moments",
+    "train.secure",
+    "evaluate.secure",
+)
+"""Types of messages that a site answers."""
+
+Answering = Callable[[str, Message, Context], Message]
+"""Given a type of message, the message and the node's context, returns the reply."""
+
+
+def app_of(answer: Answering) -> ClientApp:
+    """Return a ClientApp that answers every type of message by one function."""
+    app = ClientApp()
+    categories = {"query": app.query, "train": app.train, "evaluate": app.evaluate}
+    for kind in KINDS:
+        category, _, action = kind.partition(".")
+        register = categories[category](*([action] if action else []))
+        register(functools.partial(answer, kind))
+    return app
