@@ -41,13 +41,9 @@ def run(words: Sequence[str], file: Path | None, folder: Path | None = None, key
     ConfigError : not exactly one of ``model=``, ``predictions=`` and ``run=``, or a wrong word.
     ToleranceError, EvidenceError : ``tolerance=FILE.yaml`` holds a limit that is broken, or undecided.
     """
-    if is_comparison(words):
-        if key is not None:
-            raise ConfigError(
-                "a comparison is not signed", where="--sign", cure="Sign the audits it is made of."
-            )
-        return compare(words, file, folder)
     identity = None if key is None else read_key(key)
+    if is_comparison(words):
+        return compare(words, file, folder, identity)
     path, words = tolerance_among(words)
     tolerance = None if path is None else read_tolerance(path)
     source, counts, people, parts = _counted(words)

@@ -1,9 +1,10 @@
 """A signed audit: nobody can change a file of its folder, put one in or take one out, unseen.
 
-``signature.json`` holds what was signed, the public key and the signature. Signed is a mapping of texts: when, the
-SHA-256 of every file of the folder, and by themselves the SHA-256 of the model's weights, of the counts and of the
-words and limits that were asked for, so that two audits can be compared without their files. The bytes that are signed
-are its canonical JSON (RFC 8785: no blanks, keys in order; all values are texts).
+The folder is that of an audit or of a comparison. ``signature.json`` holds what was signed, the public key and the
+signature. Signed is a mapping of texts: when, the SHA-256 of every file of the folder, and by themselves the SHA-256 of
+the model's weights, of the counts and of the words and limits that were asked for, so that two audits can be compared
+without their files. The bytes that are signed are its canonical JSON (RFC 8785: no blanks, keys in order; all values
+are texts).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from client.identity import Identity
 from fer_models.errors import ConfigError, SignatureError
 from server.run_folder import write_text
-from simulations.audit_folder import RECORD, SIGNATURE
+from simulations.audit_folder import SIGNATURE
 from simulations.audit_origin import sha256_of
 
 FORMAT = "fedfer-audit-signature-1"
@@ -44,8 +45,8 @@ def sign_folder(folder: Path, record: Mapping[str, Any], names: Sequence[str], i
 
     Parameters
     ----------
-    record : the audit.
-    names : the files, relative to the folder.
+    record : the audit, or the comparison.
+    names : the files, relative to the folder; the first one holds the record.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def sign_folder(folder: Path, record: Mapping[str, Any], names: Sequence[str], i
         what = f"{others[0]} is no part of the audit, and would have to be signed"
         raise ConfigError(what, where=str(folder), cure="Give --out a folder of its own.")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    signed = {"format": FORMAT, "time": now, **_parts(record)}
+    signed = {"format": FORMAT, "time": now, "record": names[0], **_parts(record)}
     signed["files"] = {name: sha256_of(folder / name) for name in names}
     signature = identity.sign(canonical(signed)).hex()
     whole = {"signed": signed, "public_key": identity.public.hex(), "signature": signature}
@@ -98,8 +99,8 @@ def verify_folder(folder: Path, trusted: bytes | None = None) -> dict[str, Any]:
 
 
 def _parts(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the digests of what an audit rests on; of the model and of a run's plan where there was one."""
-    parts = {name: _digest(record[name]) for name in ("counts", "config")}
+    """Return the digests of what a record rests on: counts, words, the model, a run's plan, as far as it has them."""
+    parts = {name: _digest(record[name]) for name in ("counts", "config") if name in record}
     known = {"model": record["source"].get("model_sha256"), "plan": record["source"].get("plan")}
     return parts | {name: value for name, value in known.items() if value is not None}
 
@@ -118,7 +119,7 @@ def _read(path: Path) -> tuple[dict[str, Any], bytes, bytes]:
         whole = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
         signed = whole["signed"]
         files = all(isinstance(each, str) for each in signed["files"].values())
-        if signed["format"] != FORMAT or not files:
+        if signed["format"] != FORMAT or not files or signed["record"] not in signed["files"]:
             raise ValueError("another format")
         return signed, bytes.fromhex(whole["public_key"]), bytes.fromhex(whole["signature"])
     except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -155,10 +156,14 @@ def _differences(folder: Path, files: Mapping[str, str]) -> list[str]:
 def _require_parts(folder: Path, signed: Mapping[str, Any]) -> None:
     """Hold the digests of model, counts and words against the record, which is as it was signed."""
     try:
-        parts = _parts(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        parts = _parts(json.loads((folder / signed["record"]).read_text(encoding="utf-8")))
     except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise SignatureError("what was signed is no audit", where=str(folder / RECORD), cure=TRUST) from error
-    said = {name: value for name, value in signed.items() if name not in ("format", "time", "files")}
+        raise SignatureError(
+            "what was signed is no audit", where=str(folder / signed["record"]), cure=TRUST
+        ) from error
+    said = {
+        name: value for name, value in signed.items() if name not in ("format", "time", "record", "files")
+    }
     if said != parts:
         wrong = ", ".join(sorted(name for name in {*said, *parts} if said.get(name) != parts.get(name)))
         raise SignatureError(

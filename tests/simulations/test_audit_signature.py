@@ -1,5 +1,6 @@
 """Signed audits: a key, a signature, and every way to tamper with what was signed."""
 
+import hashlib
 import json
 import shutil
 import stat
@@ -61,7 +62,7 @@ def test_what_is_signed_names_counts_words_and_limits(signed):
         "tolerance": (signed / "limits.yaml").read_text(),
     }
     facts = verify_folder(signed / "audit")
-    assert {"counts", "config", "files", "time", "format", "public_key"} == set(facts)
+    assert {"counts", "config", "files", "time", "format", "record", "public_key"} == set(facts)
     assert facts["public_key"] == read_key(signed / "key").public.hex()
 
 
@@ -115,6 +116,7 @@ def edited(folder, change):
         (lambda w: w.update(public_key="zz"), "a damaged signature"),
         (lambda w: w["signed"].update(format="other"), "a damaged signature"),
         (lambda w: w["signed"].update(files=[]), "a damaged signature"),
+        (lambda w: w["signed"].update(record="../audit/audit.json"), "a damaged signature"),
         (lambda w: w["signed"]["files"].update(x=1), "a damaged signature"),
     ],
 )
@@ -280,6 +282,23 @@ def test_other_systems_of_a_run_have_no_model(fedfer, compared, tmp_path):
     out = tmp_path / "one"
     assert fedfer("audit", f"run={compared}", "system=pooled", f"--json={out}")[0] == 0
     assert "model_sha256" not in json.loads(out.read_text())["source"]
+
+
+def test_a_comparison_is_signed(fedfer, refused, signed, tmp_path):
+    rows = [f"r{i},happy,{['happy', 'sad'][i % 3 == 0]},f" for i in range(30)]
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("id,true,predicted,gender\n" + "\n".join(rows[::-1]) + "\n")
+    out = tmp_path / "out"
+    pair = f"compare=[{tmp_path}/a.csv,{tmp_path}/b.csv]"
+    code, _, err = fedfer("audit", pair, "id=id", "ignore=[gender]", f"--out={out}", f"--sign={signed}/key")
+    assert (code, err) == (0, "")
+    digests = json.loads((out / "comparison.json").read_text())["source"]["judged"]
+    assert (
+        digests == [{"predictions_sha256": hashlib.sha256((tmp_path / "a.csv").read_bytes()).hexdigest()}] * 2
+    )
+    assert fedfer("audit", "verify", str(out), f"key={signed}/key.pub")[0] == 0
+    (out / "changes.csv").write_text("x")
+    assert refused(fedfer("audit", "verify", str(out)), SignatureError, "changes.csv was changed")
 
 
 def test_an_audit_of_predictions_names_no_model(fedfer, refused, signed, compared):
