@@ -6,10 +6,11 @@
     ca/ca.key, ca.crt    its certificate authority
     tls/server.key, .crt the server's certificate
     superexec.secret     by which the process that runs the coordinator's app proves itself to the SuperLink
+    signing.pem          the key by which sites know what is the coordinator's
     sites.json           every site that was ever approved
-    roster.json          public signing keys of the sites that take part, for all of them
-    welcome/SITE.json    what goes back to a site
-    requests/SITE.json   what it had asked
+    study.json           what every site is sent: address, authority and everybody's keys, signed
+    roster.json          the public signing keys among that, to verify rounds with
+    requests/SITE.json   what a site had asked
     audit.jsonl          who did what when
     state/               the SuperLink's database, and what each process writes
 
@@ -32,9 +33,16 @@ from client.audit_log import AuditLog
 from client.audit_view import FILE
 from client.certificates import certificate_fingerprint, read_certificate, require_issued, require_valid
 from client.enrolment import Request
-from client.keys import make_folder, read_private, write_own, write_private
+from client.keys import (
+    make_folder,
+    make_signing_key,
+    read_private,
+    read_signing_key,
+    write_own,
+    write_private,
+)
 from client.strict import parse
-from client.welcome import Welcome
+from client.study import Study
 from fer_models.errors import ConfigError, IdentityError, RunFolderError
 from server.authority import (
     general_name,
@@ -90,7 +98,7 @@ class Coordinator:
             raise ConfigError(
                 "the folder is not empty", where=str(path), cure="Give a new one; keys are never overwritten."
             )
-        for folder in (path, path / "ca", path / "tls", path / "welcome", path / "requests"):
+        for folder in (path, path / "ca", path / "tls", path / "requests"):
             make_folder(folder)
             folder.chmod(0o700)
         made = cls(path, name, hosts, port)
@@ -99,7 +107,8 @@ class Coordinator:
         made.log.write("founded", owner=name, fingerprint=root)
         made.renew(now)
         write_private(made.secret_path, secrets.token_bytes(32))
-        write_own(path / "sites.json", Enrolled().text)
+        make_signing_key(path / "signing.pem")
+        made._keep(Enrolled(), made.study(Enrolled()))
         facts = _Facts(name, hosts, port)
         write_own(path / "server.json", json.dumps(asdict(facts), indent=1) + "\n")  # last
         return made
@@ -184,6 +193,7 @@ class Coordinator:
         require_pair(key, read_key(key), certificate)
         require_issued(path, certificate, root)
         require_valid(path, certificate, now)
+        read_signing_key(self.path / "signing.pem")
         if len(read_private(self.secret_path)) < 32:
             raise IdentityError(
                 "this secret is too short", where=str(self.secret_path), cure="Put 32 random bytes there."
@@ -205,27 +215,31 @@ class Coordinator:
                 cure="Put a copy back; without it nobody knows who was revoked.",
             ) from error
 
-    def approve(self, request: Request, now: datetime.datetime) -> Welcome:
-        """Let a site take part, and return what goes back to it.
+    def study(self, enrolled: Enrolled) -> Study:
+        """Return what every site is sent, signed.
+
+        Raises
+        ------
+        IdentityError : the signing key cannot be used.
+        """
+        keys = {each.site: each.signing_key for each in enrolled.active}
+        authority = self.authority[1].read_text(encoding="ascii")
+        unsigned = Study(enrolled.serial, "", self.address, authority, keys, "")
+        return unsigned.signed(read_signing_key(self.path / "signing.pem"))
+
+    def approve(self, request: Request, now: datetime.datetime) -> None:
+        """Let a site take part.
 
         Raises
         ------
         IdentityError : the request shares its name or a key with a site.
         """
-        welcome = Welcome(
-            self.name, request.site, self.address, self.authority[1].read_text(encoding="ascii")
-        )
         with self._alone():
             enrolled = self.enrolled().approve(request, _stamp(now))
+            study = self.study(enrolled)  # before anything is said or changed
             self.log.write("site_approved", site=request.site, fingerprint=request.fingerprint)
             write_own(self.path / "requests" / f"{request.site}.json", request.text)
-            write_own(self.welcome_path(request.site), welcome.text)
-            self._keep(enrolled)
-        return welcome
-
-    def welcome_path(self, site: str) -> Path:
-        """Return the file that goes back to a site."""
-        return self.path / "welcome" / f"{site}.json"
+            self._keep(enrolled, study)
 
     def revoke(self, name: str, now: datetime.datetime) -> None:
         """Let a site take part no longer.
@@ -236,12 +250,14 @@ class Coordinator:
         """
         with self._alone():
             enrolled = self.enrolled().revoke(name, _stamp(now))
+            study = self.study(enrolled)
             self.log.write("site_revoked", site=name)
-            self._keep(enrolled)
+            self._keep(enrolled, study)
 
-    def _keep(self, enrolled: Enrolled) -> None:
-        """Write the list, then the roster, which follows from it."""
+    def _keep(self, enrolled: Enrolled, study: Study) -> None:
+        """Write the list, then what follows from it."""
         write_own(self.path / "sites.json", enrolled.text)
+        write_own(self.path / "study.json", study.text)
         roster = enrolled.roster
         path = self.path / "roster.json"
         if roster is None:

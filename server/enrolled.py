@@ -54,6 +54,11 @@ class Enrolled:
         keys = {each.site: bytes.fromhex(each.signing_key) for each in self.active}
         return Roster(keys) if keys else None
 
+    @property
+    def serial(self) -> int:
+        """How often the list was changed, from 1."""
+        return 1 + len(self.sites) + sum(each.revoked is not None for each in self.sites)
+
     def approve(self, request: Request, now: str) -> Enrolled:
         """Return the list with one more site.
 

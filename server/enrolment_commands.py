@@ -34,6 +34,8 @@ def init(words: Sequence[str]) -> int:
     made = Coordinator.make(path, given.get("name", path.absolute().name), hosts, int(port), _now())
     _say(f"made {path}: authority, certificate and list of sites of {made.name}")
     _say(f"sites connect to {made.address}; the certificate is for {', '.join(made.hosts)}")
+    _say(f"fingerprint of {made.name}: {_fingerprint(made)}")
+    _say("Read it out when a site calls you before it joins.")
     _say(f"Move {made.authority[0]} to a safe place off this machine: only fedfer server renew needs it.")
     return 0
 
@@ -50,7 +52,7 @@ def approve(words: Sequence[str]) -> int:
     _say(f"fingerprint {request.fingerprint}")
     _compare(request.fingerprint, found.options.get("--fingerprint"), path)
     coordinator.approve(request, _now())
-    _say(f"approved; send the site {coordinator.welcome_path(request.site)}")
+    _say(f"approved; send every site {coordinator.path / 'study.json'}")
     return 0
 
 
@@ -89,6 +91,7 @@ def revoke(words: Sequence[str]) -> int:
     coordinator = Coordinator.open(Path(found.others[0]))
     coordinator.revoke(found.others[1], _now())
     _say(f"revoked {found.others[1]}; its keys will never be taken again")
+    _say(f"send every site {coordinator.path / 'study.json'}")
     return 0
 
 
@@ -109,9 +112,9 @@ def sites(words: Sequence[str]) -> int:
         table.add_row(each.site, each.fingerprint, _day(each.approved), _day(each.revoked))
     console = Console(highlight=False)
     (console if console.is_terminal else Console(highlight=False, width=120)).print(table)
+    _say(f"fingerprint of {coordinator.name}: {_fingerprint(coordinator)}")
     if (roster := enrolled.roster) is not None:
-        _say(f"roster of {len(roster)}, for every site: {coordinator.path / 'roster.json'}")
-        _say(f"fingerprint of the roster: {fingerprint(roster.digest)}")
+        _say(f"fingerprint of the {len(roster)} sites' keys: {fingerprint(roster.digest)}")
     coordinator.check(_now())
     end = _end_of(coordinator)
     soon = "; run fedfer server renew" if end - _now() < SOON else ""
@@ -139,6 +142,10 @@ def folder_and_settings(words: Sequence[str]) -> tuple[Path, dict[str, str]]:
     if len(folders) != 1:
         raise ConfigError("server init needs a new folder", where="command line", cure=INIT)
     return Path(folders[0]), given
+
+
+def _fingerprint(coordinator: Coordinator) -> str:
+    return coordinator.study(coordinator.enrolled()).fingerprint
 
 
 def _end_of(coordinator: Coordinator) -> datetime.datetime:

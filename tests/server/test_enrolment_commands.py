@@ -4,16 +4,17 @@ import datetime
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 
 import pytest
 
-from client.certificates import read_certificate
+from client.audit_log import AuditLog
 from client.enrolment import make_request
 from client.identity import Roster
 from client.keys import make_node_key, make_signing_key
-from client.welcome import read_welcome
+from client.study import read_study
 from fer_models.errors import ConfigError, IdentityError, SignatureError
 from server.coordinator import Coordinator
 
@@ -55,10 +56,10 @@ def test_a_site_is_let_in_by_what_it_reads_out(study, ask, fedfer):
     )
     assert (code, err) == (0, "")
     assert f"fingerprint {request.fingerprint}" in out
-    welcome = read_welcome(study / "welcome" / "clinic-a.json")
-    assert (welcome.site, welcome.address) == ("clinic-a", "fl.example.org:9443")
-    assert welcome.certificate == read_certificate(study / "ca" / "ca.crt")
-    assert "PRIVATE" not in welcome.text
+    sent = read_study(study / "study.json")
+    assert (sent.address, sent.sites) == ("fl.example.org:9443", {"clinic-a": request.signing_key})
+    assert sent.ca == (study / "ca" / "ca.crt").read_text()
+    assert "PRIVATE" not in sent.text
     roster = Roster.from_json((study / "roster.json").read_text())
     assert roster.names == ("clinic-a",)
     code, out, _ = fedfer("server", "sites", str(study))
@@ -121,6 +122,53 @@ def test_a_revoked_site_is_out_for_good(study, ask, fedfer, refused):
     assert refused(found, IdentityError, "no site 'clinic-a' takes part")
     assert fedfer("server", "revoke", str(study), "clinic-b")[0] == 0
     assert not (study / "roster.json").exists()
+
+
+def test_a_site_and_a_coordinator_come_together_and_part(study, tmp_path, fedfer, refused):
+    site, sent = str(tmp_path / "clinic-a"), str(study / "study.json")
+    assert fedfer("site", "init", site, "--data", str(tmp_path))[0] == 0
+    mine = re.search(r"fingerprint of clinic-a: (.*)", fedfer("site", "enrol", site)[1])[1]
+    theirs = re.search(r"fingerprint of study: (.*)", fedfer("server", "sites", str(study))[1])[1]
+    assert refused(
+        fedfer("site", "join", site, sent, "--fingerprint", theirs), IdentityError, "not approved yet"
+    )
+    request = str(tmp_path / "clinic-a" / "request.json")
+    assert fedfer("server", "approve", str(study), request, "--fingerprint", mine)[0] == 0
+    assert refused(fedfer("site", "join", site, sent), IdentityError, "nobody has compared")
+    assert fedfer("site", "join", site, sent, "--fingerprint", theirs)[0] == 0
+    old = (study / "study.json").read_bytes()
+    assert fedfer("server", "revoke", str(study), "clinic-a")[0] == 0
+    assert refused(fedfer("site", "join", site, sent), IdentityError, "or revoked")
+    (tmp_path / "clinic-a" / "study.json").write_bytes((study / "study.json").read_bytes())
+    (tmp_path / "old.json").write_bytes(old)  # which still names the site
+    found = fedfer("site", "join", site, str(tmp_path / "old.json"))
+    assert refused(found, IdentityError, "older than the one")
+
+
+def test_every_change_has_a_higher_serial(study, ask, fedfer):
+    def serial():
+        return read_study(study / "study.json").serial
+
+    assert serial() == 1
+    path, request = ask("clinic-a")
+    assert approve(fedfer, study, path, request)[0] == 0
+    assert serial() == 2
+    assert fedfer("server", "revoke", str(study), "clinic-a")[0] == 0
+    assert serial() == 3
+
+
+def test_without_its_signing_key_a_coordinator_changes_nothing(study, ask, fedfer, refused):
+    path, request = ask("clinic-a")
+    (study / "signing.pem").chmod(0o644)
+    assert refused(approve(fedfer, study, path, request), IdentityError, "others may use this key")
+    assert refused(fedfer("server", "sites", str(study)), IdentityError, "others may use this key")
+    assert [entry.kind for entry in AuditLog(study / "audit.jsonl").entries()] == [
+        "founded",
+        "certificate_made",
+    ]
+    (study / "signing.pem").chmod(0o600)
+    assert not Coordinator.open(study).enrolled().sites
+    assert approve(fedfer, study, path, request)[0] == 0
 
 
 @pytest.mark.parametrize("change", [{"site": "clinic-b"}, {"signature": "00"}, {"role": "admin"}, None])
