@@ -174,6 +174,11 @@ def _warnings(settings: Settings, plan: Plan, samples: Samples, division: Partit
             f"{small} of {division.sites} sites hold fewer than {1 / plan.local.rate:g} {units}, so that most of "
             "their batches are empty: raise local.rate or partition.minimum"
         )
+    if plan.fairness is not None and plan.fairness.weighting == "errors":
+        said.append(
+            "weights after the clip make the signal smaller and leave the noise: under privacy "
+            "fairness=critic_private, which has none, measured better (docs/fairness.md)"
+        )
     return tuple(each for each in said if each)
 
 

@@ -13,7 +13,8 @@ noise, and all that follows is post-processing.
 not keeping one long one of cells, is what small groups and noise allow. Both are divided by their maximum, for weights
 after the clip may be 1 at most, and cut at :data:`LEAST` times the share of pictures whose group is disclosed: the
 fewer disclose it, the more their weights have to do for all. Pictures whose group is undisclosed have what the groups
-have on average.
+have on average. Weights of classes beside those of groups stay within :data:`BESIDE`: they keep the worst class where
+it was while groups are evened out, and with more say would take from the smaller group what its weight gives it.
 
 *Errors.* The tally is smoothed over rounds. An error rate is drawn towards that of everybody by k pictures, k several
 deviations of the noise in their number: a group that the noise hides counts as an average one.
@@ -34,6 +35,9 @@ from client.told import Told
 
 LEAST = 1 / 3
 """Smallest weight, of a largest of 1, where every group is disclosed."""
+
+BESIDE = 0.8
+"""Smallest weight of a class, of a largest of 1, where groups are weighed too."""
 
 FEWEST_DISCLOSED = 0.25
 """Share of disclosed pictures below which weights do no more than at it."""
@@ -110,7 +114,15 @@ class Steering:
     @property
     def least(self) -> float:
         """The smallest weight."""
-        return LEAST * max(self._disclosed, FEWEST_DISCLOSED)
+        return math.prod(self._floors)
+
+    @property
+    def _floors(self) -> tuple[float, float]:
+        """The smallest factor that a group has, and a class."""
+        least, by = LEAST * max(self._disclosed, FEWEST_DISCLOSED), self._fairness.by
+        if self._fairness.weighting == "counts" or by == "group":
+            return least, 1.0
+        return (1.0, least) if by == "class" else (least, BESIDE)
 
     def _by_counts(self) -> Array:
         known = self._shares[:-1] / self._shares[:-1].sum()
@@ -153,8 +165,8 @@ class Steering:
             self._group_log += self._fairness.step * (by_group - error)
         if self._fairness.by in ("class", "cell"):
             self._class_log += self._fairness.step * (by_class - error)
-        for logs in (self._group_log, self._class_log):
-            np.maximum(logs - logs.max(), math.log(self.least), out=logs)
+        for logs, floor in zip((self._group_log, self._class_log), self._floors, strict=True):
+            np.maximum(logs - logs.max(), math.log(floor), out=logs)
 
     def _note(self, round_number: int, gap: float) -> None:
         rounds = self._plan.server.rounds

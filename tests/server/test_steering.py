@@ -10,7 +10,7 @@ import pytest
 from client.fairness import Fairness
 from client.plan import Attribute, LocalWork, Plan, Privacy, Secure, ServerWork
 from fer_models.zoo import ModelSpec
-from server.debiasing.steering import LEAST, MOST_STRENGTH, Steering
+from server.debiasing.steering import BESIDE, LEAST, MOST_STRENGTH, Steering
 
 PRIVACY = Privacy(noise_multiplier=1.0, clip=1.0, delta=1e-5, nominal_units=100, counts_epsilon=0.5)
 
@@ -75,6 +75,19 @@ def test_by_class_and_by_both():
     weights = both.weights()
     assert weights.argmax() == 3, "the worst group's worst class"
     assert np.allclose(np.log(weights[0, 0] / weights[1, 0]), np.log(weights[0, 1] / weights[1, 1]))
+
+
+def test_classes_beside_groups_weigh_a_little_and_alone_as_much_as_groups_do():
+    never = [[0, 25], [0, 25], [0, 0]]
+    found = {}
+    for by in ("group", "class", "cell"):
+        steering = Steering(plan_of(step=10.0, by=by))
+        for number in range(1, 40):
+            steering.take(tally_of(never, EVEN), number)
+        found[by] = steering.weights()[0]
+    assert found["group"].tolist() == [1.0, 1.0]
+    assert found["class"].tolist() == pytest.approx([1.0, LEAST])
+    assert found["cell"].tolist() == pytest.approx([1.0, BESIDE])
 
 
 def test_weights_never_leave_their_range():

@@ -99,6 +99,18 @@ def test_few_people_are_told_of(small):
     assert note.startswith("gender man has 5 people in training: fewer than 10")
 
 
+def test_under_privacy_weights_are_told_to_cost_signal():
+    words = (
+        "experiment=quickstart",
+        "data.options.count=240",
+        "privacy.allow_useless=true",
+        "model=cnn_tiny",
+    )
+    for method, told in (("critic", True), ("critic_private", False)):
+        plan = prepare(composed((*words, f"fairness={method}", "fairness.attribute=gender"))[0])
+        assert any("weights after the clip" in said for said in plan.warnings) == told
+
+
 def test_who_opts_out_follows_from_the_seed():
     wanted = FairnessSettings(adversary="critic", opt_out=0.5)
     drawn = opting_out(wanted, 12, 3)
