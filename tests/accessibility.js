@@ -21,6 +21,8 @@ function hindrances(page) {
   tell("picture without a name", all("img, svg, [role=img]").filter(
     each => !each.closest("[aria-hidden=true]") && !named(each)));
   tell("region without a name", all("[role=region], [role=table], nav, section").filter(each => !named(each)));
+  const regions = all("[role=region], nav").map(each => each.getAttribute("aria-label"));
+  tell("regions of one name", all("[role=region], nav").filter((each, place) => regions.indexOf(regions[place]) !== place));
   tell("link without a text", all("a").filter(each => text(each) === ""));
   tell("link that leads nowhere", all("a[href^='#']").filter(
     each => !page.getElementById(decodeURIComponent(each.hash.slice(1)))));

@@ -8,20 +8,13 @@ from typing import Any
 from server.report import wording
 from server.report.audit.first import people_of
 from server.report.folder import Facts
+from server.report.systems import index_of
 
 HIDDEN = ("door", "calibration_error", "plan", "rows", "system")
 """Keys of the source that have a place of their own."""
 
 PATHS = ("run", "model", "predictions")
 """Keys of the source whose value is a path: the page tells its last part, and nothing of whose machine it was."""
-
-NAMES = {
-    "evenness": "Evenness (1: all are equally many)",
-    "imbalance_ratio": "Most over fewest",
-    "cramers_v": "Cramér’s V of label and group (0: labels of all groups are alike)",
-    "cramers_v_corrected": "The same, corrected for few rows",
-}
-"""Names of figures of bias that need more words than their key."""
 
 
 def card(record: Facts) -> list[tuple[str, str]]:
@@ -50,24 +43,30 @@ def _said(facts: Facts, key: str) -> str:
         return wording.count(number) if number == int(number) else f"{number:g}"
     if isinstance(value, list):
         return ", ".join(str(each) for each in value)
-    return "" if isinstance(value, dict) else facts.text(key)
+    return _net(facts.child(key)) if isinstance(value, dict) else facts.text(key)
+
+
+def _net(facts: Facts) -> str:
+    """Return a net's name and size; the empty string for other objects."""
+    parameters = facts.number("parameters")
+    return f"{facts.text('name')}, {wording.count(parameters)} parameters" if parameters else ""
 
 
 def bias(record: Facts) -> list[dict[str, Any]]:
-    """Return the figures of bias in the data: of the classes alone, then attribute by attribute."""
+    """Return figures of bias in the data, a row for the classes alone and one an attribute."""
     parts, named = record.child("bias"), record.child("bias").child("attributes").children()
-    told = {"Balance of the classes": parts.child("classes")}
-    told |= {f"Labels by {wording.spaced(name)}": facts for name, facts in named.items()}
-    return [{"name": name, "rows": rows} for name, facts in told.items() if (rows := _numbers(facts))]
-
-
-def _numbers(facts: Facts) -> list[tuple[str, str, str]]:
-    """Return the numbers among the facts with their intervals."""
-    rows = []
-    for key in facts:
-        value = facts.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            limits = facts.interval(key)
-            spread = f"{limits[0]:.3f} to {limits[1]:.3f}" if limits else ""
-            rows.append((NAMES.get(key, wording.spaced(key)), f"{value:.3g}", spread))
-    return rows
+    told = {"expressions": parts.child("classes")} | {
+        wording.spaced(name): facts for name, facts in named.items()
+    }
+    return [
+        {
+            "name": name,
+            "evenness": index_of(facts, "evenness"),
+            "ratio": "–" if (ratio := facts.number("imbalance_ratio")) is None else f"{ratio:.1f}",
+            "most": " and ".join(filter(None, (facts.text("most"), facts.text("fewest")))),
+            "phi": index_of(facts, "cramers_v"),
+            "corrected": index_of(facts, "cramers_v_corrected"),
+        }
+        for name, facts in told.items()
+        if facts.number("evenness") is not None
+    ]

@@ -44,7 +44,7 @@ def full():
     found = record(
         {"door": "run", "run": "somewhere/run-7", "system": "federated", "name": "Seven"}, counts, people
     )
-    found["source"]["plan"] = "f" * 64
+    found["source"] |= {"plan": "f" * 64, "net": {"name": "cnn_tiny", "parameters": 10727}}
     other = metrics.summarise(Counts.of(*drawn(1)[:2], EXPRESSIONS, drawn(1)[2]))
     parts = np.array_split(np.arange(len(true)), 3)
     each = [Counts.of(true[rows], predicted[rows], EXPRESSIONS) for rows in parts]

@@ -111,6 +111,7 @@ def test_a_page_with_little_hinders_nobody(hindrances, nothing_more, tmp_path):
         ('<div class="scroll" tabindex="0"', '<div class="scroll"', "out of reach of the keyboard"),
         ('<th scope="row">', "<th>", "head cell without a scope"),
         ('aria-labelledby="recall-h"', "", "region without a name"),
+        ('aria-label="a group of eleven (gender', 'aria-label="undisclosed (gender', "regions of one name"),
     ],
 )
 def test_hindrances_are_found(hindrances, page, tmp_path, old, new, said):

@@ -42,6 +42,7 @@ def test_every_part_has_its_section(everything):
     ):
         assert text in page
     assert "epsilon is at least 1.25" in page
+    assert "cnn_tiny, 10,727 parameters" in page
     assert "somewhere" not in page
 
 
