@@ -20,6 +20,8 @@ commands
   simulate       the federated run alone
   baseline       the pooled and the local-only models alone
   data check     what a data set holds: counts, copies, people, parity of the labels
+  data template DIR   write a folder to fill with your own pictures: a table, and what its columns mean
+  data validate DIR   say everything that is wrong with such a table, line by line
   data list      the data sets that are known, with their groups and terms
   data card NAME   all about one: size, groups and who told them, terms, whom to ask, what may be published
   data recommend   which sets serve a goal: data recommend goal=fairness

@@ -141,10 +141,15 @@ def _multirun(words: list[str], systems: Callable[[Settings], list[str]]) -> int
 
 
 def data(words: list[str]) -> int:
-    """``data check``, ``deal``, ``list``, ``card`` and ``recommend``."""
+    """``data check``, ``validate``, ``template``, ``deal``, ``list``, ``card`` and ``recommend``."""
     from simulations.data_cards import tell
 
-    verbs = {"check": _data_check, "deal": _data_deal}
+    verbs = {
+        "check": _data_check,
+        "validate": _data_validate,
+        "template": _data_template,
+        "deal": _data_deal,
+    }
     if not words or words[0] not in (*verbs, "list", "card", "recommend"):
         cure = "Write: fedfer data check data=NAME ..., or fedfer data list"
         raise ConfigError("data needs a verb", where="command line", cure=f"{cure}.")
@@ -167,6 +172,21 @@ def _data_check(words: list[str]) -> int:
     if settings.data.split == "holdout":
         show(check(split(samples, settings.data, settings.seed)), new_console())
     return 3 if any(finding.severity == "error" for finding in found.findings) else 0
+
+
+def _data_validate(words: list[str]) -> int:
+    """Say everything that is wrong with one's own table; exit code 3 when something is."""
+    from simulations.own_data import validate
+
+    return 3 if validate(words, new_console()) else 0
+
+
+def _data_template(words: list[str]) -> int:
+    """Write a folder for one's own pictures."""
+    from simulations.own_data import write_template
+
+    write_template(words, new_console())
+    return 0
 
 
 def _data_deal(words: list[str]) -> int:

@@ -16,6 +16,7 @@ from fer_models.readers.fer2013 import read_fer2013
 from fer_models.readers.imagefolder import read_imagefolder
 from fer_models.readers.jaffe import read_jaffe
 from fer_models.readers.london import read_london
+from fer_models.readers.many import read_many
 from fer_models.readers.posed import read_faces_mpi, read_kdef, read_mug, read_nimstim, read_rafd
 from fer_models.readers.rafdb import read_rafdb
 from fer_models.readers.sequences import read_cremad, read_dfew, read_ferv39k, read_mafw, read_oulucasia
@@ -41,6 +42,7 @@ READERS: Mapping[str, Callable[..., Samples]] = {
     "kdef": read_kdef,
     "london": read_london,
     "mafw": read_mafw,
+    "many": read_many,
     "mug": read_mug,
     "nimstim": read_nimstim,
     "oulucasia": read_oulucasia,

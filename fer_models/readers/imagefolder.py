@@ -73,7 +73,7 @@ def list_imagefolder(
     """
     columns = _Columns(label, subject, None if groups is None else tuple(groups), split)
     rows = _Rows(Listing(root.resolve().name, root))
-    for file, default in _metadata_files(root):
+    for file, default in metadata_files(root):
         _read_file(file, default, columns, rows)
     if not rows.places:
         raise DataError("no row names a picture", where=str(root / METADATA), cure=_TREE)
@@ -85,8 +85,13 @@ def list_imagefolder(
 read_imagefolder = reading(list_imagefolder)
 
 
-def _metadata_files(root: Path) -> list[tuple[Path, str]]:
-    """The csv files, each with the split of a row that names none."""
+def metadata_files(root: Path) -> list[tuple[Path, str]]:
+    """Return the csv files of a folder, each with the split of a row that names none.
+
+    Raises
+    ------
+    DataError : there is none.
+    """
     if (root / METADATA).is_file():
         return [(root / METADATA, "train")]
     inner = sorted(path for path in root.glob(f"*/{METADATA}") if is_split(path.parent.name))

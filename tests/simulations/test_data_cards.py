@@ -13,8 +13,8 @@ from simulations.compose import CONF
 from simulations.data_cards import cards, goals
 
 DATASETS = (Path(__file__).parent.parent.parent / "docs" / "datasets.md").read_text()
-OWN = {"imagefolder", "classfolders"}
-"""Layouts for a user's own pictures, which are no data sets."""
+OWN = {"imagefolder", "classfolders", "many"}
+"""Layouts for a user's own pictures, and several sets at once."""
 
 
 def test_every_reader_of_a_set_has_a_card_and_no_other():

@@ -14,7 +14,7 @@ from fer_models.readers import READERS
 from fer_models.readers.people import VALUES
 from fer_models.samples import SPLITS
 
-FREE = {"fer2013", "imagefolder"}
+FREE = {"fer2013", "imagefolder", "many"}
 """Readers without a tree here: their classes are tested elsewhere, and a user's own groups are free words."""
 
 TREES = {
