@@ -26,7 +26,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 NAMES = {"model": "The model", "predictions": "The predictions"}
 """What a door judges that knows of no systems."""
 
-UNTRIED = "No attack on this training is on record that shows how much leaks at least: the guarantee rests on its proof."
+UNTRIED = "No attack on this training is on record that shows how much leaks at least."
 
 
 def render(record: Mapping[str, Any]) -> str:
