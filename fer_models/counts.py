@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fer_models.effects import OVERALL, Effect
 from fer_models.errors import DataError
 
 LARGEST = 1 << 53
@@ -37,6 +38,9 @@ class Counts:
         disclose; empty when there are no attributes.
     overall : int64 (C, C), indexed [true, predicted].
     by_group : attribute -> int64 (G, C, C), indexed [group, true, predicted]; sums to ``overall``.
+    effects : attribute -> how much less its rows say because persons have several, and
+        :data:`fer_models.effects.OVERALL` -> the same of all rows; empty where rows are independent. No part of the
+        counts themselves: sums, vectors and JSON are without.
 
     Raises
     ------
@@ -47,6 +51,7 @@ class Counts:
     groups: Mapping[str, tuple[str, ...]]
     overall: NDArray[np.int64]
     by_group: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    effects: Mapping[str, Effect] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         classes = len(self.labels)
@@ -128,6 +133,10 @@ class Counts:
             by_group[name] = _tally(group * classes**2 + cell, (parts, len(values), classes, classes))
         each = [{name: table[i] for name, table in by_group.items()} for i in range(parts)]
         return [cls(tuple(labels), names, overall[i], each[i]) for i in range(parts)]
+
+    def effect(self, attribute: str = OVERALL) -> Effect:
+        """Return the effect of persons on the rates of an attribute's groups, none where rows are independent."""
+        return self.effects.get(attribute, Effect())
 
     @property
     def rows(self) -> int:

@@ -30,12 +30,19 @@ class Question(NamedTuple):
     ----------
     label : the class whose recall it is; None for accuracy.
     hits, n : int64 (G,), in the order of the attribute's groups.
+    worth : (G,), the share of their rows that these count for, as persons may have several.
     """
 
     attribute: str
     label: str | None
     hits: NDArray[np.int64]
     n: NDArray[np.int64]
+    worth: NDArray[np.float64]
+
+    def apart(self, place: int, other: int, level: float) -> Interval:
+        """Return the interval of the rate of one group less that of another."""
+        hits, n = self.hits * self.worth, self.n * self.worth
+        return newcombe_difference(hits[place], n[place], hits[other], n[other], level)
 
 
 def questions(counts: Counts, attributes: Sequence[str] | None = None) -> Iterator[Question]:
@@ -43,9 +50,11 @@ def questions(counts: Counts, attributes: Sequence[str] | None = None) -> Iterat
     for attribute in counts.groups if attributes is None else attributes:
         table = counts.by_group[attribute]
         hits, true = np.diagonal(table, axis1=1, axis2=2), table.sum(2)
-        yield Question(attribute, None, hits.sum(1), true.sum(1))
+        recalls = np.broadcast_to(counts.effect(attribute).share("recall"), true.shape)
+        whole = np.broadcast_to(counts.effect(attribute).share("accuracy"), (len(table), 1))[:, 0]
+        yield Question(attribute, None, hits.sum(1), true.sum(1), whole)
         for place in np.flatnonzero(true.sum(0)).tolist():
-            yield Question(attribute, counts.labels[place], hits[:, place], true[:, place])
+            yield Question(attribute, counts.labels[place], hits[:, place], true[:, place], recalls[:, place])
 
 
 def findings(counts: Counts, people: People | None = None, level: float = 0.95) -> dict[str, Any]:
@@ -95,18 +104,16 @@ def _gap(
 ) -> dict[str, Any]:
     names, hits, n = counts.groups[question.attribute], question.hits.tolist(), question.n.tolist()
 
-    def apart(low: int, high: int) -> Interval:
-        return newcombe_difference(hits[high], n[high], hits[low], n[low], strict)
-
     def known(low: int, high: int) -> bool:
         return all(persons.get(names[each], SMALLEST) >= SMALLEST for each in (low, high))
 
     ordered = sorted(places, key=lambda place: hits[place] / n[place])
-    pairs = {pair: apart(*pair) for pair in combinations(ordered, 2)}
+    pairs = {(low, high): question.apart(high, low, strict) for low, high in combinations(ordered, 2)}
     proven = [pair for pair, limits in pairs.items() if limits[0] > 0 and known(*pair)]
     low, high = max(proven, key=lambda pair: pairs[pair][0]) if proven else (ordered[0], ordered[-1])
     rates = {place: hits[place] / n[place] for place in (low, high)}
-    own, other = proportion_interval([hits[low], hits[high]], [n[low], n[high]], level).tolist()
+    rows = question.n[[low, high]] * question.worth[[low, high]]
+    own, other = proportion_interval(rows * [rates[low], rates[high]], rows, level).tolist()
     return {
         "attribute": question.attribute,
         "class": question.label,
@@ -166,5 +173,5 @@ def _against(question: Question, place: int, home: int, level: float) -> dict[st
     (x, rows), (y, size) = ((int(question.hits[i]), int(question.n[i])) for i in (place, home))
     return {
         "difference": x / rows - y / size,
-        "difference_interval": list(newcombe_difference(x, rows, y, size, level)),
+        "difference_interval": list(question.apart(place, home, level)),
     }

@@ -182,7 +182,7 @@ def student_interval(figures: ArrayLike, level: float = 0.95) -> Interval:
 
 
 def newcombe_difference(
-    successes_a: int, n_a: int, successes_b: int, n_b: int, level: float = 0.95
+    successes_a: float, n_a: float, successes_b: float, n_b: float, level: float = 0.95
 ) -> Interval:
     """Return the interval of p_a - p_b for independent proportions: Newcombe (1998), method 10.
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_models.counts import Counts
-from fer_models.intervals import corrected, mean_interval, multinomial_correlation, proportion_interval
+from fer_models.effects import Effect
+from fer_models.intervals import corrected, mean_interval, multinomial_correlation
 from fer_models.labels import TIE
 from fer_models.parity import mean_difference, parity
 
@@ -136,7 +137,8 @@ def summarise(
     """
     overall = counts.overall / repeats
     true, guess, (hits, union) = overall.sum(1), overall.sum(0), _union(overall)
-    shares = proportion_interval(hits, union, level)
+    effect = counts.effect()
+    shares = effect.limits("union", hits, union, level)
     f1_limits = 2 * shares / (1 + shares)
     options: dict[str, Any] = {"level": level, "undisclosed": undisclosed, "repeats": repeats}
     options["fairlearn"] = fairlearn
@@ -144,12 +146,12 @@ def summarise(
         **headline(counts, undisclosed=undisclosed, repeats=repeats),
         **_overall_intervals(counts, overall, level),
         "macro_f1": macro_f1(counts),
-        "macro_f1_interval": _macro_f1_interval(counts.labels, overall, f1_limits, seed),
+        "macro_f1_interval": _macro_f1_interval(counts, overall, f1_limits, seed),
         "minority_classes": list(minority_classes(counts)),
         "recall": recall(counts),
-        "recall_interval": _named_limits(counts, proportion_interval(hits, true, level), true),
+        "recall_interval": _named_limits(counts, effect.limits("recall", hits, true, level), true),
         "precision": precision(counts),
-        "precision_interval": _named_limits(counts, proportion_interval(hits, guess, level), guess),
+        "precision_interval": _named_limits(counts, effect.limits("precision", hits, guess, level), guess),
         "f1": f1(counts),
         "f1_interval": _named_limits(counts, f1_limits, union),
         "support": {name: n // repeats for name, n in support(counts).items()},
@@ -195,29 +197,34 @@ def _overall_intervals(counts: Counts, overall: Confusion, level: float) -> dict
     keys = ("accuracy", "balanced_accuracy", "worst_recall", "minority_recall")
     if not counts.rows:
         return dict.fromkeys(f"{key}_interval" for key in keys)
-    hits, true = np.diag(overall), overall.sum(1)
+    hits, true, effect = np.diag(overall), overall.sum(1), counts.effect()
     present = np.flatnonzero(true)
-    rare = [counts.labels.index(name) for name in minority_classes(counts)]
-    together = proportion_interval(hits[present], true[present], corrected(level, len(present)))
+    rare = np.array([counts.labels.index(name) for name in minority_classes(counts)])
+    together = effect.limits("recall", hits, true, corrected(level, len(present)))[present]
     limits = (
-        proportion_interval(hits.sum(), true.sum(), level),
-        _mean_recall_interval(hits[present], true[present], level),
+        effect.limits("accuracy", hits.sum(keepdims=True), true.sum(keepdims=True), level)[0],
+        _mean_recall_interval(hits, true, present, effect, level),
         together.min(0),
-        _mean_recall_interval(hits[rare], true[rare], level),
+        _mean_recall_interval(hits, true, rare, effect, level),
     )
     return {f"{key}_interval": [float(x) for x in pair] for key, pair in zip(keys, limits, strict=True)}
 
 
-def _mean_recall_interval(hits: Confusion, true: Confusion, level: float) -> tuple[float, float]:
-    return mean_interval(hits / true, proportion_interval(hits, true, level))
+def _mean_recall_interval(
+    hits: Confusion, true: Confusion, classes: NDArray[np.intp], effect: Effect, level: float
+) -> tuple[float, float]:
+    """Return the interval of the mean recall of some classes, which may go together over persons."""
+    limits, together = effect.limits("recall", hits, true, level), effect.correlation.get("recall")
+    shared = None if together is None else np.maximum(together[np.ix_(classes, classes)], 0)
+    return mean_interval(hits[classes] / true[classes], limits[classes], shared)
 
 
 def _macro_f1_interval(
-    labels: Sequence[str], overall: Confusion, limits: NDArray[np.float64], seed: int
+    counts: Counts, overall: Confusion, limits: NDArray[np.float64], seed: int
 ) -> list[float] | None:
     """Return the interval of the mean of the classes' F1 (C,), whose limits are (C, 2) and which share errors."""
     hits, union = _union(overall)
-    classes = [code for code in np.flatnonzero(union).tolist() if labels[code] != TIE]
+    classes = [code for code in np.flatnonzero(union).tolist() if counts.labels[code] != TIE]
     if not classes:
         return None
 
@@ -227,6 +234,9 @@ def _macro_f1_interval(
 
     figures = (2 * hits[classes]) / (hits + union)[classes]
     together = multinomial_correlation(overall, f1s, seed=seed)
+    over_people = counts.effect().correlation.get("f1")
+    if over_people is not None:
+        together = np.maximum(together, over_people[np.ix_(classes, classes)])
     return list(mean_interval(figures, limits[classes], together))
 
 

@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fer_models.counts import Counts
+from fer_models.effects import Effect
 from fer_models.fairlearn_figures import by_fairlearn
-from fer_models.intervals import Interval, corrected, gap_interval, group_ratio_interval, proportion_interval
+from fer_models.intervals import Interval, corrected, gap_interval, group_ratio_interval
 from fer_models.labels import UNDISCLOSED
 
 SMALLEST = 10
@@ -68,17 +69,26 @@ class Measure:
 
     def groups(self, binary: Table) -> Table:
         """Return the groups whose denominators are all large enough."""
-        return binary[(binary.sum(2) >= SMALLEST).all(1)] if self.conditional else binary
+        return binary[self._enough(binary)]
+
+    def _enough(self, binary: Table) -> NDArray[np.bool_]:
+        return (binary.sum(2) >= SMALLEST).all(1) if self.conditional else np.ones(len(binary), bool)
 
     def figure(self, binary: Table) -> float | None:
         """Return the figure, equal to Fairlearn's; None with fewer than two groups."""
         table = self.groups(binary)
         return self.value(table) if len(table) > 1 else None
 
-    def interval(self, binary: Table, level: float) -> Interval | None:
-        """Return the interval of :meth:`figure`; None where that is None."""
-        table = self.groups(binary)
-        return self.limits(table, level) if len(table) > 1 else None
+    def interval(self, binary: Table, level: float, worth: Table) -> Interval | None:
+        """Return the interval of :meth:`figure`; None where that is None.
+
+        Parameters
+        ----------
+        worth : shares (G, 3) of their rows that the groups' rates count for: of all, of other classes, of the class.
+        """
+        kept = self._enough(binary)
+        rows = worth[kept, 1:, None] if self.conditional else worth[kept, :1, None]
+        return self.limits(binary[kept] * rows, level) if kept.sum() > 1 else None
 
 
 Parts = dict[str, tuple[dict[str, Table], tuple[Measure, ...]]]
@@ -199,13 +209,20 @@ def parity(
         PREDICTIONS: (_binary(counts, table, predicted), (*DEMOGRAPHIC, *ODDS)),
         LABELS: (_binary(counts, truths[keep], labelled), DEMOGRAPHIC),
     }
-    found = _figures(parts, fairlearn)
+    found, effect = _figures(parts, fairlearn), counts.effect(attribute)
+    worth = {part: _worth(counts, effect, keep, part) for part in parts}
+    share = np.broadcast_to(effect.share("accuracy"), (len(keep), 1))[keep, 0]
     return {
-        **_over_classes(*parts[PREDICTIONS], found[PREDICTIONS], level),
+        **_over_classes(*parts[PREDICTIONS], found[PREDICTIONS], worth[PREDICTIONS], level),
         "accuracy_gap": gap,
-        "accuracy_gap_interval": None if gap is None else list(gap_interval(correct, n, level)),
-        "labels": _over_classes(*parts[LABELS], found[LABELS], level),
-        "groups": {value: _group(counts.labels, *row, level) for value, row in rows.items()},
+        "accuracy_gap_interval": None
+        if gap is None
+        else list(gap_interval(correct * share, n * share, level)),
+        "labels": _over_classes(*parts[LABELS], found[LABELS], worth[LABELS], level),
+        "groups": {
+            value: _group(counts.labels, *row, effect.of_groups([place]), level)
+            for place, (value, row) in enumerate(rows.items())
+        },
         "excluded": [
             each for value, row in rows.items() for each in _excluded(counts.labels, predicted, value, *row)
         ],
@@ -216,8 +233,20 @@ def _binary(counts: Counts, table: Table, names: Sequence[str]) -> dict[str, Tab
     return {name: one_vs_rest(table, counts.labels.index(name)) for name in names}
 
 
+def _worth(counts: Counts, effect: Effect, keep: NDArray[np.bool_], part: str) -> dict[str, Table]:
+    """Return class -> the shares (G, 3) of :meth:`Measure.interval` of the groups that are compared."""
+    shape = (len(keep), len(counts.labels))
+    keys = ("selection_rate" if part == PREDICTIONS else "label_rate", "false_alarm", "recall")
+    shares = np.stack([np.broadcast_to(effect.share(key), shape)[keep] for key in keys], -1)
+    return {name: shares[:, place] for place, name in enumerate(counts.labels)}
+
+
 def _over_classes(
-    binaries: dict[str, Table], measures: Sequence[Measure], found: ByClass, level: float
+    binaries: dict[str, Table],
+    measures: Sequence[Measure],
+    found: ByClass,
+    worth: dict[str, Table],
+    level: float,
 ) -> Figures:
     """Figures of the compared groups (G, 2, 2) of each class: mean, worst, and ``per_class``."""
     per_class: dict[str, Figures] = {name: {} for name in binaries}
@@ -225,14 +254,14 @@ def _over_classes(
     for measure in measures:
         figures = found[measure.key]
         for name, binary in binaries.items():
-            limits = measure.interval(binary, level)
+            limits = measure.interval(binary, level, worth[name])
             per_class[name] |= {
                 measure.key: figures[name],
                 f"{measure.key}_interval": None if limits is None else list(limits),
             }
         known = {name: figure for name, figure in figures.items() if figure is not None}
         strict = corrected(level, len(known))
-        limits = np.array([measure.interval(binaries[name], strict) for name in known])
+        limits = np.array([measure.interval(binaries[name], strict, worth[name]) for name in known])
         result |= _mean_and_worst(measure, known, limits)
     return result | {"per_class": per_class}
 
@@ -274,15 +303,16 @@ def _mean_and_worst(measure: Measure, known: dict[str, float], limits: NDArray[n
     return dict(zip(names, figures, strict=True))
 
 
-def _group(labels: Sequence[str], table: Table, kept: bool, level: float) -> Figures:
+def _group(labels: Sequence[str], table: Table, kept: bool, effect: Effect, level: float) -> Figures:
     """One group's size, accuracy, recall, selection rate and label rate, each with its interval."""
     n, true, guess = table.sum(), table.sum(1), table.sum(0)
+    accuracy = _rates("accuracy", np.trace(table)[None], n[None], effect, level)
     return {
         "n": round(n),
-        **{key: values[0] for key, values in _rates("accuracy", [np.trace(table)], [n], level).items()},
-        **_by_class(labels, "recall", np.diagonal(table), true, level),
-        **_by_class(labels, "selection_rate", guess, np.full_like(guess, n), level),
-        **_by_class(labels, "label_rate", true, np.full_like(true, n), level),
+        **{key: values[0] for key, values in accuracy.items()},
+        **_by_class(labels, "recall", np.diagonal(table), true, effect, level),
+        **_by_class(labels, "selection_rate", guess, np.full_like(guess, n), effect, level),
+        **_by_class(labels, "label_rate", true, np.full_like(true, n), effect, level),
         "support": {name: round(rows) for name, rows in zip(labels, true.tolist(), strict=True)},
         "weak": bool(n < WEAK),
         "suppressed": bool(n < SMALLEST),
@@ -290,15 +320,16 @@ def _group(labels: Sequence[str], table: Table, kept: bool, level: float) -> Fig
     }
 
 
-def _by_class(labels: Sequence[str], key: str, x: NDArray, n: NDArray, level: float) -> Figures:
-    rates = _rates(key, x, n, level)
+def _by_class(
+    labels: Sequence[str], key: str, x: NDArray, n: NDArray, effect: Effect, level: float
+) -> Figures:
+    rates = _rates(key, x, n, effect, level)
     return {name: dict(zip(labels, values, strict=True)) for name, values in rates.items()}
 
 
-def _rates(key: str, x: ArrayLike, n: ArrayLike, level: float) -> dict[str, list]:
-    """Rates and Wilson intervals; None where the denominator is below :data:`SMALLEST`."""
-    hits, rows = np.asarray(x, np.float64), np.asarray(n, np.float64)
-    limits = proportion_interval(hits, rows, level).tolist()
+def _rates(key: str, hits: NDArray, rows: NDArray, effect: Effect, level: float) -> dict[str, list]:
+    """Rates and their intervals; None where the denominator is below :data:`SMALLEST`."""
+    limits = effect.limits(key, hits, rows, level).tolist()
     figures = zip((hits / np.where(rows > 0, rows, 1)).tolist(), limits, rows.tolist(), strict=True)
     shown = [(rate, limit) if size >= SMALLEST else (None, None) for rate, limit, size in figures]
     return {key: [rate for rate, _ in shown], f"{key}_interval": [limit for _, limit in shown]}

@@ -88,8 +88,8 @@ def judge(
 ) -> list[Verdict]:
     """Return the verdicts on the rules, in their order.
 
-    Intervals take rows as independent, and rows of one person are not: where ``people`` tells that a group is
-    fewer than :data:`fer_models.parity.SMALLEST` persons, nothing is decided on it.
+    Intervals are over persons where the counts know of them. Where ``people`` tells that a group is fewer than
+    :data:`fer_models.parity.SMALLEST` persons, nothing is decided on it.
 
     A gap from which a disclosed group had to be left out, for too few pictures, can fail and cannot pass: name
     the groups to be compared where that is what you mean.
@@ -106,7 +106,7 @@ def judge(
         _require_fitting(counts, rule, f"rules[{number}]")
     strict = corrected(level, len(rules))
     known = people or {}
-    without_groups = Counts(counts.labels, {}, counts.overall)
+    without_groups = Counts(counts.labels, {}, counts.overall, effects=counts.effects)
     overall = cache(lambda: summarise(without_groups, level=strict))
     return [
         _with_people(verdict, names, known.get(rule.attribute, {}))
@@ -190,8 +190,9 @@ def _decided(rule: Rule, group: str, figure: Any, limits: Any, left_out: str = "
 
 def _restricted(counts: Counts, attribute: str, names: tuple[str, ...]) -> Counts:
     """Return the counts of some groups of one attribute."""
-    table = counts.by_group[attribute][[counts.groups[attribute].index(name) for name in names]]
-    return Counts(counts.labels, {attribute: names}, table.sum(0), {attribute: table})
+    places = [counts.groups[attribute].index(name) for name in names]
+    table, effect = counts.by_group[attribute][places], counts.effect(attribute).of_groups(places)
+    return Counts(counts.labels, {attribute: names}, table.sum(0), {attribute: table}, {attribute: effect})
 
 
 def _require_fitting(counts: Counts, rule: Rule, where: str) -> None:

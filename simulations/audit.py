@@ -113,6 +113,16 @@ def record(
         "findings": findings(counts, persons),
         "disparities": _disparities(counts, references or {}),
         "bias": bias(counts),
+        **({"intervals": _over_people(counts)} if counts.effects else {}),
+    }
+
+
+def _over_people(counts: Counts) -> dict[str, Any]:
+    """Return what intervals would be if the rows of a person were independent, to be held beside those over people."""
+    alone = summarise(Counts(counts.labels, {}, counts.overall), fairlearn=False)
+    return {
+        "over": "people",
+        "row_wise": {key: limits for key, limits in alone.items() if key.endswith("_interval")},
     }
 
 
@@ -162,6 +172,8 @@ def show(found: dict[str, Any], console: Console) -> None:
     for key in ("accuracy", "balanced_accuracy", "worst_recall", "minority_recall"):
         table.add_row(key.replace("_", " "), shown(figures[key]), _interval(figures.get(f"{key}_interval")))
     console.print(table)
+    if "intervals" in found:
+        console.print("Intervals are over people: rows of one person are not independent.")
     recalls = Table("class", "pictures", "recall", "95 % interval")
     for name, value in figures["recall"].items():
         interval = figures["recall_interval"].get(name)

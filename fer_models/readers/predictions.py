@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fer_models.calibration import BINS, binned, calibration_error
 from fer_models.counts import Counts
+from fer_models.effects import OVERALL, Effect, PersonCounts
 from fer_models.errors import DataError
 from fer_models.labels import ALIASES, EXPRESSIONS, TIE, UNDISCLOSED
 from fer_models.readers.codes import MOST_GROUPS, Codes, JointCodes, group_codes
@@ -135,7 +136,9 @@ class Tally:
         self.bins = {name: np.zeros((MOST_GROUPS, BINS, 3)) for name in self.attributes if self.chances}
         self.hashes: list[NDArray[np.int64]] = []
         self.persons: dict[str, int] = {}
-        self.met: dict[str, set[int]] = {name: set() for name in self.attributes}
+        self.shared = {
+            name: PersonCounts(MOST_GROUPS, classes) for name in (OVERALL, *self.attributes) if layout.subject
+        }
 
     def _parts(self, name: str) -> tuple[str, ...]:
         """Return the columns that an attribute is made of."""
@@ -215,6 +218,8 @@ class Tally:
         if self.layout.id:
             self.hashes.append(np.fromiter(map(hash, column[self.layout.id]), np.int64, len(cell)))
         person = self._persons(column[self.layout.subject], block) if self.layout.subject else None
+        if person is not None:
+            self.shared[OVERALL].add(person, np.zeros_like(person), true, guess)
         told = {name: codes.encode(column[name], block) for name, codes in self.columns.items()}
         grouped: dict[str, NDArray[np.int64]] = {}
         for name, codes in self.attributes.items():
@@ -230,7 +235,7 @@ class Tally:
             if chance is not None:
                 self.bins[name] += binned(chance, true == guess, group, MOST_GROUPS)
             if person is not None:
-                self.met[name].update(np.unique(person * MOST_GROUPS + group).tolist())
+                self.shared[name].add(person, group, true, guess)
         return Coded(true, guess, grouped, person)
 
     def _persons(self, cells: tuple[str, ...], block: Block) -> NDArray[np.int64]:
@@ -300,7 +305,7 @@ class Tally:
         tables = {
             name: self.tables[name][list(each.values())][:, kept][:, :, kept] for name, each in order.items()
         }
-        counts = Counts(labels, groups, self.overall[np.ix_(kept, kept)], tables)
+        counts = Counts(labels, groups, self.overall[np.ix_(kept, kept)], tables, self._effects(order, kept))
         errors = {
             name: {group: calibration_error(self.bins[name][code]) for group, code in each.items()}
             for name, each in order.items()
@@ -322,11 +327,22 @@ class Tally:
     def _people(self, order: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
         if not self.layout.subject:
             return {}
-        found = {}
-        for name, codes in order.items():
-            each = np.bincount([pair % MOST_GROUPS for pair in self.met[name]], minlength=MOST_GROUPS)
-            found[name] = {group: int(each[code]) for group, code in codes.items()}
-        return found
+        people = {name: self.shared[name].people() for name in order}
+        return {
+            name: {group: int(people[name][code]) for group, code in each.items()}
+            for name, each in order.items()
+        }
+
+    def _effects(self, order: Mapping[str, Mapping[str, int]], kept: NDArray[np.int64]) -> dict[str, Effect]:
+        """Return how much less rows say because persons have several; nothing where each person has one."""
+        if len(self.persons) in (0, self.overall.sum()):
+            return {}
+        places = {OVERALL: [0], **{name: list(each.values()) for name, each in order.items()}}
+        tables = {OVERALL: self.overall[None], **self.tables}
+        return {
+            name: self.shared[name].effect(tables[name][own][:, kept][:, :, kept], own, kept)
+            for name, own in places.items()
+        }
 
     def _require_single_ids(self) -> None:
         """Refuse an id that occurs twice; hashes that are equal are looked up in the file."""

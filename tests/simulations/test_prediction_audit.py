@@ -6,6 +6,7 @@ import pytest
 
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError, DataError, EvidenceError, ToleranceError
+from fer_models.intervals import wilson
 from fer_models.metrics import summarise
 
 ROWS = "true,predicted,gender,who\n" + "".join(
@@ -29,6 +30,11 @@ def table(tmp_path):
     return path
 
 
+def without_intervals(tree):
+    pairs = tree.items() if isinstance(tree, dict) else ()
+    return {key: without_intervals(each) for key, each in pairs if not key.endswith("_interval")} or tree
+
+
 def test_the_figures_are_those_of_the_counts(fedfer, table, tmp_path):
     file = tmp_path / "audit.json"
     code, out, err = fedfer("audit", f"predictions={table}", "subject=who", "--json", str(file))
@@ -36,11 +42,29 @@ def test_the_figures_are_those_of_the_counts(fedfer, table, tmp_path):
     found = json.loads(file.read_text())
     counts = Counts.from_json(found["counts"])
     assert counts.by_group["gender"].tolist() == [[[40, 0], [10, 30]], [[35, 0], [25, 5]]]
-    assert found["figures"] == json.loads(json.dumps(summarise(counts)))
+    assert without_intervals(found["figures"]) == without_intervals(json.loads(json.dumps(summarise(counts))))
     assert found["people"] == {"gender": {"f": 40, "m": 35}}
     assert found["source"]["rows"] == 145
     assert f"{110 / 145:.3f}" in out
     assert any(line.split()[1:6:2] == ["m", "65", "35"] for line in out.splitlines()), out
+
+
+def test_intervals_are_over_people_where_rows_name_them(fedfer, tmp_path):
+    """Ten people of twenty rows each, who are always or never told right: the rows say hardly more than ten do."""
+    path, file = tmp_path / "people.csv", tmp_path / "audit.json"
+    rows = [f"fear,{'fear' if who % 2 else 'anger'},{who},{'ab'[who < 5]}" for who in range(10)] * 20
+    path.write_text("\n".join(["true,predicted,who,group", *rows]))
+    code, out, _ = fedfer("audit", f"predictions={path}", "subject=who", "--json", str(file))
+    assert code == 0
+    assert "Intervals are over people" in out
+    found = json.loads(file.read_text())
+    assert found["intervals"]["row_wise"]["accuracy_interval"] == wilson(100, 200).tolist()
+    rows = 9 * (1.959964 / 2.262157) ** 2  # of 10 people, as t of 9 has it
+    assert found["figures"]["accuracy_interval"] == pytest.approx(wilson(rows / 2, rows).tolist(), abs=1e-5)
+    assert found["figures"]["parity"]["group"]["groups"]["a"]["accuracy_interval"][1] > 0.9
+    plain = tmp_path / "rows.json"
+    fedfer("audit", f"predictions={path}", "ignore=[who]", "--json", str(plain))
+    assert "intervals" not in json.loads(plain.read_text())
 
 
 def test_columns_are_chosen_by_words(fedfer, table):

@@ -1,0 +1,149 @@
+"""Effective rows by hand, beside a bootstrap of persons, and in simulated test sets where persons are alike."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fer_models.counts import Counts
+from fer_models.effects import OVERALL, RATES, Effect, PersonCounts
+from fer_models.findings import findings
+from fer_models.metrics import summarise
+from fer_models.verdicts import Rule, judge
+
+
+def counted(person, group, true, predicted, classes=2, chunk=7):
+    """Counts with the effects of persons, added in chunks as a reader does."""
+    groups = tuple("abcdef"[: int(group.max()) + 1])
+    names = np.array(groups)[group]
+    plain = Counts.of(true, predicted, tuple("uvwxyz"[:classes]), {"group": names}, {"group": groups})
+    effects = {}
+    for name, codes in ((OVERALL, np.zeros_like(group)), ("group", group)):
+        persons = PersonCounts(100, classes)
+        for start in range(0, len(person), chunk):
+            part = slice(start, start + chunk)
+            persons.add(person[part], codes[part], true[part], predicted[part])
+        table = plain.overall[None] if name == OVERALL else plain.by_group[name]
+        effects[name] = persons.effect(table, list(range(len(table))), np.arange(classes))
+    return Counts(plain.labels, plain.groups, plain.overall, plain.by_group, effects)
+
+
+def clustered(rng, people, rows, spread=1.0, groups=2):
+    """Each person has ``rows`` rows of class 0 and an own chance, around .7, to be told right."""
+    chance = rng.beta(0.7 * spread, 0.3 * spread, people)
+    person = np.repeat(np.arange(people), rows)
+    wrong = (rng.random(people * rows) > chance[person]).astype(np.int64)
+    return counted(person, person % groups, np.zeros_like(person), wrong, chunk=5000)
+
+
+def test_effective_rows_by_hand():
+    """Ten persons of ten rows, five always right: R = .5, variance 10/9 * 10 * 5^2 / 100^2 = 1/36, 9 rows, t of 9."""
+    person, right = np.repeat(np.arange(10), 10), np.repeat([0, 1], 50)
+    counts = counted(person, np.zeros_like(person), np.zeros_like(person), right)
+    share = counts.effect().share("accuracy")
+    assert share == pytest.approx(np.array([[9 / 100 * (1.959964 / 2.262157) ** 2]]), rel=1e-5)
+    assert counts.effect().share("recall")[0, 0] == pytest.approx(share[0, 0])
+    assert counts.effect("group").share("accuracy") == pytest.approx(share)
+    assert counts.effect("other").share("accuracy").tolist() == [[1]]
+
+
+def test_a_rate_without_variance_is_worth_a_row_a_person():
+    person = np.repeat(np.arange(4), 25)
+    counts = counted(person, np.zeros_like(person), np.zeros_like(person), np.zeros_like(person))
+    assert counts.effect().share("accuracy").tolist() == [[0.04]]
+    alone = counted(np.zeros(30, int), np.zeros(30, int), np.zeros(30, int), np.repeat([0, 1], 15))
+    assert alone.effect().share("accuracy").tolist() == [[1 / 30]]
+
+
+def test_the_variance_is_that_of_a_bootstrap_of_persons():
+    rng, people, classes = np.random.default_rng(4), 60, 3
+    tables = rng.poisson(rng.gamma(2.0, 1.0, (people, classes, classes)) + 2 * np.eye(classes))
+    persons = PersonCounts(1, classes)
+    who, true, guess = (np.repeat(index, tables.ravel()) for index in np.indices(tables.shape).reshape(3, -1))
+    persons.add(who, np.zeros_like(who), true, guess)
+    total = tables.sum(0)[None]
+    effect = persons.effect(total, [0], np.arange(classes))
+    weight = rng.multinomial(people, np.full(people, 1 / people), 4000)
+    drawn = np.einsum("dp,ptg->dtg", weight, tables).astype(float)
+    for key, rate in RATES.items():
+        x, n = rate(drawn)
+        hits, rows = (each[0] for each in rate(total.astype(float)))
+        p, share = hits / rows, effect.share(key)[0]
+        variance = p * (1 - p) / (share * rows) * (1.959964 / 2.000995) ** 2
+        inside = share < 1
+        assert inside.any()
+        assert (x / n).var(0)[inside] * 60 / 59 == pytest.approx(variance[inside], rel=0.15), key
+    recalls = np.corrcoef((lambda x, n: x / n)(*RATES["recall"](drawn)).T)
+    assert effect.correlation["recall"] == pytest.approx(recalls, abs=0.1)
+
+
+def intervals(tree, path=()):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from intervals(value, (*path, key))
+        elif isinstance(value, list) and len(value) == 2 and any("interval" in part for part in (*path, key)):
+            yield (*path, key), value
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.integers(3, 40), st.integers(2, 4))
+def test_no_interval_becomes_narrower(seed, people, classes):
+    rng = np.random.default_rng(seed)
+    person = rng.integers(people, size=400)
+    true, guess = rng.integers(classes, size=400), rng.integers(classes, size=400)
+    guess = np.where(rng.random(400) < rng.random(people)[person], true, guess)
+    counts = counted(person, person % 3, true, guess, classes, chunk=200)
+    plain = Counts(counts.labels, counts.groups, counts.overall, counts.by_group)
+    wide = dict(intervals(summarise(counts, fairlearn=False)))
+    for path, (low, high) in intervals(summarise(plain, fairlearn=False)):
+        assert wide[path][0] <= low + 1e-9, path
+        assert wide[path][1] >= high - 1e-9, path
+
+
+@pytest.mark.parametrize("people", [16, 60])
+def test_intervals_over_people_cover_where_those_over_rows_do_not(people):
+    rng = np.random.default_rng(1)
+    held = {True: 0, False: 0}
+    for _ in range(300):
+        counts = clustered(rng, people, 20, spread=4.0)
+        for over_people, each in ((True, counts), (False, Counts(counts.labels, {}, counts.overall))):
+            low, high = summarise(each)["accuracy_interval"] if not each.groups else _accuracy(each)
+            held[over_people] += low <= 0.7 <= high
+    assert held[True] / 300 >= 0.93
+    assert held[False] / 300 < 0.75
+
+
+def _accuracy(counts):
+    whole = Counts(counts.labels, {}, counts.overall, effects=counts.effects)
+    return summarise(whole)["accuracy_interval"]
+
+
+def test_equal_groups_of_alike_persons_raise_no_alarm():
+    rng, sure, failed, rows_sure = np.random.default_rng(2), 0, 0, 0
+    for _ in range(200):
+        counts = clustered(rng, 50, 20, spread=4.0)
+        sure += any(gap["sure"] for gap in findings(counts)["gaps"])
+        failed += judge(counts, [Rule("accuracy_gap", 0.0, "group")])[0].verdict == "fail"
+        plain = Counts(counts.labels, counts.groups, counts.overall, counts.by_group)
+        rows_sure += any(gap["sure"] for gap in findings(plain)["gaps"])
+    assert sure / 200 <= 0.06
+    assert failed / 200 <= 0.06
+    assert rows_sure / 200 > 0.2
+
+
+def test_verdicts_on_some_groups_keep_their_persons():
+    counts = clustered(np.random.default_rng(3), 60, 20, spread=2.0, groups=3)
+    plain = Counts(counts.labels, counts.groups, counts.overall, counts.by_group)
+    for rule in (
+        Rule("accuracy_gap", 0.1, "group", reference="a"),
+        Rule("accuracy", 0.5, "group", groups=("b",)),
+        Rule("accuracy", 0.5),
+    ):
+        for wide, narrow in zip(judge(counts, [rule]), judge(plain, [rule]), strict=True):
+            assert wide.interval is not None
+            assert narrow.interval is not None
+            assert wide.interval[1] - wide.interval[0] > 1.5 * (narrow.interval[1] - narrow.interval[0])
+
+
+def test_the_effect_of_nobody_is_none():
+    assert Effect().limits("recall", np.array([3, 0]), np.array([10, 0]), 0.95)[1].tolist() == [0, 1]
