@@ -6,6 +6,7 @@ two lines of three dashes, with the figures as a ``model-index``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,7 +56,7 @@ def front_matter(name: str, data: str, metrics: Mapping[str, float | None], *, p
         "tags": [*tags, "differential-privacy"] if private else tags,
     }
     found = [
-        {"type": key.replace(" ", "_"), "name": key, "value": round(float(value), 4)}
+        {"type": re.sub(r"\W+", "_", key), "name": key, "value": round(float(value), 4)}
         for key, value in metrics.items()
         if value is not None
     ]
@@ -135,4 +136,4 @@ def cell(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
         return " to ".join(cell(each) for each in value) if len(value) == 2 else ", ".join(map(cell, value))
-    return str(value).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return str(value).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;").replace("*", "\\*")

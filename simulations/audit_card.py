@@ -66,10 +66,10 @@ def _private(record: Record) -> bool:
 def _metrics(record: Record) -> Iterator[tuple[str, float | None]]:
     figures = record["figures"]
     for key in FIGURES:
-        yield _spaced(key), figures.get(key)
+        yield _plain(key), figures.get(key)
     for attribute, parity in figures["parity"].items():
         for key in GAPS:
-            yield f"{_spaced(key)} by {_spaced(attribute)}", parity.get(key)
+            yield f"{_plain(key)} by {_plain(attribute)}", parity.get(key)
 
 
 def _what(net: Record, record: Record) -> str:
@@ -82,6 +82,22 @@ def _tested(record: Record) -> Iterator[str]:
     yield f"Tested on {sum(figures['support'].values()):,} pictures: {cell(_data(record))}."
     yield ""
     yield from _table(("expression", "pictures"), list(figures["support"].items()))
+    yield from _balance(record.get("bias", {}))
+
+
+def _balance(bias: Record) -> Iterator[str]:
+    """Yield how evenly classes and groups occur, and how labels go with groups: the data's own bias."""
+    named = {"expressions": bias.get("classes", {}), **bias.get("attributes", {})}
+    keys = ("evenness", "imbalance_ratio", "cramers_v_corrected", "cramers_v_interval")
+    rows = [(_plain(name), *(facts.get(key) for key in keys)) for name, facts in named.items() if facts]
+    if rows:
+        head = ("", "evenness", "most over fewest", "Cramer's V with the labels", "95 % interval")
+        yield from (
+            "",
+            "How evenly they occur (1: evenly), and how far labels go with groups (0: not at all):",
+            "",
+        )
+        yield from _table(head, rows)
 
 
 def _figures(record: Record) -> Iterator[str]:
@@ -168,11 +184,15 @@ def _audit(record: Record) -> Iterator[str]:
             for key, _, value in (word.partition("=") for word in record["config"]["words"])
         ]
         yield ""
-        yield f"Asked for with: `fedfer audit {cell(' '.join(words)).replace('`', '')}`."
+        yield f"Asked for with: `fedfer audit {' '.join(' '.join(words).replace('`', '').split())}`."
+
+
+def _plain(key: str) -> str:
+    return key.replace("_", " ").replace("macro f1", "macro F1")
 
 
 def _spaced(key: str) -> str:
-    return cell(key.replace("_", " ")).replace("macro f1", "macro F1")
+    return cell(_plain(key))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:

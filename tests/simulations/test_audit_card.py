@@ -137,6 +137,27 @@ def test_few_pictures_and_odd_names():
     assert "differential-privacy" not in ModelCard(text).data.tags
 
 
+def test_the_balance_of_the_data_is_told(text, found):
+    bias = found["bias"]
+    assert (
+        f"| expressions | {bias['classes']['evenness']:.4g} | {bias['classes']['imbalance_ratio']:.4g} | –"
+        in text
+    )
+    gender = bias["attributes"]["gender"]
+    low, high = gender["cramers_v_interval"]
+    assert f"| {gender['cramers_v_corrected']:.4g} | {low:.4g} to {high:.4g} |" in text
+
+
+def test_groups_within_groups_read_as_text_and_as_metadata():
+    found = counted(["one"] * 80)
+    found["figures"]["parity"]["a*b"] = found["figures"]["parity"].pop("who|<b>")
+    assert "## By a\\*b" in card(found)
+    assert "accuracy_gap_by_a_b" not in card(found)  # one group only: no gap
+    head = front_matter("n", "d", {"accuracy gap by a*b": 0.25}, private=False)
+    (result,) = ModelCard(head + "\n# n\n").data.eval_results
+    assert (result.metric_type, result.metric_name) == ("accuracy_gap_by_a_b", "accuracy gap by a*b")
+
+
 def test_a_sure_difference_is_told():
     found = counted(["one"] * 80)
     found["findings"] = {
