@@ -151,7 +151,7 @@ def _fails(gaps: list[Facts]) -> str:
     if not gaps:
         return "No column has two groups of at least ten pictures, so nobody can be compared."
     if not sure:
-        return "No difference between groups is beyond chance. That is no proof that there is none."
+        return "No difference between groups is beyond chance, all taken together. That is no proof that there is none."
     verb = "is" if sure == 1 else "are"
     asked = wording.plural(len(gaps), "difference")
     return f"{sure} of {asked} looked at (accuracy and each expression, by each column) {verb} beyond chance."
@@ -199,25 +199,26 @@ def _sure(record: Facts, gaps: list[Facts]) -> Iterator[str]:
             f"All {wording.count(comparisons)} comparisons of groups hold together at {level}: where it says that "
             "a group fares worse, this is wrong anywhere in at most one audit of twenty."
         )
-    persons, rows = (
-        people_of(record),
-        sum(record.child("figures").child("support").get(n) for n in _names(record)),
+    yield from _over(record)
+    if record.child("noise"):
+        yield "The counts carry the noise of privacy, and intervals allow for it."
+
+
+def _over(record: Facts) -> Iterator[str]:
+    """Yield what intervals take to be independent."""
+    support, persons = record.child("figures").child("support"), people_of(record)
+    rows = sum(support.number(name) or 0 for name in support)
+    each = (
+        f"{wording.count(persons)} people have {rows / persons:.3g} pictures each on average"
+        if persons
+        else ""
     )
-    if record.child("bootstrap"):
-        yield "Whole people were drawn again, not pictures: intervals allow for people with many pictures."
+    if record.child("intervals").text("over") == "people":
+        yield f"Intervals are over people, as pictures of one person are alike: {each}."
     elif persons and rows > persons:
-        yield (
-            f"{wording.count(persons)} people have {rows / persons:.3g} pictures each on average. Intervals take "
-            "pictures as independent and are too narrow for that."
-        )
+        yield f"{each}. Intervals take pictures as independent and are too narrow for that."
     elif not persons:
         yield "Nobody said which pictures show the same person. Where people have several, intervals are too narrow."
-    if record.child("noise"):
-        yield "The counts carry the noise of privacy."
-
-
-def _names(record: Facts) -> list[str]:
-    return list(record.child("figures").child("support"))
 
 
 def _shortened(names: list[str]) -> list[str]:

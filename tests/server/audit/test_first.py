@@ -64,9 +64,8 @@ def test_no_sure_difference_is_no_proof_of_fairness():
     assert plain(found["headline"]) == (
         f"No group is shown to be served worse; differences up to {100 * most:.1f} points cannot be ruled out"
     )
-    assert (
-        found["fails"]
-        == "No difference between groups is beyond chance. That is no proof that there is none."
+    assert found["fails"] == (
+        "No difference between groups is beyond chance, all taken together. That is no proof that there is none."
     )
     assert found["pairs"][0]["said"].endswith("may be chance")
 
@@ -78,6 +77,9 @@ def test_few_people_are_never_sure_and_named():
     assert found["scarce"] == ["m (7 people)"]
     assert plain(found["lowest"]).endswith("too few people to be sure.")
     assert any("57 people have 17.5 pictures each" in sentence for sentence in found["sure"])
+    assert not any("Intervals are over people" in sentence for sentence in found["sure"])
+    over = Facts({**{key: facts.get(key) for key in facts}, "intervals": {"over": "people"}}, "audit.json")
+    assert any("Intervals are over people" in sentence for sentence in first(over)["sure"])
     assert plain(found["found"][0]).startswith("Of 1,000 pictures of 57 people, 85.0 % (")
 
 
