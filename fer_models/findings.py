@@ -1,13 +1,18 @@
 """For whom a model fails most, and how sure that is: differences between groups, all held at once.
 
 Whoever looks at every pair of groups, in accuracy and in the recall of every class, finds some pair far apart by
-chance. So the intervals here hold together: Newcombe's method 10 (1998) with Bonferroni's correction over all pairs
-of all attributes and questions. A statement that rests on them is wrong anywhere at most as often as the level
-allows, and the one that is picked for the first line of a page is no exception.
+chance. So the intervals here hold together: Newcombe's method 10 (1998) with Bonferroni's correction. A statement
+that rests on them is wrong anywhere at most as often as the level allows, and the one that is picked for the first
+line of a page is no exception.
+
+The chance of error is shared out before anything is seen: half of it to accuracy, in equal parts to the attributes;
+half to the classes, in equal parts to every class of every attribute; and within a question in equal parts to its
+pairs. So a column of many groups takes nothing from one of two.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -76,16 +81,23 @@ def findings(counts: Counts, people: People | None = None, level: float = 0.95) 
         largest difference of any two groups that the rows allow. Where several pairs are sure it is the one
         whose lower limit is highest, else the pair furthest apart.
     """
-    asked = [(question, _comparable(counts, question)) for question in questions(counts)]
-    comparisons = sum(len(places) * (len(places) - 1) // 2 for _, places in asked)
-    strict = corrected(level, comparisons)
+    asked = [
+        (question, places)
+        for question in questions(counts)
+        if len(places := _comparable(counts, question)) > 1
+    ]
+    pairs = [len(places) * (len(places) - 1) // 2 for _, places in asked]
+    alike = Counter(question.label is None for question, _ in asked)
+    strict = [
+        corrected(level, len(alike) * alike[question.label is None] * number)
+        for (question, _), number in zip(asked, pairs, strict=True)
+    ]
     gaps = [
-        _gap(counts, question, places, (people or {}).get(question.attribute, {}), strict, level)
-        for question, places in asked
-        if len(places) > 1
+        _gap(counts, question, places, (people or {}).get(question.attribute, {}), own, level)
+        for (question, places), own in zip(asked, strict, strict=True)
     ]
     gaps.sort(key=lambda gap: (not gap["sure"], -gap["difference_interval"][0], -gap["difference"]))
-    return {"level": level, "comparisons": comparisons, "gaps": gaps}
+    return {"level": level, "comparisons": sum(pairs), "gaps": gaps}
 
 
 def _comparable(counts: Counts, question: Question) -> list[int]:

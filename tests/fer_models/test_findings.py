@@ -35,7 +35,7 @@ def test_the_surest_difference_comes_first():
     found = findings(COUNTS)
     assert found["comparisons"] == 3  # accuracy, recall of a and of b: one pair each
     first, second, third = found["gaps"]
-    strict = corrected(0.95, 3)
+    strict = corrected(0.95, 2 * 2)  # half of the errors are for accuracy, half for the two classes
     assert (first["attribute"], first["class"], first["group"], first["against"]) == ("g", "b", "m", "f")
     assert first["difference"] == pytest.approx(30 / 40 - 5 / 30)
     assert first["difference_interval"] == pytest.approx(newcombe_difference(30, 40, 5, 30, strict))
@@ -44,6 +44,24 @@ def test_the_surest_difference_comes_first():
     assert first["at_most"] == first["difference_interval"][1]
     assert (first["sure"], second["class"], second["sure"]) == (True, None, True)
     assert (third["class"], third["difference"], third["sure"]) == ("a", 0.0, False)
+
+
+def test_the_chance_of_error_is_shared_out_by_attributes_and_questions():
+    """Two groups of ``g``, four of ``h``: each attribute has a quarter for accuracy, however many pairs it has."""
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 2, 400)
+    columns = {"g": np.arange(400) % 2 * 1, "h": np.arange(400) // 100}
+    names = {name: np.array(["k", "l", "m", "n"])[column] for name, column in columns.items()}
+    found = findings(Counts.of(true, true, ("a", "b"), names))
+    assert found["comparisons"] == 3 * (1 + 6)
+    level = {("g", None): 2 * 2, ("h", None): 2 * 2 * 6, ("g", "a"): 2 * 4, ("h", "b"): 2 * 4 * 6}
+    told = {(gap["attribute"], gap["class"]): gap for gap in found["gaps"]}
+    for key, comparisons in level.items():
+        gap = told[key]
+        expected = newcombe_difference(
+            gap["against_n"], gap["against_n"], gap["n"], gap["n"], corrected(0.95, comparisons)
+        )
+        assert gap["difference_interval"] == pytest.approx(expected)
 
 
 def test_nothing_is_sure_of_a_few_people():
