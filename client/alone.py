@@ -12,12 +12,13 @@ from fer_models.errors import EngineError
 
 
 @contextmanager
-def alone(path: Path, what: str) -> Iterator[None]:
+def alone(path: Path, what: str, room: str = "site") -> Iterator[None]:
     """Hold a lock as long as the block lasts; its file says which process does.
 
     Parameters
     ----------
     what : is wrong where another process holds it.
+    room : whose commands look at it and end it.
 
     Raises
     ------
@@ -31,7 +32,7 @@ def alone(path: Path, what: str) -> Iterator[None]:
             raise EngineError(
                 f"{what} (process {_said(handle)})",
                 where=str(path.parent),
-                cure="See fedfer site status DIR; fedfer site stop DIR ends it.",
+                cure=f"See fedfer {room} status DIR; fedfer {room} stop DIR ends it.",
             ) from error
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)

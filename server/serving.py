@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from client.alone import alone, holder
 from client.audit_log import AuditLog
 from client.audit_view import shown
 from client.certificates import read_certificate
@@ -35,7 +35,7 @@ def start(words: Sequence[str]) -> int:
     coordinator = Coordinator.open(Path(found.one("server start needs a folder", usage)))
     coordinator.check(datetime.datetime.now(datetime.UTC))
     make_folder(coordinator.state_path)
-    with _alone(coordinator), stopping() as stopped:
+    with alone(_lock(coordinator), "this coordinator runs already", "server"), stopping() as stopped:
         require_free(coordinator)
         log = AuditLog(coordinator.log.path, shown(as_json="--log-json" in found.options))
         _serve(coordinator, log, stopped)
@@ -94,7 +94,7 @@ def status(words: Sequence[str]) -> int:
     coordinator = _opened(words, "status")
     end = read_certificate(coordinator.certificate[1]).not_valid_after_utc
     sys.stdout.write(f"{coordinator.name}, {coordinator.address}; the certificate ends {end:%Y-%m-%d}\n")
-    if not _held(coordinator):
+    if holder(_lock(coordinator)) is None:
         raise EngineError(
             "this coordinator does not run", where=str(coordinator.path), cure="Run fedfer server start DIR."
         )
@@ -111,15 +111,15 @@ def status(words: Sequence[str]) -> int:
 def stop(words: Sequence[str]) -> int:
     """End a coordinator's processes."""
     coordinator = _opened(words, "stop")
-    if not _held(coordinator):
+    pid = holder(_lock(coordinator))
+    if pid is None:
         sys.stdout.write("it does not run\n")
         return 0
-    pid = Running(coordinator).read().get("supervisor")
-    if pid is not None:
+    if pid:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     end = time.monotonic() + 4 * GRACE
-    while _held(coordinator):
+    while holder(_lock(coordinator)) is not None:
         if time.monotonic() > end:
             raise EngineError(
                 "it does not end",
@@ -136,38 +136,5 @@ def _opened(words: Sequence[str], command: str) -> Coordinator:
     return Coordinator.open(Path(read_words(words, usage).one(f"server {command} needs a folder", usage)))
 
 
-@contextlib.contextmanager
-def _alone(coordinator: Coordinator) -> Iterator[None]:
-    """Keep a second supervisor out.
-
-    Raises
-    ------
-    EngineError : one runs.
-    """
-    handle = os.open(coordinator.state_path / ".lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise EngineError(
-            "this coordinator runs already",
-            where=str(coordinator.path),
-            cure="Look at it with fedfer server status DIR.",
-        ) from error
-    finally:
-        os.close(handle)
-
-
-def _held(coordinator: Coordinator) -> bool:
-    """Whether a supervisor lives, which the operating system knows even where it was killed."""
-    try:
-        handle = os.open(coordinator.state_path / ".lock", os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+def _lock(coordinator: Coordinator) -> Path:
+    return coordinator.state_path / ".lock"
