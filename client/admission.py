@@ -30,6 +30,12 @@ def require_fit(plan: Plan, samples: Samples, site: str) -> None:
             where=site,
             cure="Read the pictures in the size and channels of the model.",
         )
+    if samples.known is not None and plan.local.smoothing > 0:
+        raise DataError(
+            "smoothing gives a share to classes that some of the pictures' data sets do not know",
+            where=site,
+            cure="Set local.smoothing=0, or read the sets with classes=common.",
+        )
 
 
 def require_allowed(policy: SitePolicy | None, plan: Plan, pictures: int, site: str) -> None:

@@ -194,6 +194,7 @@ class FairLoss:
         c, g = self._classes, self._groups
         targets, groups, own, critics = given.split([c, g, 1, 1], 1)
         total = self.loss(answers[:, :c], targets)
+        targets = targets.clamp(min=0)  # where a class is not known, nobody has it
         if self._adversary == "none":
             return total * own[:, 0]
         told = answers[:, c:]

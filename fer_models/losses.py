@@ -19,6 +19,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits (B, C), targets (B, C)) -> losses (B,)."""
 
 
+NEVER = -1e4
+"""Logit of a class that a row's data set does not know: its probability is 0, and so is its gradient."""
+
 MOST_FOCUSING = 10.0
 """Largest gamma of the focal loss."""
 
@@ -79,6 +82,19 @@ LOSSES = ("cross_entropy", "focal", *NEED_PRIOR)
 """Names for :func:`build_loss`; all per sample."""
 
 
+def known_only(loss: Loss) -> Loss:
+    """Return a loss over the classes that each row's data set knows.
+
+    A target below 0 (:data:`fer_models.samples.UNKNOWN_CLASS`) says that the class is not known there: it is left out
+    of the row's softmax, so that the row neither raises nor lowers it. Other rows are as they were, bit for bit.
+    """
+
+    def each(logits: Tensor, targets: Tensor) -> Tensor:
+        return loss(logits.masked_fill(targets < 0, NEVER), targets.clamp(min=0))
+
+    return each
+
+
 def build_loss(
     name: str,
     *,
@@ -87,7 +103,7 @@ def build_loss(
     tau: float = 1.0,
     focusing: float = 2.0,
 ) -> Loss:
-    """Return the loss of that name, as a function of logits and targets.
+    """Return the loss of that name, as a function of logits and targets, over the classes known to each row.
 
     Parameters
     ----------
@@ -116,12 +132,12 @@ def build_loss(
                 f"{name} takes no prior", where="loss.prior", cure=f"Use {' or '.join(NEED_PRIOR)}."
             )
         if name == "focal":
-            return lambda logits, targets: focal(logits, targets, focusing, smoothing)
-        return lambda logits, targets: soft_cross_entropy(logits, targets, smoothing)
+            return known_only(lambda logits, targets: focal(logits, targets, focusing, smoothing))
+        return known_only(lambda logits, targets: soft_cross_entropy(logits, targets, smoothing))
     log_prior, adjusted = _log_prior(name, prior), _WITH_PRIOR[name]
     if name == "logit_adjusted":
         log_prior = tau * log_prior
-    return lambda logits, targets: adjusted(logits, targets, log_prior.to(logits), smoothing)
+    return known_only(lambda logits, targets: adjusted(logits, targets, log_prior.to(logits), smoothing))
 
 
 def _log_prior(name: str, prior: Sequence[float] | Mapping[str, float] | None) -> Tensor:

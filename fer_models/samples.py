@@ -36,6 +36,9 @@ SPLIT_WORDS: Mapping[str, str] = {
 }
 """Words that folders and metadata files use for a split, in lower case without blanks, ``-`` and ``_``."""
 
+UNKNOWN_CLASS = -1.0
+"""Target of a class that the data set of a row does not know: losses leave that class out for the row."""
+
 MAPPED_ABOVE = 1 << 30
 """Bytes of pictures above which a picture store is a memory-mapped file."""
 
@@ -115,6 +118,7 @@ class Samples:
     split : str (N,), one of :data:`SPLITS`.
     skipped : reason -> how many rows or files the reader left out.
     name : the data set's name, for reports.
+    known : bool (N, C) or None; the classes that a row's data set tells apart, its label among them. None: all.
     """
 
     pictures: NDArray[np.uint8]
@@ -127,6 +131,7 @@ class Samples:
     groups: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
     name: str = "samples"
+    known: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.pictures)
@@ -137,7 +142,7 @@ class Samples:
                 cure="Give uint8 pictures of shape (N, H, W) or (N, H, W, 3).",
             )
         columns = {"label": self.label, "source": self.source, "split": self.split, **self.groups}
-        columns |= {k: v for k, v in {"votes": self.votes, "subject": self.subject}.items() if v is not None}
+        columns |= self._optional()
         for column, values in columns.items():
             if len(values) != n:
                 raise DataError(
@@ -151,6 +156,12 @@ class Samples:
                 where=self.name,
                 cure=f"Use indices 0 to {len(self.labels) - 1}.",
             )
+        if self.known is not None and n and not self.known[np.arange(n), self.label].all():
+            raise DataError(
+                "a row's own class is not among those that its data set knows",
+                where=self.name,
+                cure="Mark the class of every row as known.",
+            )
         unknown = sorted(set(np.unique(self.split).tolist()) - set(SPLITS))
         if unknown:
             raise DataError(
@@ -159,6 +170,11 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    def _optional(self) -> dict[str, NDArray]:
+        """The columns that not every table has, by name, where there are any."""
+        columns = {"votes": self.votes, "subject": self.subject, "known": self.known}
+        return {name: column for name, column in columns.items() if column is not None}
 
     @property
     def size(self) -> int:
@@ -180,6 +196,7 @@ class Samples:
             split=self.split[rows],
             votes=None if self.votes is None else self.votes[rows],
             subject=None if self.subject is None else self.subject[rows],
+            known=None if self.known is None else self.known[rows],
             groups={name: column[rows] for name, column in self.groups.items()},
         )
 
@@ -188,17 +205,21 @@ class Samples:
         return np.flatnonzero(self.split == split)
 
     def targets(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Return label distributions, float32 (len(rows), C): shares of the votes, or one-hot labels."""
-        if self.votes is None:
-            return np.eye(len(self.labels), dtype=np.float32)[self.label[rows]]
-        votes = self.votes[rows]
-        return votes / votes.sum(1, keepdims=True)
+        """Return label distributions, float32 (len(rows), C): shares of the votes, or one-hot labels.
+
+        Classes that a row's data set does not know hold :data:`UNKNOWN_CLASS`.
+        """
+        found = np.eye(len(self.labels), dtype=np.float32)[self.label[rows]]
+        if self.votes is not None:
+            votes = self.votes[rows]
+            found = votes / votes.sum(1, keepdims=True)
+        return found if self.known is None else np.where(self.known[rows], found, np.float32(UNKNOWN_CLASS))
 
     def save(self, folder: Path) -> None:
         """Write the table to ``folder`` as .npy files and one JSON file; no pickle."""
         folder.mkdir(parents=True, exist_ok=True)
         columns = {"pictures": self.pictures, "label": self.label, "source": self.source, "split": self.split}
-        columns |= {k: v for k, v in {"votes": self.votes, "subject": self.subject}.items() if v is not None}
+        columns |= self._optional()
         columns |= {f"group-{index}": column for index, column in enumerate(self.groups.values())}
         try:
             for name, column in columns.items():
@@ -244,6 +265,7 @@ class Samples:
             groups={name: column[f"group-{index}"] for index, name in enumerate(facts["groups"])},
             skipped=facts["skipped"],
             name=facts["name"],
+            known=column.get("known"),
         )
 
 

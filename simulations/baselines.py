@@ -147,10 +147,8 @@ class CentralTrainer:
             self._bench.expect(Told(shares(own)))
         if initial is not None:
             self._bench.flat.load_(initial)
-        targets = torch.from_numpy(samples.targets(rows))
-        if work.targets == "label":
-            targets = torch.from_numpy(np.eye(len(samples.labels), dtype=np.float32)[samples.label[rows]])
-        self._data = LocalRows(samples, rows, targets)
+        source = samples if work.targets == "votes" else replace(samples, votes=None)
+        self._data = LocalRows(samples, rows, torch.from_numpy(source.targets(rows)))
         self._entropy = SeededEntropy(plan.seed, name)
         self._steps = max(1, round(work.epochs * len(rows) / self._local.batch))
         self._average = self._bench.flat.full_vector.clone()

@@ -35,7 +35,7 @@ def read_many(
     root: Path | str,
     *,
     sets: Sequence[Mapping[str, Any]] = (),
-    classes: str = "common",
+    classes: str = "all",
     test: float = 0.2,
     seed: int = 0,
     size: int = 48,
@@ -50,8 +50,8 @@ def read_many(
     root : folder that the sets' own roots are relative to.
     sets : one mapping a set: ``reader``, its name; ``root``, its folder; ``options`` of the reader; and ``name``, which
         the column ``set`` shows, the reader's where none is given.
-    classes : ``common``: those that every set has; pictures of others are left out and counted. ``all``: those that
-        some set has.
+    classes : ``all``: those that some set has; for the rows of another set such a class is not known, and training
+        leaves it out there. ``common``: those that every set has; pictures of others are left out and counted.
     test : share of whole people, or of pictures where people are not known, that is held out of a set without a test
         part; ``seed`` draws it.
     size, channels, mapped_above, progress : see :class:`fer_models.readers.pictures.PictureOptions`.
@@ -125,10 +125,11 @@ def _only(part: Samples, labels: tuple[str, ...]) -> Samples:
         for index, name in enumerate(labels):
             if name in part.labels:
                 votes[:, index] = part.votes[:, part.labels.index(name)]
-        # Votes for the row's own class are above 0: its label is the class with most of them.
     skipped = dict(Counter(part.skipped) + Counter({NOT_COMMON: len(part) - len(kept)}))
     recoded = np.array([labels.index(name) if name in labels else 0 for name in names], np.int16)
-    return replace(part, label=recoded, labels=labels, votes=votes, skipped=skipped).take(kept)
+    joined = replace(part, label=recoded, labels=labels, votes=votes, skipped=skipped).take(kept)
+    told = np.isin(labels, part.labels)
+    return joined if told.all() else replace(joined, known=np.tile(told, (len(kept), 1)))
 
 
 def _joined(parts: Mapping[str, Samples], labels: tuple[str, ...], mapped_above: int) -> Samples:
@@ -149,6 +150,7 @@ def _joined(parts: Mapping[str, Samples], labels: tuple[str, ...], mapped_above:
         source=np.concatenate([_prefixed(name, part.source) for name, part in parts.items()]),
         split=np.concatenate([part.split for part in parts.values()]),
         votes=_votes(parts),
+        known=_known(parts),
         subject=np.concatenate([_people(name, part) for name, part in parts.items()]),
         groups=groups,
         skipped={f"{name}: {why}": n for name, part in parts.items() for why, n in part.skipped.items()},
@@ -173,7 +175,17 @@ def _people(name: str, part: Samples) -> NDArray[np.str_]:
     return _prefixed(name, part.source if part.subject is None else part.subject)
 
 
+def _known(parts: Mapping[str, Samples]) -> NDArray[np.bool_] | None:
+    """Which classes each row's set tells apart; None where every set knows all."""
+    told = [
+        np.ones((len(part), len(part.labels)), bool) if part.known is None else part.known
+        for part in parts.values()
+    ]
+    return None if all(each.all() for each in told) else np.concatenate(told)
+
+
 def _votes(parts: Mapping[str, Samples]) -> NDArray[np.float32] | None:
     if all(part.votes is None for part in parts.values()):
         return None
-    return np.concatenate([part.targets(np.arange(len(part))) for part in parts.values()])
+    everything = [replace(part, known=None) for part in parts.values()]
+    return np.concatenate([part.targets(np.arange(len(part))) for part in everything])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,4 @@ class Auditor:
 
 def targets_of(samples: Samples, rows: NDArray[np.intp], plan: Plan) -> NDArray[np.float32]:
     """Return the label distributions (n, C) that a plan trains on."""
-    if plan.local.targets == "votes":
-        return samples.targets(rows)
-    return np.eye(len(samples.labels), dtype=np.float32)[samples.label[rows]]
+    return (samples if plan.local.targets == "votes" else replace(samples, votes=None)).targets(rows)

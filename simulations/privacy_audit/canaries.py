@@ -127,6 +127,9 @@ def insert(samples: Samples, division: Partition, canaries: Canaries) -> tuple[S
     votes = samples.votes
     if votes is not None:
         votes = np.concatenate([votes, canaries.targets(len(samples.labels))[chosen]])
+    known = samples.known
+    if known is not None:
+        known = np.concatenate([known, np.ones((len(chosen), known.shape[1]), bool)])
     table = replace(
         samples,
         pictures=np.concatenate([samples.pictures, canaries.pictures[chosen]]),
@@ -134,6 +137,7 @@ def insert(samples: Samples, division: Partition, canaries: Canaries) -> tuple[S
         source=np.concatenate([samples.source, names]),
         split=longer(samples.split, "train"),
         votes=votes,
+        known=known,
         subject=None if samples.subject is None else np.concatenate([samples.subject, names]),
         groups={name: longer(column, UNDISCLOSED) for name, column in samples.groups.items()},
     )

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from torch import nn
 
 from fer_models.intervals import Interval, auc_interval, clopper_pearson
-from fer_models.losses import soft_cross_entropy
+from fer_models.losses import known_only, soft_cross_entropy
 from fer_models.transforms import to_input
 from simulations.privacy_audit.bounds import rates_bound
 
@@ -74,7 +74,7 @@ def losses(
     for start in range(0, len(pictures), BATCH):
         own = slice(start, start + BATCH)
         logits = module(to_input(pictures[own], device))
-        found = soft_cross_entropy(logits, torch.from_numpy(targets[own]).to(device))
+        found = known_only(soft_cross_entropy)(logits, torch.from_numpy(targets[own]).to(device))
         parts.append(found.cpu().numpy().astype(np.float64))
     module.train(training)
     return np.concatenate(parts)

@@ -13,6 +13,7 @@ from fer_models.losses import (
     build_loss,
     class_balanced,
     focal,
+    known_only,
     logit_adjusted,
     soft_cross_entropy,
 )
@@ -20,10 +21,10 @@ from fer_models.losses import (
 PRIOR = {"neutral": 4, "happiness": 3, "fear": 1}
 
 
-def batch(count=5, classes=3, seed=0):
+def batch(count=5, classes=3, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(count, classes, generator=generator, dtype=torch.float64)
-    return logits, torch.rand(count, classes, generator=generator, dtype=torch.float64).softmax(1)
+    logits = torch.randn(count, classes, generator=generator, dtype=dtype)
+    return logits, torch.rand(count, classes, generator=generator, dtype=dtype).softmax(1)
 
 
 def test_cross_entropy_by_hand():
@@ -105,6 +106,32 @@ def test_no_sample_moves_the_loss_of_another(name):
     jacobian = torch.autograd.functional.jacobian(lambda z: loss(z, targets), logits).abs().sum(2)
     diagonal = jacobian.diagonal()
     assert diagonal.min() > 0 and torch.equal(jacobian, torch.diag(diagonal))
+
+
+OPTIONS = [(name, PRIOR if name in NEED_PRIOR else None) for name in LOSSES]
+
+
+@pytest.mark.parametrize(("name", "prior"), OPTIONS)
+def test_a_class_that_is_not_known_is_left_out_of_the_softmax(name, prior):
+    loss = build_loss(name, prior=prior)
+    logits, targets = batch()
+    targets[1] = torch.tensor([0.25, -1.0, 0.75])
+    logits.requires_grad_()
+    found = loss(logits, targets)
+    found.sum().backward()
+    assert logits.grad[1, 1] == 0
+    assert logits.grad[1, 0] != 0
+    smaller = None if prior is None else [prior["neutral"], prior["fear"]]
+    alone = build_loss(name, prior=smaller)(logits[1:2, [0, 2]], targets[1:2, [0, 2]])
+    if name != "class_balanced":  # whose weights count all the classes of a net
+        torch.testing.assert_close(found[1:2], alone)
+    assert torch.isfinite(found).all()
+
+
+@pytest.mark.parametrize("loss", [soft_cross_entropy, lambda z, t: focal(z, t, 2.0)])
+def test_rows_that_know_every_class_are_as_they_were(loss):
+    logits, targets = batch(dtype=torch.float32)
+    assert torch.equal(known_only(loss)(logits, targets), loss(logits, targets))
 
 
 def test_a_prior_is_scaled_to_shares():

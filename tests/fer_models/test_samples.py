@@ -1,11 +1,13 @@
 """The table of samples: words for splits, picture stores, rows taken, and a folder and back."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fer_models import samples as module
 from fer_models.errors import DataError, RunFolderError
-from fer_models.samples import Samples, is_split, picture_store, split_name
+from fer_models.samples import UNKNOWN_CLASS, Samples, is_split, picture_store, split_name
 
 
 def table(n=6, channels=1):
@@ -97,9 +99,23 @@ def test_a_folder_and_back(tmp_path, channels):
         Samples.load(tmp_path)
 
 
+def test_classes_that_a_set_does_not_know(tmp_path):
+    known = np.array([[True, True], [False, True]] * 3)
+    whole = replace(table(), votes=None, known=known)
+    wanted = [[1, 0], [UNKNOWN_CLASS, 1]] * 3
+    assert whole.targets(np.arange(6)).tolist() == wanted
+    assert whole.take(np.array([3, 0])).targets(np.arange(2)).tolist() == [wanted[3], wanted[0]]
+    whole.save(tmp_path / "set")
+    assert Samples.load(tmp_path / "set").known.tolist() == known.tolist()
+    votes = replace(whole, votes=np.full((6, 2), 2, np.float32))
+    assert votes.targets(np.arange(2)).tolist() == [[0.5, 0.5], [UNKNOWN_CLASS, 0.5]]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"known": np.array([[True, False]] * 6)}, "own class is not among those"),
+        ({"known": np.ones((5, 2), bool)}, "column known has 5 rows for 6 pictures"),
         ({"label": np.zeros(5, np.int16)}, "column label has 5 rows for 6 pictures"),
         ({"label": np.full(6, 2, np.int16)}, "outside the label names"),
         ({"label": np.full(6, -1, np.int16)}, "outside the label names"),

@@ -90,7 +90,46 @@ def test_several_sets_check_as_one(fedfer, ward, tmp_path):
         Image.new("L", (16, 16), 10 + 20 * number).save(path)
     sets = "[{reader: imagefolder, root: ward}, {reader: classfolders, root: tree, name: trees}]"
     words = ("data", "check", "data=many", f"data.root={tmp_path}", f"data.options.sets={sets}")
-    code, out, err = fedfer(*words, "data.options.test=0.5")
+    code, out, err = fedfer(*words, "data.options.test=0.5", "data.options.classes=common")
     assert code == 0, err
     assert "imagefolder and trees: 3 pictures" in out
     assert "class that not every set has" in out
+
+
+def trees(root, sets):
+    """Class-folder trees of 30 drawn pictures each, whose bar lies at a height of its class."""
+    heights = {"happy": 0, "sad": 5, "fear": 10}
+    for name, classes in sets.items():
+        for number in range(30):
+            word = classes[number % len(classes)]
+            picture = Image.new("L", (16, 16), number)
+            picture.paste(255, (0, heights[word], 16, heights[word] + 4))
+            path = root / name / word / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
+
+
+def words_of(root, *more):
+    sets = "[{reader: classfolders, root: a, name: a}, {reader: classfolders, root: b, name: b}]"
+    data = ("data=many", f"data.root={root}", f"data.options.sets={sets}")
+    sites = ("partition=column", "partition.attribute=set", "partition.sites=2", "model=cnn_tiny")
+    work = ("server.rounds=1", "local.amount=2", "local.batch=8", "local.augment=false", "engine.workers=1")
+    return ("simulate", *data, *sites, *work, f"--run-dir={root / 'run'}", *more)
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_sites_of_different_classes_train_one_model(fedfer, tmp_path, private):
+    trees(tmp_path, {"a": ("happy", "sad"), "b": ("sad", "fear")})
+    more = (
+        "privacy.enabled=true",
+        "privacy.noise_multiplier=1.0",
+        "local.rate=0.5",
+        "privacy.allow_useless=true",
+    )
+    code, _, err = fedfer(*words_of(tmp_path, *(more if private else ())))
+    assert code == 0, err
+
+
+def test_smoothing_is_refused_where_classes_are_not_known(fedfer, refused, tmp_path):
+    trees(tmp_path, {"a": ("happy", "sad"), "b": ("sad", "fear")})
+    assert refused(fedfer(*words_of(tmp_path, "local.smoothing=0.1")), DataError, "local.smoothing=0")

@@ -7,6 +7,7 @@ from fer_models.errors import ConfigError, DataError
 from fer_models.labels import UNDISCLOSED
 from fer_models.readers import read
 from fer_models.readers.many import NOT_COMMON, SET
+from fer_models.samples import UNKNOWN_CLASS
 from simulations.partition import PartitionSpec, partition
 
 
@@ -28,7 +29,8 @@ TREE = {"reader": "classfolders", "root": "tree", "name": "tree"}
 
 
 def test_common_classes(folders):
-    samples = read("many", folders, sets=SETS, test=0.4)
+    samples = read("many", folders, sets=SETS, test=0.4, classes="common")
+    assert samples.known is None
     assert samples.labels == ("neutral", "happiness", "sadness", "anger", "disgust", "fear")
     assert samples.skipped == {f"jaffe: {NOT_COMMON}": 3}
     assert np.unique(samples.groups[SET], return_counts=True)[1].tolist() == [18, 18]
@@ -72,7 +74,19 @@ def test_what_a_set_does_not_tell_is_undisclosed(folders):
     assert set(samples.groups["ethnicity"][by_set["faces_mpi"]]) == {UNDISCLOSED}
     assert set(samples.groups["age"][by_set["faces_mpi"]]) == {"young", "middle-aged", "old"}
     assert set(samples.groups["gender"][by_set["tree"]]) == {UNDISCLOSED}
-    assert samples.labels == ("happiness", "sadness")
+
+
+def test_what_a_set_does_not_know_is_no_target(folders):
+    samples = read("many", folders, sets=[SETS[1], TREE], test=0.4)
+    assert samples.labels == ("neutral", "happiness", "sadness", "anger", "disgust", "fear", "contempt")
+    targets = samples.targets(np.arange(len(samples)))
+    tree = samples.groups[SET] == "tree"
+    assert (targets[~tree, 6] == UNKNOWN_CLASS).all()
+    assert (targets[~tree, :6].sum(1) == 1).all()
+    assert (targets[tree][:, [0, 3, 4, 5]] == UNKNOWN_CLASS).all()
+    assert targets[tree][samples.split[tree] == "test"].tolist() == [[-1, 1, 0, -1, -1, -1, 0]]
+    told = read("many", folders, sets=[SETS[1], {**TREE, "options": {"labels": samples.labels}}], test=0.4)
+    assert told.known[told.groups[SET] == "tree"].all(), "labels say what annotators could choose"
 
 
 def test_rows_keep_their_pictures_and_classes(folders):
@@ -99,7 +113,7 @@ def test_votes_of_one_set_stand_beside_labels_of_another(folders, write):
         ),
     )
     rated = {**SETS[0], "options": {"target": "rated"}}
-    samples = read("many", folders, sets=[rated, SETS[1]], test=0.4)
+    samples = read("many", folders, sets=[rated, SETS[1]], test=0.4, classes="common")
     assert samples.labels == ("neutral", "happiness")
     assert samples.votes.sum(1).tolist() == [1.0] * len(samples)
     assert len(samples) == 6 + 6
@@ -125,7 +139,7 @@ def test_sets_that_do_not_go_together(folders, draw):
     draw("odd/contempt/1.png", "odd/contempt/2.png", "odd/contempt/3.png")
     odd = {"reader": "classfolders", "root": "odd"}
     with pytest.raises(DataError, match="no class is common"):
-        read("many", folders, sets=[SETS[0], odd], test=0.4)
+        read("many", folders, sets=[SETS[0], odd], test=0.4, classes="common")
     with pytest.raises(DataError, match="faces_mpi has 48 x 48 pixels in 3 channels"):
         read("many", folders, sets=[SETS[0], {**SETS[1], "options": {"channels": 3}}], test=0.4)
     with pytest.raises(ConfigError, match="common, all"):
