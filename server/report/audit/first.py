@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fer_models.parity import SMALLEST, WEAK
@@ -108,19 +108,27 @@ def people_of(record: Facts) -> int:
 
 
 def _told(gaps: list[Facts]) -> list[Facts]:
-    """Pick the differences to show as bars: sure ones, of accuracy first; else the widest of accuracy.
+    """Pick the differences to show as bars: sure ones, of accuracy first; then the widest of accuracy, if few are sure.
 
     An intersection and its own attributes are told once: by whichever is surest.
     """
-    sure: list[Facts] = []
-    for gap in (gap for gap in gaps if gap.get("sure")):
-        alike = [other for other in sure if other.text("class") == gap.text("class")]
-        told = {part for other in alike for part in other.text("attribute").split(TIMES)}
-        if not told & set(gap.text("attribute").split(TIMES)):
-            sure.append(gap)
+    sure = _apart([gap for gap in gaps if gap.get("sure")])
     whole, classes = ([gap for gap in sure if bool(gap.text("class")) is each] for each in (False, True))
     picked = [*whole[:2], *classes[: MOST - len(whole[:2])]]
-    return picked or [gap for gap in gaps if not gap.text("class")][:1]
+    rest = [gap for gap in gaps if not gap.get("sure") and not gap.text("class")]
+    rest.sort(key=lambda gap: -(gap.number("difference") or 0.0))
+    return picked if len(picked) > 1 else _apart([*picked, *rest])[:2]
+
+
+def _apart(gaps: Sequence[Facts]) -> list[Facts]:
+    """Return the first of those that ask the same of the same attribute, alone or in an intersection."""
+    kept: list[Facts] = []
+    for gap in gaps:
+        alike = [other for other in kept if other.text("class") == gap.text("class")]
+        told = {part for other in alike for part in other.text("attribute").split(TIMES)}
+        if not told & set(gap.text("attribute").split(TIMES)):
+            kept.append(gap)
+    return kept
 
 
 def _pair(gap: Facts) -> dict[str, Any]:

@@ -184,6 +184,15 @@ def test_an_intersection_and_its_attributes_are_told_once(order):
     ]
 
 
+def test_where_few_are_sure_the_widest_others_are_told_as_what_they_are():
+    _, counts = audited(ALIKE)
+    names = {"sex": ("f", "m"), "age": ("old", "young")}
+    both = Counts(counts.labels, names, counts.overall, dict.fromkeys(names, counts.by_group["sex"]))
+    pairs = first(Facts(record({"door": "model"}, both), "audit.json"))["pairs"]
+    assert [pair["title"] for pair in pairs] == ["All expressions, by sex", "All expressions, by age"]
+    assert all(pair["said"].endswith("may be chance") for pair in pairs)
+
+
 def test_many_scarce_groups_are_counted():
     cells = {f"g{i}": {("joy", "joy"): 20 - i} for i in range(9)} | {"small": {("joy", "joy"): 4}}
     told = [f"g{i} ({20 - i} pictures)" for i in (8, 7, 6, 5)]
