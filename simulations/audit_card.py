@@ -9,6 +9,8 @@ from typing import Any
 from fer_models.card import cell, front_matter, parameters_and_form, use_and_limits
 from fer_models.parity import SMALLEST
 from fer_models.zoo import ModelSpec
+from server.report.audit.first import first
+from server.report.folder import Facts
 
 README = "README.md"
 
@@ -38,10 +40,10 @@ def card(record: Record) -> str | None:
         return None
     parts = [front_matter(_name(record), _data(record), dict(_metrics(record)), private=_private(record))]
     parts += [f"# {cell(_name(record))}", "", _what(net, record), ""]
+    parts += ["## What was found", "", *_findings(record), ""]
     parts += ["## Data", "", *_tested(record), "", *use_and_limits(), "## Figures", "", *_figures(record), ""]
     for attribute in record["figures"]["parity"]:
         parts += [f"## By {_spaced(attribute)}", "", *_groups(record, attribute), ""]
-    parts += ["## For whom it fails most", "", *_findings(record), ""]
     if "verdicts" in record:
         parts += ["## Limits that were set beforehand", "", *_verdicts(record["verdicts"]), ""]
     parts += ["## Privacy", "", *_privacy(record), "", "## This audit", "", *_audit(record), ""]
@@ -126,20 +128,24 @@ def _groups(record: Record, attribute: str) -> Iterator[str]:
 
 
 def _findings(record: Record) -> Iterator[str]:
-    found = record.get("findings", {})
-    sure = [gap for gap in found.get("gaps", ()) if gap["sure"]]
-    if not sure:
-        yield "No difference between groups is beyond chance. That is no proof that there is none: see the intervals."
-        return
-    yield f"Differences that are beyond chance, all {found['comparisons']} comparisons together:"
+    """Yield what the first screen of the page says, and every difference that is beyond chance."""
+    said = first(Facts(record, "audit.json"))
+    yield f"**{cell(said['headline'])}.**"
     yield ""
+    yield cell(" ".join(said["found"]))
+    sure = [gap for gap in record["findings"]["gaps"] if gap["sure"]]
+    if sure:
+        yield ""
     for gap in sure:
         of = "accuracy" if gap["class"] is None else f"recall of {gap['class']}"
         yield (
-            f"- {_spaced(gap['attribute'])}: {of} {cell(gap['rate'])} for {cell(gap['group'])}, "
+            f"- {_spaced(gap['attribute'])}: {cell(of)} {cell(gap['rate'])} for {cell(gap['group'])}, "
             f"{cell(gap['against_rate'])} for {cell(gap['against'])}; the difference is "
             f"{cell(gap['difference_interval'])}."
         )
+    yield ""
+    scarce = [f"Little can be said of: {'; '.join(said['scarce'])}."] if said["scarce"] else []
+    yield cell(" ".join(filter(None, [said["lowest"], said["fails"], *said["sure"], *scarce])))
 
 
 def _verdicts(verdicts: Sequence[Record]) -> Iterator[str]:

@@ -71,13 +71,13 @@ def read_key(path: Path) -> Identity:
     ------
     ConfigError : others than its owner can read or change it, or it is no Ed25519 key.
     """
-    mode = _read(path)[1]
+    content, mode = _read(path)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         what = f"others can use this key (mode {stat.S_IMODE(mode):03o})"
         cure = f"If nobody has: chmod 600 {path}; else make a new one with: fedfer audit key FILE."
         raise ConfigError(what, where=str(path), cure=cure)
     try:
-        key = serialization.load_pem_private_key(_read(path)[0], None)
+        key = serialization.load_pem_private_key(content, None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigError("this is no private key without a password", where=str(path), cure=MAKE) from error
     if not isinstance(key, Ed25519PrivateKey):
