@@ -112,11 +112,13 @@ def study(draws: int, seed: int = 0) -> dict[str, float]:
         for size in SIZES:
             tally.test_set = f"{size} rows, {'a' if gap else 'no'} gap"
             for table in rng.multinomial(size, truth.ravel(), draws).reshape(-1, *truth.shape):
-                compare(tally, truth, table, rules)
-    return _summary(tally, draws)
+                counts = Counts(EXPRESSIONS, {"group": GROUPS}, table.sum(0), {"group": table})
+                compare(tally, truth, counts, rules)
+    return summary(tally, draws)
 
 
-def _summary(tally: Tally, draws: int) -> dict[str, float]:
+def summary(tally: Tally, draws: int) -> dict[str, float]:
+    """Return the keys of :func:`study`."""
     held, alarms, verdicts = (_by_kind(each) for each in (tally.held, tally.alarms, tally.verdicts))
     return {
         "coverage": min(held.values()),
@@ -142,13 +144,12 @@ def _count(rates: Rates, figure: tuple[str, str, str], event: bool) -> None:
     rate[:] = rate[0] + event, rate[1] + 1
 
 
-def compare(tally: Tally, truth: Chances, table: NDArray[np.int64], rules: list[Rule]) -> None:
-    """Audit one draw (G, C, C) and hold all of it against the truth."""
-    counts = Counts(EXPRESSIONS, {"group": GROUPS}, table.sum(0), {"group": table})
+def compare(tally: Tally, truth: Chances, counts: Counts, rules: list[Rule]) -> None:
+    """Audit one draw and hold all of it against the truth."""
     found = summarise(counts, fairlearn=False)
     for each in (*_overall(truth.sum(0), counts, found), *_of_groups(truth, found)):
         tally.add(*each)
-    for each in _between(truth, table, found["parity"]["group"]):
+    for each in _between(truth, counts.by_group["group"], found["parity"]["group"]):
         tally.add(*each)
     tally.judged({each.verdict for each in judge(counts, rules)})
     tally.stated(any(_backwards(truth, gap) for gap in findings(counts)["gaps"]))

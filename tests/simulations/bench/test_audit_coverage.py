@@ -11,6 +11,7 @@ from fer_models.verdicts import PASS, judge
 from simulations.bench import audit_coverage
 from simulations.bench.audit import bench
 from simulations.bench.audit_coverage import GROUPS, SHARES, Tally, chances, compare, limits_at, study
+from simulations.bench.audit_people import drawn, study_people
 from simulations.bench.run import Options
 
 
@@ -50,7 +51,8 @@ def test_every_figure_of_an_endless_test_set_is_held():
     """So the true figures are those that the audit is about, and none is compared with another's."""
     truth = chances(gap=True)
     tally, table = Tally(), np.rint(truth * 1e12).astype(np.int64)
-    compare(tally, truth, table, limits_at(truth))
+    counts = Counts(EXPRESSIONS, {"group": GROUPS}, table.sum(0), {"group": table})
+    compare(tally, truth, counts, limits_at(truth))
     assert {held for held, _ in tally.held.values()} == {1}
     assert len({kind for kind, *_ in tally.held}) == 25
 
@@ -69,6 +71,22 @@ def test_the_study_tells_of_intervals_that_are_too_narrow(monkeypatch):
     found = study(draws=5)
     assert 0.4 < found["coverage.group recall"] < 0.7
     assert found["false_alarm"] > 0.2
+
+
+def test_people_are_drawn_around_the_chances():
+    rng, truth = np.random.default_rng(0), chances(gap=True)
+    sets = [drawn(rng, truth) for _ in range(40)]
+    mean = sum(each.overall for each in sets) / sum(each.rows for each in sets)
+    assert mean == pytest.approx(truth.sum(0), abs=0.01)
+    shares = [each.effect().share("accuracy")[0, 0] for each in sets]
+    assert 0.1 < np.mean(shares) < 0.5
+
+
+def test_intervals_over_people_hold_in_a_small_study():
+    found = study_people(draws=20)
+    assert found["people.coverage"] >= 0.88
+    assert found["people.false_alarm"] <= 0.1
+    assert found["people.coverage_row_wise"] < 0.85
 
 
 @pytest.mark.parametrize("word", ["draws=0", "draws=some", "rows=5"])
