@@ -23,7 +23,7 @@ ROWS, BLOCK = 1_000_000, 10_000
 """Rows of the file, and how many of them are drawn; the file repeats them, which reading does not make use of."""
 
 GROUPS = 6
-REPEATS = 3
+REPEATS = 10
 """Repeats of the figures; the best one counts, since other work on the machine can only slow a repeat down."""
 
 
