@@ -5,10 +5,27 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fer_models.errors import EngineError
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool, flags: int = 0) -> Iterator[int]:
+    """Hold a lock as long as the block lasts, and yield the open file, which its owner alone may read.
+
+    Parameters
+    ----------
+    wait : for a process that holds it; else that is a BlockingIOError.
+    flags : more of them for opening the file.
+    """
+    handle = os.open(path, os.O_CREAT | os.O_RDWR | flags, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield handle
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -24,21 +41,18 @@ def alone(path: Path, what: str, room: str = "site") -> Iterator[None]:
     ------
     EngineError : another process holds it.
     """
-    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            handle = stack.enter_context(locked(path, wait=False))
         except BlockingIOError as error:
             raise EngineError(
-                f"{what} (process {_said(handle)})",
+                f"{what} (process {holder(path) or 0})",
                 where=str(path.parent),
                 cure=f"See fedfer {room} status DIR; fedfer {room} stop DIR ends it.",
             ) from error
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
         yield
-    finally:
-        os.close(handle)
 
 
 def holder(path: Path) -> int | None:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import hashlib
 import json
 import os
@@ -33,6 +32,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from client.alone import locked
 from fer_models.errors import ConfigError, RunFolderError, SignatureError
 
 KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
@@ -144,12 +144,8 @@ class AuditLog:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[int]:
         try:
-            handle = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
+            with locked(self.path, wait=True, flags=os.O_APPEND) as handle:
                 yield handle
-            finally:
-                os.close(handle)
         except OSError as error:
             raise RunFolderError(
                 f"cannot write the audit log: {error.strerror}",

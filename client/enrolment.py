@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from client.identity import Identity
+from client.reading import read_record
 from client.secagg.agreement import digest
-from client.strict import parse
 from fer_models.errors import ConfigError, IdentityError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -116,17 +116,8 @@ def read_request(path: Path) -> Request:
     ------
     IdentityError : it holds none.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
-        if len(data) > LARGEST:
-            raise ValueError("too long")
-        found = parse(Request, json.loads(data))
-    except (OSError, ValueError, RecursionError, ConfigError) as error:
-        raise IdentityError(
-            "this file holds no request",
-            where=str(path),
-            cure="Give the file that fedfer site enrol wrote.",
-        ) from error
+    found = read_record(
+        Request, path, LARGEST, "this file holds no request", "Give the file that fedfer site enrol wrote."
+    )
     found.verify()
     return found

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -13,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.identity import Identity
 from fer_models.errors import IdentityError, RunFolderError
+
+K = TypeVar("K")
 
 PEM, OPENSSH = serialization.Encoding.PEM, serialization.Encoding.OpenSSH
 PKCS8, SSH = serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.OpenSSH
@@ -112,6 +116,30 @@ def read_private(path: Path) -> bytes:
         ) from error
 
 
+def read_key(path: Path, kind: type[K], load: Callable[..., object]) -> K:
+    """Return the private key in a file.
+
+    Parameters
+    ----------
+    kind : of key that it has to be.
+    load : of cryptography, for the form of the file.
+
+    Raises
+    ------
+    IdentityError : it cannot be used.
+    """
+    data = read_private(path)
+    try:
+        key = load(data, password=None)
+        if isinstance(key, kind):
+            return key
+        raise ValueError("another kind of key")
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise IdentityError(
+            "this file holds no key of that kind", where=str(path), cure="Put the right file back."
+        ) from error
+
+
 def make_signing_key(path: Path) -> Identity:
     """Make an Ed25519 key, which signs what the site sends, and keep it in a PEM file."""
     key = Ed25519PrivateKey.generate()
@@ -126,13 +154,7 @@ def read_signing_key(path: Path) -> Identity:
     ------
     IdentityError : it cannot be used.
     """
-    data = read_private(path)
-    try:
-        key = serialization.load_pem_private_key(data, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _damaged(path) from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise _damaged(path)
+    key = read_key(path, Ed25519PrivateKey, serialization.load_pem_private_key)
     return Identity(key.private_bytes_raw())
 
 
@@ -153,21 +175,8 @@ def read_node_key(path: Path) -> str:
     ------
     IdentityError : it cannot be used.
     """
-    data = read_private(path)
-    try:
-        key = serialization.load_ssh_private_key(data, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _damaged(path) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise _damaged(path)
-    return _public(key)
+    return _public(read_key(path, ec.EllipticCurvePrivateKey, serialization.load_ssh_private_key))
 
 
 def _public(key: ec.EllipticCurvePrivateKey) -> str:
     return key.public_key().public_bytes(OPENSSH, serialization.PublicFormat.OpenSSH).decode()
-
-
-def _damaged(path: Path) -> IdentityError:
-    return IdentityError(
-        "this file holds no key of that kind", where=str(path), cure="Put the right file back."
-    )

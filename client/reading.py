@@ -1,15 +1,19 @@
-"""Reading the YAML files that a person at a site or a coordinator writes."""
+"""Reading the YAML files that a person at a site or a coordinator writes, and the JSON files that come from outside."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from fer_models.errors import ConfigError
+from client.strict import parse
+from fer_models.errors import ConfigError, IdentityError
+
+T = TypeVar("T")
 
 LARGEST = 1 << 16
 """Bytes of such a file; one has some thousands."""
@@ -41,3 +45,25 @@ def read_yaml(path: Path, cure: str) -> Any:
         raise ConfigError(
             f"cannot be read: {what}", where=f"{path}{line}", cure="Correct that line."
         ) from error
+
+
+def read_record(cls: type[T], path: Path, largest: int, what: str, cure: str) -> T:
+    """Return the dataclass in a JSON file that came from outside.
+
+    Parameters
+    ----------
+    largest : bytes that it may have.
+    what, cure : is wrong where it holds none, and what to do.
+
+    Raises
+    ------
+    IdentityError : it holds none.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(largest + 1)
+        if len(data) > largest:
+            raise ValueError("too long")
+        return parse(cls, json.loads(data))
+    except (OSError, ValueError, RecursionError, ConfigError) as error:
+        raise IdentityError(what, where=str(path), cure=cure) from error

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from client.certificates import require_valid
 from client.enrolment import fingerprint
 from client.identity import Identity, Roster
+from client.reading import read_record
 from client.secagg.agreement import digest
-from client.strict import parse
 from fer_models.errors import ConfigError, IdentityError
 
 LARGEST = 1 << 24
@@ -111,16 +111,9 @@ def read_study(path: Path) -> Study:
     ------
     IdentityError : it holds none.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
-        if len(data) > LARGEST:
-            raise ValueError("too long")
-        found = parse(Study, json.loads(data))
-    except (OSError, ValueError, RecursionError, ConfigError) as error:
-        raise IdentityError(
-            "this file holds no study", where=str(path), cure="Give the study.json that the coordinator sent."
-        ) from error
+    found = read_record(
+        Study, path, LARGEST, "this file holds no study", "Give the study.json that the coordinator sent."
+    )
     found.verify()
     return found
 

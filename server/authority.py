@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from client.certificates import read_certificate, require_valid
-from client.keys import BARE, PEM, PKCS8, read_private, write_private
+from client.keys import BARE, PEM, PKCS8, read_key, write_private
 from fer_models.errors import ConfigError, IdentityError
 
 AUTHORITY_DAYS, SERVER_DAYS = 3650, 397
@@ -87,7 +86,7 @@ def make_server_certificate(
     IdentityError : the authority cannot be used.
     """
     names = [general_name(host) for host in hosts]
-    signing, root = read_key(authority[0]), read_certificate(authority[1])
+    signing, root = read_authority_key(authority[0]), read_certificate(authority[1])
     require_pair(authority[0], signing, root)
     require_valid(authority[1], root, now)
     private = ec.generate_private_key(ec.SECP384R1())
@@ -154,23 +153,14 @@ def _keep(key: Path, private: ec.EllipticCurvePrivateKey, certificate: Path, bui
         part.replace(path)
 
 
-def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Return the private key in a PEM file that its owner alone may read.
+def read_authority_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Return the private key of an authority or a server, from a PEM file that its owner alone may read.
 
     Raises
     ------
     IdentityError : it cannot be used.
     """
-    data = read_private(path)
-    try:
-        key = serialization.load_pem_private_key(data, password=None)
-        if isinstance(key, ec.EllipticCurvePrivateKey):
-            return key
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        pass
-    raise IdentityError(
-        "this file holds no key of that kind", where=str(path), cure="Put the right file back."
-    )
+    return read_key(path, ec.EllipticCurvePrivateKey, serialization.load_pem_private_key)
 
 
 def require_pair(path: Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:

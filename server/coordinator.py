@@ -21,14 +21,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import json
-import os
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from client.alone import locked
 from client.audit_log import AuditLog
 from client.audit_view import FILE
 from client.certificates import certificate_fingerprint, read_certificate, require_issued, require_valid
@@ -48,7 +47,7 @@ from server.authority import (
     general_name,
     make_authority,
     make_server_certificate,
-    read_key,
+    read_authority_key,
     require_pair,
 )
 from server.enrolled import Enrolled
@@ -190,7 +189,7 @@ class Coordinator:
         require_valid(self.authority[1], root, now)
         key, path = self.certificate
         certificate = read_certificate(path)
-        require_pair(key, read_key(key), certificate)
+        require_pair(key, read_authority_key(key), certificate)
         require_issued(path, certificate, root)
         require_valid(path, certificate, now)
         read_signing_key(self.path / "signing.pem")
@@ -269,16 +268,12 @@ class Coordinator:
     def _alone(self) -> Iterator[None]:
         """Keep other commands from the list meanwhile."""
         try:
-            handle = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o600)
-        except OSError as error:
+            with locked(self.path / ".lock", wait=True):
+                yield
+        except PermissionError as error:
             raise RunFolderError(
                 f"cannot write: {error.strerror}", where=str(self.path), cure="Run as the folder's owner."
             ) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
 
 
 def _require_hosts(hosts: Sequence[str], port: int) -> None:

@@ -19,7 +19,7 @@ from server.authority import (
     hosts_of,
     make_authority,
     make_server_certificate,
-    read_key,
+    read_authority_key,
     require_pair,
 )
 
@@ -92,9 +92,9 @@ def test_a_client_refuses_other_hosts_and_other_authorities(made, tmp_path):
 def test_keys_are_their_owner_s_and_certificates_are_pairs(made):
     for key, certificate in made:
         assert key.stat().st_mode & 0o777 == 0o600
-        require_pair(key, read_key(key), read_certificate(certificate))
+        require_pair(key, read_authority_key(key), read_certificate(certificate))
     with pytest.raises(IdentityError, match="not a pair"):
-        require_pair(made[1][0], read_key(made[0][0]), read_certificate(made[1][1]))
+        require_pair(made[1][0], read_authority_key(made[0][0]), read_certificate(made[1][1]))
     assert hosts_of(read_certificate(made[1][1])) == HOSTS
 
 
@@ -144,7 +144,7 @@ def test_a_new_certificate_replaces_the_old_one(tmp_path):
     make_server_certificate(authority, *server, ("localhost",), NOW)
     after = read_certificate(server[1])
     assert (before.serial_number, before.public_key()) != (after.serial_number, after.public_key())
-    require_pair(server[0], read_key(server[0]), after)
+    require_pair(server[0], read_authority_key(server[0]), after)
     assert {path.name for path in tmp_path.iterdir()} == {"ca.key", "ca.crt", "server.key", "server.crt"}
 
 
@@ -156,7 +156,7 @@ def test_other_files_are_no_certificates_and_no_keys(content, tmp_path):
     with pytest.raises(IdentityError, match="no certificate"):
         read_certificate(path)
     with pytest.raises(IdentityError, match="no key"):
-        read_key(path)
+        read_authority_key(path)
     with pytest.raises(IdentityError, match="no certificate"):
         read_certificate(tmp_path / "gone")
 
