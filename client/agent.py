@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from client.admission import require_allowed, require_fit, require_room, too_many_units
+from client.audit_counts import audit_round, cost_of_audit, with_noise
 from client.by_site import own_attributes
 from client.distributed import share_of
 from client.evaluation import EVALUATION_BATCH, count_parts, evaluating, predict, prove_answers
@@ -279,6 +280,19 @@ class Agent:
                     delta = _with_tally(delta, tally)
         # What leaves besides the update is made of public constants.
         return Update(delta, 1.0, plan.expected_visits, 0.0, self._ledger.history(), self._ledger.head)
+
+    def audit(
+        self, plan: Plan, vector: NDArray[np.float32], counts: Counts, seen: Head | None = None
+    ) -> LabelCounts:
+        """Return tables of counts of the test pictures, judged with ``vector``, with noise; the ledger comes first."""
+        number, entropy = (
+            audit_round(plan),
+            BoundEntropy(self._entropy, plan.digest.encode() + vector.tobytes()),
+        )
+        key = entropy.key(number, "audit counts")
+        self._admit(plan, number, seen)
+        self._release(plan, number, "audit_counts", key, *cost_of_audit(plan))
+        return LabelCounts(with_noise(counts, plan, key), self._ledger.history(), self._ledger.head)
 
     def _update(self, plan: Plan, delta: NDArray[np.float32], done: LocalResult) -> Update:
         weight = float(len(self._train)) if plan.server.weighting == "size" else 1.0

@@ -11,6 +11,7 @@ from flwr.clientapp import ClientApp
 
 from client.agent import Agent, Update, evaluate_sites
 from client.answers import judged, ledger_facts, updates
+from client.audit_counts import is_noisy
 from client.client_app import app_of
 from client.failures import error_to_wire
 from client.messages import facts_of, pack, pack_parts, scalar, tell, text, vector_of
@@ -110,8 +111,13 @@ def evaluate_many(agents: Sequence[Agent], content: RecordDict) -> list[RecordDi
     plan = read_plan(text(content, "plan"))
     _require_plain(plan)
     prove = bool(scalar(content, "prove"))
-    counts = evaluate_sites(agents, plan, vector_of(content, np.float32), prove=prove)
+    vector = vector_of(content, np.float32)
+    counts = evaluate_sites(agents, plan, vector, prove=prove)
     each = (time.process_time() - began) / len(agents)
+    if is_noisy(plan):
+        noisy = [agent.audit(plan, vector, found) for agent, found in zip(agents, counts, strict=True)]
+        facts = [{"site": agent.name, "cpu_seconds": each} for agent in agents]
+        return [pack(n.counts, own | ledger_facts(n)) for n, own in zip(noisy, facts, strict=True)]
     return [
         pack(found.to_vector(), {"site": agent.name, "cpu_seconds": each})
         for agent, found in zip(agents, counts, strict=True)

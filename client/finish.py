@@ -34,6 +34,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from client.audit_counts import audit_round, cost_of_audit
 from client.discrete import MOST
 from client.discrete_accounting import slack
 from client.fairness import disclosed
@@ -196,17 +197,18 @@ def cost_of_step(plan: Plan, step: str) -> Mechanism:
 
 
 def cost_after(plan: Plan, done: frozenset[int] = frozenset()) -> History:
-    """Return what a plan costs a site after the last round; nothing without privacy.
+    """Return what a plan costs a site after the last round, an audit's counts among it; nothing without privacy.
 
     Parameters
     ----------
     done : rounds that are paid for.
     """
+    audit = () if audit_round(plan) in done else cost_of_audit(plan)
     if plan.finish is None or plan.privacy is None:
-        return ()
+        return audit
     last = plan.server.rounds
     steps = enumerate(plan.finish.steps, last + 1)
-    return tuple(cost_of_step(plan, step) for number, step in steps if number not in done)
+    return (*(cost_of_step(plan, step) for number, step in steps if number not in done), *audit)
 
 
 def require_finish(plan: Plan) -> None:

@@ -11,6 +11,7 @@ less again changes one count by one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -68,6 +69,11 @@ def discrete_laplace(epsilon: Fraction, stream: KeyedStream) -> int:
         size, negative = (rest + scale * whole) // steps, _below(2, stream) == 1
         if size or not negative:
             return -size if negative else size
+
+
+def variance_of(epsilon: float) -> float:
+    """Return the variance of :func:`discrete_laplace`: 2 q / (1 - q)^2 with q = exp(-epsilon)."""
+    return 2 * math.exp(-epsilon) / math.expm1(-epsilon) ** 2
 
 
 def _bernoulli_exp(x: Fraction, stream: KeyedStream) -> bool:

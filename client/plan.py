@@ -252,6 +252,12 @@ class Plan:
                 where="privacy.counts_epsilon",
                 cure="Set local.loss=logit_adjusted or server.adjustment=1.0 without a prior, or null.",
             )
+        if privacy.audit_epsilon is not None and self.server.evaluate_every < self.server.rounds:
+            raise PrivacyError(
+                "every evaluation would release counts of test pictures, and epsilon is planned for the last alone",
+                where="server.evaluate_every",
+                cure=f"Give server.evaluate_every={self.server.rounds}, or privacy.audit_epsilon=null.",
+            )
         together = self.most_sites if privacy.noise == "distributed" else 1
         units = privacy.nominal_units * together
         if privacy.delta * units >= 1:
@@ -299,6 +305,8 @@ class Plan:
                 del given[name]
         if self.server.by_site is None:
             del given["server"]["by_site"]
+        if self.privacy is not None and self.privacy.audit_epsilon is None:
+            del given["privacy"]["audit_epsilon"]
         given["model"] = self.model.to_dict()
         return json.dumps(given, sort_keys=True, separators=(",", ":"))
 

@@ -9,7 +9,7 @@ from typing import Literal
 from client.strict import require
 
 COUNTS_EPSILON = 1e-3, 100.0
-"""Smallest and largest epsilon of label counts: their noise then has a deviation of 1,400 pictures, and none."""
+"""Smallest and largest epsilon of counts: their noise then has a deviation of 1,400 pictures, and none."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Privacy:
     resolution : with noise "distributed", steps of the grid in one clip (:mod:`client.grid`).
     counts_epsilon : what the label counts that a site releases before the first round cost, in pure epsilon; None
         for none.
+    audit_epsilon : what a site's counts of its test pictures cost, in pure epsilon (:mod:`client.audit_counts`); None
+        leaves them without noise, and test pictures without a guarantee.
     parameters : with noise "distributed", how many numbers learn and get noise, for which the guarantee accounts.
     """
 
@@ -52,6 +54,7 @@ class Privacy:
     resolution: int = 1 << 16
     parameters: int = 1
     counts_epsilon: float | None = None
+    audit_epsilon: float | None = None
 
     def __post_init__(self) -> None:
         self._require_shares()
@@ -69,6 +72,18 @@ class Privacy:
             f"label counts at epsilon {self.counts_epsilon} are not in [{smallest}, {largest}]",
             "privacy.counts_epsilon",
             "Give 0.5 or so.",
+        )
+        require(
+            self.audit_epsilon is None or smallest <= self.audit_epsilon <= largest,
+            f"counts of test pictures at epsilon {self.audit_epsilon} are not in [{smallest}, {largest}]",
+            "privacy.audit_epsilon",
+            "Give 1 or so.",
+        )
+        require(
+            self.audit_epsilon is None or self.unit == "record",
+            "counts of test pictures protect single pictures, and the plan persons",
+            "privacy.audit_epsilon",
+            "Use privacy.unit=record, or privacy.audit_epsilon=null.",
         )
         require(0 < self.delta < 1, "delta is not in (0, 1)", "privacy.delta", "Give 1e-5 or so.")
         many = f"{self.views} views of a picture"

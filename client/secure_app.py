@@ -8,13 +8,15 @@ from typing import TypeVar
 
 import numpy as np
 from flwr.app import RecordDict
+from numpy.typing import NDArray
 
 from client.agent import LabelCounts, Update, evaluate_sites
 from client.answers import judged, updates
+from client.audit_counts import is_noisy
 from client.messages import scalar, text, vector_of
 from client.plan import Plan, read_plan
 from client.question import read_question, seen_of
-from client.secagg.layout import evaluated, labelled, summed, trained
+from client.secagg.layout import audited, evaluated, labelled, summed, trained
 from client.secure_site import SecureSite
 from fer_models.counts import Counts
 from fer_models.errors import FedferError
@@ -92,9 +94,24 @@ def evaluate_secure(sites: Sequence[SecureSite], contents: Sequence[RecordDict])
         each = (time.process_time() - began) / len(free)
         for i, found in zip(free, counts, strict=True):
             seconds = each if sites[i].agent.simulated else 0.0
-            values = evaluated(found, seconds)
-            answers[i] = _tried(lambda i=i, v=values: sites[i].finish(contents[i], plan, "evaluate", v))
+            answers[i] = _tried(
+                lambda i=i, c=found, s=seconds: _evaluated(sites[i], contents[i], plan, vector, c, s)
+            )
     return [answer for answer in answers if answer is not None]
+
+
+def _evaluated(
+    site: SecureSite,
+    content: RecordDict,
+    plan: Plan,
+    vector: NDArray[np.float32],
+    counts: Counts,
+    seconds: float,
+) -> RecordDict:
+    if not is_noisy(plan):
+        return site.finish(content, plan, "evaluate", evaluated(counts, seconds))
+    noisy = site.agent.audit(plan, vector, counts, seen_of(content))
+    return site.finish(content, plan, "evaluate", audited(noisy.counts, seconds), noisy)
 
 
 def count_labels_secure(site: SecureSite, content: RecordDict) -> RecordDict:

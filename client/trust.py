@@ -17,6 +17,9 @@ WORKED_OUT = (
 """Of figures of single sites in a simulation with secure aggregation."""
 
 
+TESTED = " A site's counts of test pictures carry noise of its own, and are private by themselves."
+
+
 def trust_of(privacy: Privacy, *, simulated: bool, secure: Secure | None = None) -> str:
     """Return what ``privacy`` holds against, and on whom that rests.
 
@@ -25,10 +28,11 @@ def trust_of(privacy: Privacy, *, simulated: bool, secure: Secure | None = None)
     simulated : the sites are made up and run in the coordinator's processes.
     secure : the terms of secure aggregation, None with plain aggregation.
     """
+    tested = "" if privacy.audit_epsilon is None else TESTED
     if privacy.noise == "site":
         return (
             "Each site's updates are private by themselves: the guarantee holds against everybody who sees them, the "
-            "coordinator and the other sites included, if the site that holds a picture adds its noise."
+            f"coordinator and the other sites included, if the site that holds a picture adds its noise.{tested}"
         )
     honest = privacy.threshold - privacy.colluders
     whole = "a sum" if secure else "a round"
@@ -46,20 +50,17 @@ def trust_of(privacy: Privacy, *, simulated: bool, secure: Secure | None = None)
             " A site's share by itself is not private enough, and in this simulation the coordinator's process sees "
             "each share: the figures are those of a run with secure aggregation."
         )
-    return said
+    return said + tested
 
 
 def learned_of(plan: Plan) -> str:
     """Return what the coordinator of a finished run learned of its sites."""
-    secure = plan.secure
+    secure, counts = plan.secure, f"counts of right and wrong answers by class and group{_of_audit(plan)}"
     if secure is None:
         update = (
             "its update, with the noise of privacy" if plan.privacy else "its update and its training loss"
         )
-        return (
-            f"Plain aggregation: the coordinator saw what each site sent, {update}, and its counts of right and wrong "
-            "answers by class and group."
-        )
+        return f"Plain aggregation: the coordinator saw what each site sent, {update}, and its {counts}."
     what = "updates" if plan.privacy else "updates and training losses"
     site = (
         "whether it took part, and what its ledger says it has spent"
@@ -74,9 +75,17 @@ def learned_of(plan: Plan) -> str:
         alone = f", also where {sites} of the round {'tells' if secure.colluders == 1 else 'tell'} it all they know"
     return (
         f"Secure aggregation: of every round the coordinator learned the sum over {secure.fewest} or more of "
-        f"{secure.sites} sites, of {what} and of counts of right and wrong answers by class and group; of one site it "
+        f"{secure.sites} sites, of {what} and of {counts}; of one site it "
         f"learned {site}. That holds against a coordinator that {coordinator} the protocol{alone}.{groups}"
     )
+
+
+def _of_audit(plan: Plan) -> str:
+    """Return how counts of test pictures are protected, empty where they are not."""
+    epsilon = None if plan.privacy is None else plan.privacy.audit_epsilon
+    if epsilon is None:
+        return ""
+    return f", these once, after the last round, with noise of epsilon {epsilon:g} at each site"
 
 
 def _of_finish(plan: Plan) -> str:

@@ -15,6 +15,7 @@ from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from client.audit_counts import audit_size, is_noisy
 from client.by_site import own_attributes
 from client.messages import pack, parts_of, scalar, text, vector_of, with_fact
 from client.plan import Plan
@@ -23,11 +24,15 @@ from client.secagg.layout import Sum
 from client.told import Told
 from fer_models.counts import Counts, vector_size
 from fer_models.errors import EngineError
+from fer_models.noisy_counts import cleaned
 from server.aggregation import aggregate_of
 from server.books import Books
 from server.class_shares import ask, from_answers
 from server.debiasing.by_site import Said, SiteMean
 from server.exchange import content_of, exchange
+
+EVERYBODY = "all sites"
+"""The name under which the counts of a sum stand."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Answers:
     visits, bytes_up, bytes_down, cpu_seconds : as in :class:`server.rounds.Totals`.
     counts : site -> counts of its test pictures; empty where nothing was evaluated.
     lost : why there is no sum, where too many sites dropped out of it; then nothing else is there.
+    noises : sites whose noise is in the counts, 0 where they carry none.
     total : the sum itself, where it is of features.
     """
 
@@ -66,6 +72,7 @@ class Answers:
     cpu_seconds: float = 0.0
     counts: dict[str, Counts] = field(default_factory=dict)
     lost: str = ""
+    noises: int = 0
     total: Sum | None = None
 
 
@@ -142,6 +149,11 @@ def sum_counts(counts: Sequence[Counts]) -> Counts:
     return Counts.from_vector(sum(each.to_vector() for each in counts), first.labels, first.groups)
 
 
+def take_noisy(done: Answers, plan: Plan, total: NDArray[np.int64], sites: int) -> None:
+    """Make counts of a sum of so many sites' tables with noise: only the sum is cut to what counts can be."""
+    done.counts, done.noises = {EVERYBODY: cleaned(total, plan.labels, plan.attributes)}, sites
+
+
 class PlainSites:
     """Sites whose every answer the coordinator sees.
 
@@ -211,14 +223,20 @@ class PlainSites:
     def evaluate(self, nodes: Sequence[int], judging: Judging, round_number: int) -> Answers:
         """Evaluate weights at every site; see :class:`Sites`."""
         facts = {"prove": int(judging.prove), "plan": self._plan.text}
-        content, done = pack(judging.vector.numpy(), facts), Answers()
+        content, done, noisy = pack(judging.vector.numpy(), facts), Answers(), []
         for reply in exchange(self._grid, self._messages(nodes, MessageType.EVALUATE, content, round_number)):
             answer = content_of(reply)
+            done.cpu_seconds += scalar(answer, "cpu_seconds")
+            if is_noisy(self._plan):
+                noisy.append(answer)
+                self._books.charge(answer)
+                continue
             counts = vector_of(answer, np.int64)
             done.counts[text(answer, "site")] = Counts.from_vector(
                 counts, self._plan.labels, self._plan.attributes
             )
-            done.cpu_seconds += scalar(answer, "cpu_seconds")
+        if noisy:
+            take_noisy(done, self._plan, from_answers(noisy, audit_size(self._plan)), len(noisy))
         return done
 
     def label_counts(self, nodes: Sequence[int]) -> NDArray[np.int64]:

@@ -22,6 +22,7 @@ class Totals:
     bytes_up, bytes_down : of the updates from the sites, and of the weights that they train from.
     cpu_seconds : of local work and evaluation at the sites.
     epsilon : the largest of any site, None without privacy.
+    noises : sites whose noise is in the counts of test pictures, 0 where these carry none.
     """
 
     visits: int = 0
@@ -29,6 +30,7 @@ class Totals:
     bytes_down: int = 0
     cpu_seconds: float = 0.0
     epsilon: float | None = None
+    noises: int = 0
 
 
 @dataclass(frozen=True)

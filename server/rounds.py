@@ -300,12 +300,14 @@ class Coordinator:
         totals.bytes_down += done.bytes_down
         totals.cpu_seconds += done.cpu_seconds
         if done.counts:
-            self._counts = done.counts
+            self._counts, totals.noises = done.counts, done.noises
         if self._pending is None or not (done.counts or done.lost):
             return
         record, self._pending = self._pending, None
         if done.counts:
             record |= headline(sum_counts(list(done.counts.values())))
+            if done.noises:  # which the counts have cost
+                totals.epsilon = record["epsilon"] = self._books.account()
             self.folder.append(record)
         self._observer(record)
 

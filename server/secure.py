@@ -24,6 +24,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from client.audit_counts import is_noisy
 from client.identity import Roster
 from client.messages import facts_of, pack, tell, text, vector_of, with_facts
 from client.plan import Plan
@@ -34,7 +35,7 @@ from client.secure_site import expected, from_text, question_digest, to_text
 from client.told import Told
 from fer_models.errors import EngineError, SecureAggregationError
 from server.aggregation import mean_of_sum
-from server.asking import Answers, Judging, question
+from server.asking import EVERYBODY, Answers, Judging, question, take_noisy
 from server.books import Books
 from server.exchange import content_of, exchange
 from server.secagg.session import Session
@@ -50,9 +51,6 @@ WORK = {
     "moments": "query.secure_moments",
 }
 """Purpose -> type of the messages of work."""
-
-EVERYBODY = "all sites"
-"""The name under which the counts of a sum stand."""
 
 TRIES = 2
 """Sessions that a task may have before its question is asked: sites that missed the first one may be back."""
@@ -152,6 +150,8 @@ class SecureSites:
         else:
             done.cpu_seconds = found.cpu_seconds
             done.counts = {} if found.counts is None else {EVERYBODY: found.counts}
+            if found.audit is not None:
+                take_noisy(done, self._plan, found.audit, found.sites)
         return done
 
     def _why(self, error: SecureAggregationError) -> str:
@@ -266,7 +266,7 @@ class SecureSites:
         down = vector_of(content, np.float32).nbytes if "vector" in content else 0
         for site in session.shared:
             own, name = {"inbox": to_text(session.inbox(site))}, self._roster.names[site]
-            if task.purpose != "evaluate" and name in self._books.heads:
+            if (task.purpose != "evaluate" or is_noisy(self._plan)) and name in self._books.heads:
                 own["ledger"] = self._books.heads[name]
             self._bytes[1] += down
             yield Message(

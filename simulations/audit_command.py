@@ -8,6 +8,7 @@ from typing import Any
 
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError
+from fer_models.noisy_intervals import Noise, record_with_noise
 from simulations.audit import Judged, judge_model, record, show, write
 from simulations.audit_folder import write_folder
 from simulations.audit_origin import config_of, judged_file
@@ -23,6 +24,8 @@ from simulations.versus.asked import is_comparison
 from simulations.versus.command import run as compare
 
 DOORS = "Write: fedfer audit model=RUN ..., fedfer audit predictions=FILE.csv ..., or fedfer audit run=DIR."
+
+NOISY = "verdicts are not known on counts with noise"
 
 People = Mapping[str, Mapping[str, int]]
 
@@ -49,6 +52,10 @@ def run(words: Sequence[str], file: Path | None, folder: Path | None = None, key
     source, counts, people, parts = _counted(words)
     references = {} if tolerance is None else tolerance.references(counts)
     found = {**record({**source, **judged_file(source)}, counts, people, references), **parts}
+    if "noise" in parts:
+        found = record_with_noise(found, counts, Noise.of(parts["noise"]))
+        if tolerance is not None:
+            raise ConfigError(NOISY, where="tolerance", cure="Read the intervals, which hold the noise.")
     found["config"], console = config_of(words, path), new_console()
     show(found, console)
     verdicts = [] if tolerance is None else verdicts_on(tolerance, counts, people)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
+from client.audit_counts import is_noisy
 from client.plan import Plan
 from client.trust import POOLED
 from fer_models.checkpoints import save_model
@@ -314,7 +315,8 @@ class Comparison:
         result = run(*work, transcripts=kept)
         if plan.privacy is not None:
             sites.verify_ledgers(plan.privacy.delta)
-        own = result.counts if plan.secure is None else counts_by_site(sites, plan, result.vector)
+        by_site = plan.secure is None or is_noisy(plan)  # with noise nothing is told of a site
+        own = result.counts if by_site else counts_by_site(sites, plan, result.vector)
         told = self._start.told if self._start else None
         summary = federated_summary(plan, result, own, sites.samples, sites.partition, told)
         summary |= self._probed(plan, result.vector, result.eraser)
@@ -379,7 +381,8 @@ class Comparison:
         order = [name for name in self.systems if name in self._summary]
         summary = {"name": self.settings.name, "data": data, "plan_hash": plan.digest, "order": order}
         summary["start"] = self._start.facts if self._start else None
-        summary["people"] = people_by_group(samples, samples.rows("test"), plan.attributes)
+        if not is_noisy(plan):
+            summary["people"] = people_by_group(samples, samples.rows("test"), plan.attributes)
         self.folder.write_json("summary.json", {**summary, "systems": self._summary})
         write_report(self.folder.path)
         self.folder.finish()

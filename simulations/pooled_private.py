@@ -47,7 +47,7 @@ def pooled_private(plan: Plan, sites: int) -> Plan:
             unit=privacy.unit,
             beside=cost_before(plan),
         )
-    own = {"noise": "site", "threshold": 1, "colluders": 0}
+    own = {"noise": "site", "threshold": 1, "colluders": 0, "audit_epsilon": None}
     private = replace(privacy, noise_multiplier=sigma, delta=delta, nominal_units=records, **own)
     alone = replace(plan, aggregation="plain", secure=None)
     server = replace(plan.server, participation=1.0, rule="mean", malicious=0)

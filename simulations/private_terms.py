@@ -53,7 +53,7 @@ def privacy_of(
     facts = {"unit": wanted.unit, "views": wanted.views, "allow_slow": wanted.allow_slow}
     facts |= {"noise_multiplier": 1.0, "clip": wanted.clip, "delta": delta, "nominal_units": nominal}
     facts |= {"noise": wanted.noise, "threshold": threshold, "colluders": wanted.colluders}
-    facts |= {"counts_epsilon": wanted.counts_epsilon}
+    facts |= {"counts_epsilon": wanted.counts_epsilon, "audit_epsilon": wanted.audit_epsilon}
     if wanted.resolution is not None:
         facts["resolution"] = wanted.resolution
     return parse(Privacy, facts | {"target_epsilon": wanted.target_epsilon}, "privacy")

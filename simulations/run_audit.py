@@ -29,6 +29,7 @@ PRIVACY = (
     "noise",
     "noise_multiplier",
     "counts_epsilon",
+    "audit_epsilon",
     "trust",
     "aggregation",
     "learned",
@@ -48,7 +49,7 @@ def count_run(words: Sequence[str]) -> tuple[dict[str, Any], Counts, dict[str, A
     Returns
     -------
     What was judged, its counts, and the parts of the audit's record that a run knows besides: ``people``, ``data``,
-    ``sites``, ``per_site``, ``systems`` and ``privacy``, each only where there is something.
+    ``sites``, ``per_site``, ``systems``, ``privacy`` and ``noise``, each only where there is something.
 
     Raises
     ------
@@ -73,6 +74,7 @@ def count_run(words: Sequence[str]) -> tuple[dict[str, Any], Counts, dict[str, A
             "per_site": own.get("per_site"),
             "systems": {other: brief(facts) for other, facts in others.items()},
             "privacy": _privacy(own, folder, name),
+            "noise": own.get("noise_of_counts"),
         }
     return source, counts, {key: part for key, part in parts.items() if part}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from client.audit_counts import is_noisy
 from client.plan import Plan
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError
@@ -33,6 +34,12 @@ def read_limits(file: str, plan: Plan, systems: Sequence[str]) -> Tolerance:
             "limits are for the federated system, which is not run",
             where="tolerance",
             cure="Use fedfer simulate or fedfer compare, or audit the run with system=NAME.",
+        )
+    if is_noisy(plan):
+        raise ConfigError(
+            "verdicts are not known on counts with noise",
+            where="tolerance",
+            cure="Leave tolerance or privacy.audit_epsilon out.",
         )
     tolerance = read_tolerance(Path(file))
     verdicts_on(tolerance, Counts.zero(plan.labels, plan.attributes), {})

@@ -129,6 +129,7 @@ class PrivacySettings:
     colluders: int = 0
     resolution: int | None = None
     counts_epsilon: float | None = None
+    audit_epsilon: float | None = None
     allow_useless: bool = False
     site_epsilon_limit: float | None = None
 

@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from client.audit_counts import share_of_table
+from client.label_counts import variance_of
 from client.plan import Plan
 from client.trust import WORKED_OUT, learned_of, trust_of
 from fer_models.counts import Counts
 from fer_models.metrics import across_sites, headline, summarise
+from fer_models.noisy_counts import variance_of_cell
+from fer_models.noisy_intervals import Noise, figures_with_noise
 from fer_models.samples import Samples
 from server.results import Result
 from simulations.partition import Partition
@@ -19,7 +23,12 @@ from simulations.prepare import accountant_note
 
 Summary = dict[str, Any]
 
-_GUARANTEE = ("delta", "noise_multiplier", "unit", "noise", "counts_epsilon")
+NOISE = (
+    "Each site added discrete Laplace noise to its counts of test pictures before they left it. The sum was made to "
+    "fit by least squares and only then cut to whole numbers from 0 on."
+)
+
+_GUARANTEE = ("delta", "noise_multiplier", "unit", "noise", "counts_epsilon", "audit_epsilon")
 
 
 def guarantee(plan: Plan | None, epsilon: float | None) -> Summary:
@@ -65,7 +74,7 @@ def federated_summary(
     """
     train, test = (_held(samples, division, part) for part in ("train", "test"))
     names, totals = sorted(own), result.totals
-    return {
+    found = {
         **judged(result.overall),
         **cost(totals.cpu_seconds, totals.visits),
         **guarantee(plan, totals.epsilon),
@@ -94,6 +103,29 @@ def federated_summary(
         ],
         "note": "trained at the sites with differential privacy" if plan.privacy else "trained at the sites",
     }
+    return with_noise(found, plan, result) if totals.noises else found
+
+
+def with_noise(found: Summary, plan: Plan, result: Result) -> Summary:
+    """Return a summary whose counts carry noise: wider intervals, what is said of the noise, and of no site alone."""
+    assert plan.privacy is not None and plan.privacy.audit_epsilon is not None
+    groups, epsilon = [len(values) for values in plan.attributes.values()], plan.privacy.audit_epsilon
+    share = float(share_of_table(epsilon, len(groups)))
+    variance = result.totals.noises * variance_of(share)
+    noise = {
+        "epsilon": epsilon,
+        "unit": plan.privacy.unit,
+        "mechanism": "discrete_laplace",
+        "tables": max(1, len(groups)),
+        "epsilon_of_count": share,
+        "sites": result.totals.noises,
+        "deviation": variance**0.5,
+        "deviation_overall": variance_of_cell(groups, variance) ** 0.5,
+        "text": NOISE,
+    }
+    per_site = [{"site": name, "epsilon": value} for name, value in sorted(result.epsilon.items())]
+    told = {"noise_of_counts": noise, "sites": None, "sites_note": None, "per_site": per_site}
+    return figures_with_noise(found, result.overall, Noise.of(noise)) | told
 
 
 def _held(samples: Samples, division: Partition, split: str) -> list[int]:

@@ -8,14 +8,15 @@ purpose        what adds up
 train          the update times the weight, or with distributed noise a share of a sum of gradients; in fair training
                the tally behind it; without privacy the training loss and the pictures seen; CPU time; with an
                evaluation also its counts
-evaluate       test pictures by group, true and predicted class (:mod:`fer_models.counts`); CPU time
+evaluate       test pictures by group, true and predicted class (:mod:`fer_models.counts`), or their tables with noise
+               (:mod:`client.audit_counts`); CPU time
 label_counts   training pictures of each class, in fair training of each group and class
 moments        what a step after the last round adds up over training pictures (:mod:`client.finish`)
 =============  ====================================================================================================
 
 The loss travels as a whole number: the mean loss a picture times the pictures, in steps of 2^-16. Under privacy there
 is none, and the pictures seen are those that the plan's public constants make one expect. CPU time is in microseconds,
-and 0 from a site that is not simulated: it follows the size of the site. Label counts with noise may be negative, so
+and 0 from a site that is not simulated: it follows the size of the site. Counts with noise may be negative, so
 :data:`OFFSET` is added to each, and taken off as often as there are survivors.
 """
 
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from client.audit_counts import audit_size, is_noisy
 from client.finish import size_of, step_of
 from client.secagg.encoding import LARGEST, Layout, Segment
 from fer_models.counts import Counts, vector_size
@@ -50,7 +52,7 @@ MOST_LOSS = 1 << 48
 """Largest loss of one site, summed over its pictures, in steps; what lies beyond is cut."""
 
 OFFSET = 1 << 40
-"""What is added to a label count with noise."""
+"""What is added to a count with noise."""
 
 MOMENTS = 1 << 47
 """Largest size of one site's sum of features, in steps; it is added to each, as sums may be negative."""
@@ -78,7 +80,10 @@ def layout_of(plan: Plan, purpose: Purpose, numbers: int = 0, *, evaluates: bool
     if purpose == "label_counts":
         parts = [Segment("label_counts", "exact", math.prod(plan.counted), MOST + OFFSET)]
     elif purpose == "evaluate":
-        parts = [counts, cpu]
+        parts = [
+            Segment("audit", "exact", audit_size(plan), MOST + OFFSET) if is_noisy(plan) else counts,
+            cpu,
+        ]
     elif purpose == "moments":
         parts = [Segment("moments", "exact", numbers, 2 * MOMENTS)]
     else:
@@ -122,6 +127,11 @@ def evaluated(counts: Counts, cpu_seconds: float) -> Values:
     return {"counts": counts.to_vector(), "cpu": _time(cpu_seconds)}
 
 
+def audited(counts: NDArray[np.int64], cpu_seconds: float) -> Values:
+    """Return what a site sends of an evaluation whose counts carry noise."""
+    return {"audit": np.clip(counts, -OFFSET, MOST) + OFFSET, "cpu": _time(cpu_seconds)}
+
+
 def labelled(counts: NDArray[np.int64]) -> Values:
     """Return what a site sends of its label counts; one beyond the offset, which no site can have, is cut."""
     return {"label_counts": np.clip(counts, -OFFSET, MOST) + OFFSET}
@@ -154,6 +164,7 @@ class Sum:
     counts : of all sites' test pictures, None where nothing was evaluated.
     label_counts : int64 (C,) or ((G + 1) C,), None where they were not asked for.
     moments : int64 (P,), in steps; None where they were not asked for.
+    audit : int64, tables of test pictures with noise; None where counts carry none.
     """
 
     sites: int
@@ -165,6 +176,7 @@ class Sum:
     counts: Counts | None = None
     label_counts: NDArray[np.int64] | None = None
     moments: NDArray[np.int64] | None = None
+    audit: NDArray[np.int64] | None = None
 
 
 def read_sum(plan: Plan, layout: Layout, total: bytes | bytearray, survivors: int) -> Sum:
@@ -181,7 +193,7 @@ def read_sum(plan: Plan, layout: Layout, total: bytes | bytearray, survivors: in
         visits = int(found["visits"][0])
         loss = int(found["loss"][0]) / LOSS_STEPS / max(1, visits)
     counts = found.get("counts")
-    labels, moments = found.get("label_counts"), found.get("moments")
+    labels, moments, audit = (found.get(name) for name in ("label_counts", "moments", "audit"))
     return Sum(
         survivors,
         int(found["weight"][0]),
@@ -192,4 +204,5 @@ def read_sum(plan: Plan, layout: Layout, total: bytes | bytearray, survivors: in
         None if counts is None else Counts.from_vector(counts, plan.labels, plan.attributes),
         None if labels is None else labels - survivors * OFFSET,
         None if moments is None else moments - survivors * MOMENTS,
+        None if audit is None else audit - survivors * OFFSET,
     )

@@ -1,0 +1,85 @@
+"""Intervals with noise: wider than without, by hand for one rate, and covering what is planted."""
+
+import numpy as np
+import pytest
+
+from fer_models.counts import Counts
+from fer_models.findings import findings
+from fer_models.metrics import summarise
+from fer_models.noisy_counts import cleaned, variance_of_cell
+from fer_models.noisy_intervals import (
+    LEAN,
+    Noise,
+    deviation,
+    figures_with_noise,
+    findings_with_noise,
+    widened,
+)
+
+LABELS = ("a", "b", "c", "d")
+GROUPS = {"gender": ("f", "m")}
+SHARES = (0.4, 0.3, 0.2, 0.1)
+
+
+def noisy(seed, rows=1200, epsilon=1.0, sites=4):
+    """Counts of rows of which three quarters are right, and a quarter of the others by chance; with noise of sites."""
+    rng = np.random.default_rng(seed)
+    true = rng.choice(4, rows, p=SHARES)
+    said = np.where(rng.random(rows) < 0.75, true, rng.integers(0, 4, rows))
+    counts = Counts.of(true, said, LABELS, {"gender": rng.choice(GROUPS["gender"], rows)}, GROUPS)
+    table, q = counts.by_group["gender"].ravel(), np.exp(-epsilon)
+    total = table + sum(
+        rng.geometric(1 - q, table.size) - rng.geometric(1 - q, table.size) for _ in range(sites)
+    )
+    variance = sites * 2 * q / (1 - q) ** 2
+    noise = Noise(variance**0.5, variance_of_cell([2], variance) ** 0.5)
+    return cleaned(total, LABELS, GROUPS), noise
+
+
+def test_the_deviation_of_a_rate_by_hand():
+    """80 of 100, one cell of hits and three of others, deviation 2: 2 sqrt(.2^2 + 3 .8^2) / 100."""
+    assert deviation(0.8, 100, 1, 3, 2.0) == pytest.approx(LEAN * 2 * np.sqrt(0.04 + 3 * 0.64) / 100)
+    assert deviation(0.8, 10, 1, 3, 2.0) == np.inf
+    assert deviation(0.0, 0, 1, 3, 2.0) == np.inf
+
+
+def test_distances_add_up_in_quadrature():
+    low, high = widened(0.5, (0.47, 0.54), 0.04 / 1.959963984540054)
+    assert (low, high) == (pytest.approx(0.45), pytest.approx(0.5 + np.hypot(0.04, 0.04)))
+    assert widened(0.5, (0.4, 0.6), np.inf) == [0.0, 1.0]
+
+
+def test_every_interval_grows():
+    counts, noise = noisy(0)
+    before, after = summarise(counts), figures_with_noise(summarise(counts), counts, noise)
+
+    def pairs(old, new):
+        for key, value in old.items():
+            if isinstance(value, dict):
+                yield from pairs(value, new[key])
+            elif isinstance(value, list) and len(value) == 2 and all(isinstance(x, float) for x in value):
+                yield value, new[key]
+
+    found = list(pairs(before, after))
+    assert len(found) > 40
+    assert all(new[0] <= old[0] + 1e-12 and old[1] <= new[1] + 1e-12 for old, new in found)
+
+
+def test_intervals_cover_with_noise_what_they_miss_without():
+    right = 0.75 + 0.25 / 4
+    hits, alone, sure = [], [], 0
+    for seed in range(60):
+        counts, noise = noisy(seed)
+        before = summarise(counts, fairlearn=False)
+        after = figures_with_noise(before, counts, noise)
+        hits += [
+            low <= right <= high for low, high in (after["accuracy_interval"], after["recall_interval"]["d"])
+        ]
+        alone += [
+            low <= right <= high
+            for low, high in (before["accuracy_interval"], before["recall_interval"]["d"])
+        ]
+        sure += any(gap["sure"] for gap in findings_with_noise(findings(counts), counts, noise)["gaps"])
+    assert np.mean(hits) >= 0.93
+    assert np.mean(alone) < 0.93
+    assert sure <= 7
