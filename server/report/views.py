@@ -116,6 +116,7 @@ def privacy(found: Sequence[System], audit: Facts) -> dict[str, Any] | None:
         "epsilon": None if budget is None else wording.epsilon(budget),
         "start": main.facts.text("start"),
         "counts": main.facts.number("counts_epsilon"),
+        "tested": main.facts.child("noise_of_counts").number("epsilon"),
         "adjustment": main.facts.number("adjustment"),
         "audited": audited(audit),
         "delta": None if delta is None else f"{delta:.1e}".replace("e-0", "e-"),

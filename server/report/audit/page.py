@@ -59,7 +59,7 @@ def render(record: Mapping[str, Any]) -> str:
             confusion=confusion(counts, counts.overall),
             groups=groups(facts, counts, judged),
             partition=[],
-            sites=sites.sites([judged]),
+            sites=_sites(facts, judged),
             pareto=pareto([judged, *others], list(counts.groups)) if others else None,
             privacy=_privacy(facts, judged),
             explanations=explanations(facts),
@@ -80,6 +80,12 @@ def title(record: Facts) -> str:
     return Path(source.text("run") or source.text("model") or source.text("predictions")).name or "An audit"
 
 
+def _sites(record: Facts, judged: System) -> dict[str, Any] | None:
+    """Return how each site fares, where anything is told of single sites."""
+    told = any(site.number("accuracy") is not None for site in record.rows("per_site"))
+    return sites.sites([judged]) if told else None
+
+
 def _privacy(record: Facts, judged: System) -> dict[str, Any] | None:
     """Return the guarantee of a run beside what an attack on it found; None at the other doors."""
     privacy = record.child("privacy")
@@ -92,6 +98,7 @@ def _systems(record: Facts) -> list[System]:
     source = record.child("source")
     own = source.text("system")
     parts = {key: record.get(key) for key in ("sites", "per_site") if record.get(key) is not None}
+    parts |= {"noise_of_counts": record.get("noise")}
     facts = {own: {**(record.get("privacy") or {}), **record.get("figures"), **parts}}
     named = {"order": [own], "systems": {**facts, **(record.get("systems") or {})}}
     found = systems(Run(Facts(named, "audit.json"), [], Facts({}, ""), "", Facts({}, "")))

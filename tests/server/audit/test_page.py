@@ -117,6 +117,16 @@ def test_damaged_records_are_refused(everything, path, value, kind):
         render(found)
 
 
+def test_noise_on_the_counts_is_told(everything):
+    noisy = everything | {"noise": {"epsilon": 0.5}, "per_site": [{"site": "site-1", "epsilon": 4.0}]}
+    page = render(noisy)
+    assert "with discrete Laplace noise of epsilon 0.5" in page
+    assert "The counts carry the noise of privacy" in page
+    assert "reported as they are" not in page
+    assert "sites" not in sections(page)
+    assert "reported as they are" in render(everything)
+
+
 def test_small_cells_tell_no_numbers(everything):
     """Below ten pictures a page says so and not how many."""
     page = render(everything)
