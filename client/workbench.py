@@ -17,7 +17,7 @@ from client.told import Told
 from fer_models.critic import FairLoss, WithCritic
 from fer_models.features import TwoStage
 from fer_models.flat import FlatModel
-from fer_models.losses import Loss, build_loss
+from fer_models.losses import Loss, build_loss, known_only
 from fer_models.memory import keep_freed_memory
 from fer_models.samples import Samples
 from fer_models.transforms import Augmentation, augment
@@ -55,6 +55,7 @@ class Workbench:
         self._fixed = self._fix()
         # Until sites have counted; uneven, so that the trial sees a prior at work.
         self._prior = tuple(float(place) for place in range(1, len(plan.labels) + 1))
+        self._partial = False
         self.loss = loss_of(plan, self._prior)
         self.fair: FairRound | None = None
         self.gradients = None if plan.privacy is None else self._prove(plan.privacy.allow_slow)
@@ -111,22 +112,28 @@ class Workbench:
             self.tally(answers.detach()[:, : len(self.plan.labels)].argmax(1))
         return self.loss(answers, targets)
 
-    def expect(self, told: Told) -> None:
+    def expect(self, told: Told, *, partial: bool) -> None:
         """Go by the public numbers of a round: shares of the classes, and the strength of a critic.
+
+        Parameters
+        ----------
+        partial : some pictures' data sets do not know all classes (:attr:`fer_models.samples.Samples.known`). The loss
+            looks for that only then, for a look at every batch would cost all others time.
 
         Raises
         ------
         ConfigError : not one positive share a class, or numbers for other groups.
         """
-        work, prior = self.plan.local, told.prior
-        if work.tells_prior and prior != self._prior:
+        prior = told.prior if self.plan.local.tells_prior else self._prior
+        if (prior, partial) != (self._prior, self._partial):
             require(
                 len(prior) == len(self.plan.labels),
                 f"{len(prior)} shares for {len(self.plan.labels)} classes",
                 "prior",
                 "Run the same version of FedFER everywhere.",
             )
-            self.loss, self._prior = loss_of(self.plan, prior), prior
+            self.loss = loss_of(self.plan, prior, partial=partial)
+            self._prior, self._partial = prior, partial
         told.require_shape(len(self.plan.disclosed), len(self.plan.labels))
         if isinstance(self.loss, FairLoss):
             self.loss.strength = told.strength
@@ -157,13 +164,20 @@ class Workbench:
         return gradients
 
 
-def loss_of(plan: Plan, prior: tuple[float, ...]) -> Loss:
-    """Return the plan's loss, with the plan's own shares of the classes or else with ``prior``."""
+def loss_of(plan: Plan, prior: tuple[float, ...], *, partial: bool = False) -> Loss:
+    """Return the plan's loss, with the plan's own shares of the classes or else with ``prior``.
+
+    Parameters
+    ----------
+    partial : leave the classes that a row does not know out of its softmax.
+    """
     work, fairness = plan.local, plan.fairness
     if work.needs_prior:
         loss = build_loss(work.loss, smoothing=work.smoothing, prior=work.prior or prior, tau=work.tau)
     else:
         loss = build_loss(work.loss, smoothing=work.smoothing, focusing=work.focusing)
+    if partial:
+        loss = known_only(loss)
     if fairness is None:
         return loss
     square = fairness.critic_loss == "square"

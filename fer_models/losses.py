@@ -103,7 +103,7 @@ def build_loss(
     tau: float = 1.0,
     focusing: float = 2.0,
 ) -> Loss:
-    """Return the loss of that name, as a function of logits and targets, over the classes known to each row.
+    """Return the loss of that name, as a function of logits and targets.
 
     Parameters
     ----------
@@ -132,12 +132,12 @@ def build_loss(
                 f"{name} takes no prior", where="loss.prior", cure=f"Use {' or '.join(NEED_PRIOR)}."
             )
         if name == "focal":
-            return known_only(lambda logits, targets: focal(logits, targets, focusing, smoothing))
-        return known_only(lambda logits, targets: soft_cross_entropy(logits, targets, smoothing))
+            return lambda logits, targets: focal(logits, targets, focusing, smoothing)
+        return lambda logits, targets: soft_cross_entropy(logits, targets, smoothing)
     log_prior, adjusted = _log_prior(name, prior), _WITH_PRIOR[name]
     if name == "logit_adjusted":
         log_prior = tau * log_prior
-    return known_only(lambda logits, targets: adjusted(logits, targets, log_prior.to(logits), smoothing))
+    return lambda logits, targets: adjusted(logits, targets, log_prior.to(logits), smoothing)
 
 
 def _log_prior(name: str, prior: Sequence[float] | Mapping[str, float] | None) -> Tensor:

@@ -23,7 +23,7 @@ from client.label_counts import shares
 from client.plan import LocalWork, Plan
 from client.randomness import SeededEntropy, torch_generator
 from client.strict import require
-from client.told import Told
+from client.told import NOTHING, Told
 from client.training import LocalResult, LocalRows, dropout_seeded, finite, losses_of, shape_gradient
 from client.workbench import Workbench
 from fer_models.counts import Counts
@@ -142,9 +142,11 @@ class CentralTrainer:
         )
         self._local = work.local(len(rows))
         self._bench = Workbench(plan, torch.device(device))
-        if plan.local.tells_prior:  # whoever has the pictures has their shares
-            own = np.bincount(samples.label[rows], minlength=len(samples.labels))
-            self._bench.expect(Told(shares(own)))
+        own = np.bincount(samples.label[rows], minlength=len(samples.labels))
+        told = (
+            Told(shares(own)) if plan.local.tells_prior else NOTHING
+        )  # whoever has the pictures has their shares
+        self._bench.expect(told, partial=samples.known is not None)
         if initial is not None:
             self._bench.flat.load_(initial)
         source = samples if work.targets == "votes" else replace(samples, votes=None)

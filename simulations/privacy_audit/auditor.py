@@ -66,7 +66,7 @@ class Auditor:
 
     def began(self, question: Question) -> None:
         """Keep a round's question, and let the loss go by its shares of the classes."""
-        self._bench.expect(question.told)
+        self._bench.expect(question.told, partial=self._samples.known is not None)
         self._question, self._answered = question, []
         self._odds = np.zeros(len(self._canaries))
         self._sum = aggregate_of(self._plan, len(self._bench.flat.trained))

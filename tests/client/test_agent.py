@@ -73,6 +73,21 @@ def test_targets_are_those_of_the_plan(plan_of, bench_of, agent_of, samples):
     assert np.array_equal(label.delta, alone.delta), "without votes the label is the target"
 
 
+def test_a_class_that_no_row_knows_is_left_where_it_was(plan_of, bench_of, agent_of, samples):
+    plan, known = plan_of(local={"targets": "label"}), np.ones((len(samples), 3), bool)
+    known[:, 2] = False
+    table = replace(samples, label=samples.label % 2, votes=None)
+    start, whole = vector_for(bench_of, plan), agent_of(table=table)
+    apart = agent_of(table=replace(table, known=known))
+    for train in (
+        lambda agent: agent.train(plan, 1, start),
+        lambda agent: train_sites([agent], plan, 1, start)[0],
+    ):
+        assert train(whole).delta[-1] != 0, "the last class's bias"
+        moved = train(apart).delta[-3:]
+        assert moved[0] != 0 and moved[2] == 0
+
+
 def test_the_ledger_is_on_disk_before_training(tmp_path, plan_of, bench_of, agent_of, monkeypatch):
     plan, path = plan_of(local={"amount": 2}, privacy={}), tmp_path / "site.sqlite"
     held, train = [], module.train_private
