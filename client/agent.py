@@ -118,7 +118,7 @@ class Agent:
     def _fair(self, plan: Plan, told: Told) -> FairRound | None:
         return None if plan.fairness is None else fair_round(plan, self._grouped(plan), told)
 
-    def _require_fit(self, plan: Plan) -> None:
+    def require_willing(self, plan: Plan) -> None:
         """Refuse a plan that the site's pictures do not fit, or its policy does not allow."""
         require_fit(plan, self.samples, self.name)
         if plan.digest not in self._allowed:  # once, as it asks an accountant
@@ -132,7 +132,7 @@ class Agent:
         ------
         PrivacyError : the plan does not ask for counts, or the ledger has no room for it.
         """
-        self._require_fit(plan)
+        self.require_willing(plan)
         if not plan.counts_labels:
             raise PrivacyError(
                 "the plan does not ask for label counts", where=self.name, cure="Ask for none of the sites."
@@ -173,7 +173,7 @@ class Agent:
         radius : R, see :mod:`client.finish`.
         seen : as in :meth:`train`.
         """
-        self._require_fit(plan)
+        self.require_willing(plan)
         step, rows = step_of(plan, round_number), self._train[self._counted(plan)]
         entropy = BoundEntropy(self._entropy, plan.digest.encode() + vector.tobytes() + repr(radius).encode())
         key = entropy.key(round_number, "moments")
@@ -202,7 +202,7 @@ class Agent:
         seen : where the site's ledger stood when the coordinator last heard of it, None when it never did.
         told : public numbers of the round.
         """
-        self._require_fit(plan)
+        self.require_willing(plan)
         bench, data = self._benches.of(plan), self._rows(plan.local.targets)
         where = f"{self.name}, round {round_number}"
         bench.load_(tensor_of(vector))
@@ -225,7 +225,7 @@ class Agent:
         attributes = own_attributes(plan)
         if attributes is None:
             return None
-        self._require_fit(plan)
+        self.require_willing(plan)
         bench, stream = self._benches.of(plan), KeyedStream(self.draw(round_number, "own counts"))
         bench.load_(tensor_of(vector))
         return count_own(bench, self._rows(plan.local.targets), attributes, stream, opted_out=self.opted_out)
@@ -363,7 +363,7 @@ def train_sites(
 ) -> list[Update]:
     """Train several agents of one process in one pass; see :mod:`client.together`."""
     for agent in agents:
-        agent._require_fit(plan)
+        agent.require_willing(plan)
     bench = agents[0]._benches.of(plan)
     bench.expect(told, partial=agents[0].samples.known is not None)
     bench.fair = None
@@ -382,7 +382,7 @@ def evaluate_sites(
 ) -> list[Counts]:
     """Evaluate several agents of one process on full batches; the counts are each site's own."""
     for agent in agents:
-        agent._require_fit(plan)
+        agent.require_willing(plan)
     bench = agents[0]._benches.of(plan)
     bench.load_(tensor_of(vector))
     samples, rows = agents[0].samples, [agent.test for agent in agents]

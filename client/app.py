@@ -91,10 +91,16 @@ def _trained(agent: Agent, update: Update, counts: list[Counts | None], cpu_seco
 
 
 def name(agent: Agent, content: RecordDict, secure: Callable[[], SecureSite]) -> RecordDict:
-    """Answer a query: the site's name out, and where its sessions of the plan's run stand."""
+    """Answer a query: the site's name out, and where its sessions of the plan's run stand.
+
+    Raises
+    ------
+    DataError, PolicyError : the site does not take part in the plan.
+    """
     facts: dict[str, str | int] = {"site": agent.name}
     if "plan" in facts_of(content):
         plan = read_plan(text(content, "plan"))
+        agent.require_willing(plan)  # before anybody's work is in vain
         if plan.aggregation == "secure":
             facts["session"] = secure().last(plan)
     return tell(facts)

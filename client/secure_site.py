@@ -153,6 +153,9 @@ class SecureSite:
     def _answer(self, name: str, data: bytes, plan: Plan) -> bytes:
         if name == "offer":
             offer = Offer.parse(data)
+            # A site that lives through several runs: each counts its sessions by itself.
+            for other in [n for n, each in self._sessions.items() if each.offer.run != offer.run]:
+                self._sessions.pop(other).forget()
             participant = self._sessions.get(offer.session) or self._new(plan, offer)
             answer = participant.advertise(data)
             self._sessions[offer.session] = participant

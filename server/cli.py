@@ -32,7 +32,7 @@ def server(words: Sequence[str]) -> int:
     """
     from client.audit_view import log
     from server import enrolment_commands as enrolment
-    from server import serving
+    from server import serving, studying
 
     commands = {
         "init": enrolment.init,
@@ -41,6 +41,7 @@ def server(words: Sequence[str]) -> int:
         "sites": enrolment.sites,
         "renew": enrolment.renew,
         "start": serving.start,
+        "run": studying.run,
         "status": serving.status,
         "stop": serving.stop,
         "log": lambda rest: log(rest, "server"),

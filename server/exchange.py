@@ -6,13 +6,17 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from flwr.app import Message, RecordDict
+from flwr.app import Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from client.failures import error_from_wire
 
-POLL_SECONDS = 0.02
-"""Pause between two looks for replies on a grid that works in other processes."""
+POLL_SECONDS, LONGEST_PAUSE = 0.02, 0.2
+"""Pauses between two looks for replies on a grid that works in other processes; twice as long each time."""
+
+NOT_SENT = Error(ErrorCode.UNKNOWN, "the message could not be sent: the site is no longer known")
+"""In place of an answer of a node that the grid does not take messages for."""
 
 WINDOW = 64
 """How many replies are asked for at a time, and how many may wait for their turn."""
@@ -22,12 +26,17 @@ def exchange(grid: Grid, messages: Iterable[Message]) -> Iterator[Message]:
     """Send messages and yield the replies in the order of the messages, each as soon as its turn has come.
 
     Replies that come early wait, no more than a window of them from a grid that hands out only what it is asked
-    for; nothing else is kept, so a caller that adds replies up holds a sum and not the replies.
+    for; no other reply is kept, so a caller that adds replies up holds a sum and not the replies.
     """
-    order = list(grid.push_messages(messages))
-    pending = dict.fromkeys(order)
+    sent = list(messages)  # all share one vector; Flower's own grid goes through them twice
+    order = list(grid.push_messages(sent)) if sent else []
+    pending = dict.fromkeys(each for each in order if each is not None)
     early: dict[str, Message] = {}
-    for identity in order:
+    pause = POLL_SECONDS
+    for identity, message in zip(order, sent, strict=True):
+        if identity is None:
+            yield Message(NOT_SENT, reply_to=message)
+            continue
         while identity not in early:
             wanted = islice(pending, max(1, WINDOW - len(early)))
             replies = list(grid.pull_messages(list(wanted)))
@@ -35,8 +44,16 @@ def exchange(grid: Grid, messages: Iterable[Message]) -> Iterator[Message]:
                 early[reply.metadata.reply_to_message_id] = reply
                 pending.pop(reply.metadata.reply_to_message_id, None)
             if not replies:
-                time.sleep(POLL_SECONDS)
-        yield early.pop(identity)
+                time.sleep(pause)
+            pause = POLL_SECONDS if replies else min(2 * pause, LONGEST_PAUSE)
+        yield _from(message, early.pop(identity))
+
+
+def _from(message: Message, reply: Message) -> Message:
+    """Return a reply as of the node that was asked: of an error in its place, Flower says that it is its own."""
+    if not reply.has_error() or reply.metadata.src_node_id == message.metadata.dst_node_id:
+        return reply
+    return Message(reply.error, reply_to=message)
 
 
 def content_of(reply: Message) -> RecordDict:

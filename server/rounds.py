@@ -91,7 +91,9 @@ class Coordinator:
         sites: int = 0,
         roster: Roster | None = None,
         transcripts: Transcripts | None = None,
+        checkpoint_seconds: float | None = None,
     ) -> None:
+        self._pause = checkpoint_seconds
         self._sites, self._roster, self._transcripts = sites, roster, transcripts
         self._lost = 0  # rounds in a row
         self.plan, self.folder, self.system = plan, folder, system
@@ -135,7 +137,8 @@ class Coordinator:
             unfinished = self._finishing and round_number == self.plan.server.rounds
             if self._pending and self.plan.server.participation < 1 and not unfinished:
                 self._evaluate(sites, nodes, prove=not self._counts)
-            if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+            pause = CHECKPOINT_SECONDS if self._pause is None else self._pause
+            if time.monotonic() - self._saved > pause:
                 self._checkpoint()
         if self._finishing is not None:
             self._finishing.run(sites, nodes, self._judged, self._took)

@@ -55,6 +55,7 @@ commands
   server sites DIR  who takes part, and whether keys and certificates are good
   server renew DIR  make the server's certificate anew
   server start DIR  run the coordinator until it is stopped: gate, SuperLink, SuperExec: --log-json
+  server run DIR PLAN  run a plan over the connected sites, or take up one that was left off: --name NAME --run-dir RUN
   server status DIR  which processes run, which sites are connected
   server stop DIR  end them
   server log DIR  who was let in and put out, every entry held against its hash: --head NUMBER:HASH --log-json

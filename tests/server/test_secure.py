@@ -365,3 +365,11 @@ def test_the_same_sites_drop_out_of_a_run_that_is_resumed(secure_of, sites_of, t
     again = run(plan, replace(sites_of(SIZES), dropout=0.06), tmp_path / "parts")
     assert torch.equal(again.vector, whole.vector)
     assert again.counts == whole.counts
+
+
+def test_sites_that_live_on_take_part_in_one_run_after_another(secure_of, sites_of, tmp_path):
+    sites, told = sites_of(SIZES), []
+    for name in ("first", "second", "third"):
+        run(replace(secure_of(rounds=3), run=name), sites, tmp_path / name, told.append)
+    assert [line["round"] for line in told] == [1, 2, 3] * 3
+    assert not any("lost" in line for line in told)

@@ -1,0 +1,50 @@
+"""The bundle that Flower carries to the sites: two lines that name what everybody has installed.
+
+Nothing in it does any work. At a site it names the relay (:mod:`client.relay`), at the coordinator the rounds
+(:mod:`server.deployed`); both are read from the FedFER that is installed there.
+"""
+
+from __future__ import annotations
+
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+
+from flwr.cli.build import build_fab_from_files
+
+PYPROJECT = """\
+[project]
+name = "fedfer-study"
+version = "{version}"
+description = "Names the relay and the rounds of the FedFER that is installed"
+license = "Apache-2.0"
+dependencies = []
+
+[tool.flwr.app]
+publisher = "fedfer"
+fab-include = ["*.py"]
+
+[tool.flwr.app.components]
+serverapp = "fedfer_rounds:app"
+clientapp = "fedfer_relay:app"
+
+[tool.flwr.app.config]
+folder = ""
+"""
+
+FILES = {
+    "fedfer_relay.py": '"""The relay to a site\'s agent."""\n\nfrom client.relay import app\n\n__all__ = ["app"]\n',
+    "fedfer_rounds.py": '"""The rounds of a study."""\n\nfrom server.deployed import app\n\n__all__ = ["app"]\n',
+}
+
+
+def bundle() -> bytes:
+    """Return the bundle."""
+    try:
+        installed = version("fedfer")
+    except PackageNotFoundError:
+        installed = "0.0.0"
+    files = {name: text.encode() for name, text in FILES.items()}
+    files["pyproject.toml"] = PYPROJECT.format(version=installed).encode()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "GitWildMatchPattern", DeprecationWarning)  # which Flower uses
+        return build_fab_from_files(files)[0]

@@ -1,0 +1,106 @@
+"""The Flower ServerApp of a deployed study: a plan's rounds over the sites that are connected, in a run folder.
+
+The folder is made by ``fedfer server run`` before Flower starts this; it holds the plan, and takes checkpoints, the
+model and the summary. An error that is somebody's to mend ends in ``outcome.json``, where that command finds it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from client.identity import Roster
+from client.plan import Plan, read_plan
+from client.trust import learned_of, trust_of
+from fer_models.checkpoints import save_model
+from fer_models.errors import ConfigError, FedferError
+from fer_models.flat import FlatModel
+from fer_models.metrics import headline
+from fer_models.zoo import build
+from server.results import Result
+from server.rounds import Coordinator
+from server.run_folder import RunFolder, write_text
+
+SYSTEM = "federated"
+"""The system's name in a run folder."""
+
+OUTCOME, PROGRESS, ROSTER = "outcome.json", "progress.jsonl", "roster.json"
+
+app = ServerApp()
+
+
+@app.main()
+def _main(grid: Grid, context: Context) -> None:
+    run_study(grid, Path(str(context.run_config["folder"])))
+
+
+def run_study(grid: Grid, path: Path) -> None:
+    """Run what is missing of a study, and write how it ended.
+
+    Raises
+    ------
+    FedferError : somebody's to mend; it stands in the folder, too.
+    """
+    torch.set_num_threads(1)  # so that sums repeat, whatever the machine
+    folder = RunFolder(path)
+    try:
+        result = _rounds(grid, folder)
+        _keep(folder, _plan_of(folder), result)
+    except FedferError as error:
+        parts = {"kind": type(error).__name__, "what": error.what, "where": error.where, "cure": error.cure}
+        folder.write_json(OUTCOME, {"error": parts})
+        raise
+    folder.write_json(OUTCOME, {"done": True})
+
+
+def _plan_of(folder: RunFolder) -> Plan:
+    facts = folder.read_json("plan.json")
+    if not isinstance(facts, dict):
+        raise ConfigError("the run folder holds no plan", where=str(folder.path), cure="Start it anew.")
+    return read_plan(json.dumps(facts["plan"]))
+
+
+def _rounds(grid: Grid, folder: RunFolder) -> Result:
+    plan, progress = _plan_of(folder), folder.path / PROGRESS
+
+    def observe(line: dict[str, Any]) -> None:
+        with progress.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    roster = Roster.from_json((folder.path / ROSTER).read_text())
+    sites = plan.most_sites if plan.secure else len(roster)
+    # After every round: a site masks a round once, so one that is made again after a crash is lost.
+    kept = {"sites": sites, "roster": roster, "checkpoint_seconds": 0.0}
+    return Coordinator(plan, folder, SYSTEM, observe, **kept).run(grid)
+
+
+def _keep(folder: RunFolder, plan: Plan, result: Result) -> None:
+    """Write the model, its card and the summary."""
+    flat = FlatModel(build(plan.model, plan.seed))
+    flat.load_(result.vector)
+    figures, totals = headline(result.overall), result.totals
+    privacy = plan.privacy
+    trust = trust_of(privacy, simulated=False, secure=plan.secure) if privacy else None
+    guarantee = {"epsilon": totals.epsilon, "delta": privacy.delta, "unit": privacy.unit} if privacy else {}
+    facts = {
+        "figures": {key: figures[key] for key in ("accuracy", "balanced_accuracy", "worst_recall")},
+        "privacy": "none"
+        if privacy is None
+        else f"epsilon {totals.epsilon:.2f}, delta {privacy.delta:g}, for one {privacy.unit}. {trust}",
+        "what the coordinator learned": learned_of(plan),
+    }
+    save_model(folder.path / "model", flat.module, plan.model, labels=plan.labels, facts=facts)
+    summary = {
+        **figures, **guarantee, "trust": trust, "learned": learned_of(plan), "rounds": plan.server.rounds,
+        "bytes_up": totals.bytes_up, "bytes_down": totals.bytes_down, "cpu_seconds": totals.cpu_seconds,
+        "aggregation": plan.aggregation, "secure": asdict(plan.secure) if plan.secure else None,
+    }  # fmt: skip
+    whole = {"name": plan.run, "plan_hash": plan.digest, "order": [SYSTEM], "systems": {SYSTEM: summary}}
+    folder.write_json("summary.json", whole)
+    write_text(folder.path / "state.json", json.dumps({"status": "complete"}))

@@ -1,0 +1,199 @@
+"""A whole study on loopback: a coordinator and three sites as real processes, with TLS and authentication."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from client.audit_log import AuditLog
+from client.ledger import Ledger, close_all
+from client.plan import read_plan
+from client.site_folder import SiteFolder
+from client.study import read_study
+from fer_models.errors import ConfigError, PolicyError, RunFolderError
+from fer_models.flat import FlatModel
+from fer_models.zoo import build
+from server.bundle import bundle
+from server.coordinator import Coordinator
+from server.run_folder import RunFolder
+from server.studying import said
+from server.superlink import control, nodes
+from simulations.cli import main
+from simulations.compose import composed
+from simulations.federated import Sites, run_local
+from simulations.prepare import prepare
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+COMMAND = (sys.executable, "-m", "simulations.cli")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+PATIENCE = 600
+WORDS = (
+    "data.options.count=360", "partition.sites=3", "model=hog_linear", "local=private", "privacy=dp",
+    "privacy.target_epsilon=2", "aggregation=secure", "server.rounds=2", "privacy.allow_useless=true",
+)  # fmt: skip
+
+
+Ended = namedtuple("Ended", "returncode stdout stderr")
+
+
+def command(*words):
+    """Run a command in this process, which has everything imported."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main([*map(str, words)])
+    return Ended(ended.value.code, out.getvalue(), err.getvalue())
+
+
+def good(*words):
+    found = command(*words)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+def until(true, what):
+    end = time.monotonic() + PATIENCE
+    while not (found := true()):
+        assert time.monotonic() < end, what
+        time.sleep(0.5)
+    return found
+
+
+class Study:
+    """A coordinator's folder, three sites' folders, and their processes."""
+
+    def __init__(self, folder):
+        self.folder, self.path, self.running = folder, folder / "study", []
+        good("data", "deal", *WORDS, "--run-dir", folder / "dealt")
+        port = 20000 + 2 * (os.getpid() % 5000)
+        good("server", "init", self.path, "hosts=localhost", f"port={port}")
+        self.sites = [self.enrolled(f"site-{i}") for i in range(3)]
+        study = self.path / "study.json"
+        for site in self.sites:
+            good("site", "join", site.path, study, "--fingerprint", read_study(study).fingerprint)
+
+    def enrolled(self, name):
+        good("site", "init", self.folder / name, "--data", self.folder / "dealt" / name)
+        told = re.search("fingerprint of .*: (.*)", good("site", "enrol", self.folder / name))[1]
+        request = self.folder / name / "request.json"
+        good("server", "approve", self.path, request, "--fingerprint", told)
+        return SiteFolder.open(self.folder / name)
+
+    def start(self):
+        words = [("server", "start", self.path), *(("site", "run", site.path) for site in self.sites)]
+        for each in words:
+            process = subprocess.Popen(
+                [*COMMAND, *map(str, each)], env=ENVIRONMENT, stdout=subprocess.DEVNULL
+            )
+            self.running.append(process)
+        coordinator = Coordinator.open(self.path)
+
+        def connected():
+            if "server_ready" not in [entry.kind for entry in AuditLog(self.path / "audit.jsonl").entries()]:
+                return False
+            with control(coordinator) as client:
+                return sum(node.status == "online" for node in nodes(client)) == 3
+
+        until(lambda: (self.path / "audit.jsonl").exists() and connected(), "the sites are not connected")
+
+    def stop(self):
+        for process in self.running:
+            process.send_signal(signal.SIGTERM)
+        for process in self.running:
+            try:
+                process.wait(60)
+            finally:
+                process.kill()
+
+    def model(self, run, plan):
+        flat = FlatModel(build(plan.model, plan.seed))
+        (weights,) = (run / "model").glob("*.safetensors")
+        flat.module.load_state_dict(load_file(weights))
+        return flat.full_vector
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    made = Study(tmp_path_factory.mktemp("loop"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+def simulated(plan, folder):
+    """What the simulation of the plan ends with."""
+    settings, _ = composed(WORDS)
+    prepared = prepare(settings)
+    sites = Sites(prepared.samples, prepared.partition, settings.seed, folder / "ledgers")
+    return run_local(plan, sites, RunFolder(folder / "run"), "federated", 1, lambda _: None)
+
+
+def test_a_study_ends_with_the_very_model_of_its_simulation(study, tmp_path):
+    plan = read_plan((study.folder / "dealt" / "plan.json").read_text())
+    out = good(
+        "server", "run", study.path, study.folder / "dealt" / "plan.json", "--run-dir", tmp_path / "run"
+    )
+    assert "round 2/2" in out
+    expected = simulated(plan, tmp_path)
+    assert torch.equal(study.model(tmp_path / "run", plan), expected.vector)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())["systems"]["federated"]
+    assert summary["epsilon"] == pytest.approx(expected.totals.epsilon)
+    close_all()
+    for site in study.sites:
+        assert Ledger(site.ledger_path, site.name, read_only=True).head.number == 2
+    again = good(
+        "server", "run", study.path, study.folder / "dealt" / "plan.json", "--run-dir", tmp_path / "run"
+    )
+    assert "done" in again
+    other = command("server", "run", study.path, study.folder / "dealt" / "plan.json", "--name", "x",
+                    "--run-dir", tmp_path / "run")  # fmt: skip
+    assert other.returncode == RunFolderError.exit_code
+
+
+def test_a_plan_that_a_policy_refuses_ends_with_its_rule(study, tmp_path):
+    given = json.loads((study.folder / "dealt" / "plan.json").read_text())
+    given["privacy"]["noise_multiplier"] = 0.1
+    (tmp_path / "plan.json").write_text(json.dumps(given))
+    found = command("server", "run", study.path, tmp_path / "plan.json", "--name", "loud")
+    assert found.returncode == PolicyError.exit_code, found.stderr
+    refusal = re.search(r"the run would cost epsilon .* \((site-\d), privacy.epsilon_a_run\)", found.stderr)
+    assert found.stderr.count("\n") == 1
+    told = good("site", "status", study.folder / refusal[1])
+    assert "is refused by privacy.epsilon_a_run" in told
+
+
+def test_a_study_without_enough_sites_does_not_start(tmp_path, fedfer, refused):
+    plan = tmp_path / "dealt" / "plan.json"
+    good("data", "deal", *WORDS, "--run-dir", tmp_path / "dealt")
+    good("server", "init", tmp_path / "study", "hosts=localhost")
+    found = fedfer("server", "run", str(tmp_path / "study"), str(plan))
+    assert refused(found, ConfigError, "0 sites take part, and the plan needs 3")
+    assert refused(fedfer("server", "run", str(tmp_path / "study")), ConfigError, "needs a folder and a plan")
+    assert refused(fedfer("server", "run", str(tmp_path), str(plan)), ConfigError, "holds no coordinator")
+
+
+def test_a_bundle_names_what_is_installed_and_is_the_same_each_time():
+    assert bundle() == bundle()
+    assert len(bundle()) < 5_000
+
+
+def test_a_round_is_told_in_a_line():
+    line = {"round": 2, "rounds": 9, "seconds": 3.14}
+    assert said(line) == "round 2/9  3.1 s"
+    assert said({**line, "lost": "too few"}) == "round 2/9  lost: too few  3.1 s"
+    told = {**line, "accuracy": 0.5, "worst_recall": 0.25, "epsilon": 1.234}
+    assert said(told) == "round 2/9  accuracy 0.500  worst recall 0.250  epsilon 1.23  3.1 s"
