@@ -11,6 +11,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,44 @@ def hindrances(in_frames):
         asked = f"{opened}, hindrances(frame.contentDocument)"
         found = in_frames(folder, page, script, asked, (380, 1280), *flags)
         return [each for sentences in found for each in sentences]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def axe(browse):
+    """axe(folder, page, *flags): what axe-core finds serious or critical, at the widths of a phone and a desk."""
+    package = find_spec("axe_core_python")  # found and not imported: it would import a driver of browsers
+    assert package is not None and package.origin is not None
+    script = (Path(package.origin).parent / "axe.min.js").read_text()
+    asked = (
+        "document.querySelectorAll('details').forEach(each => each.open = true);"
+        "axe.run().then(found => { document.body.dataset.result = JSON.stringify([found.passes.length, found.violations"
+        ".filter(each => ['serious', 'critical'].includes(each.impact)).map(each => each.id + ': ' + "
+        "each.nodes.map(node => node.html.slice(0, 200)).join(' | '))]); });"
+    )
+
+    def run(folder, page, *flags):
+        # Without its policy the copy may run scripts, of which the page itself has none.
+        plain = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
+        copy = folder / "axe.html"
+        copy.write_text(plain.replace("</body>", f"<script>{script}</script><script>{asked}</script></body>"))
+        found = []
+        for width in (380, 1280):
+            out, log = browse(
+                folder,
+                copy,
+                "--dump-dom",
+                f"--window-size={width},900",
+                "--virtual-time-budget=30000",
+                *flags,
+            )
+            result = re.search(r'data-result="([^"]*)"', out)
+            assert result, log
+            passed, violations = json.loads(html.unescape(result[1]))
+            assert passed > 15, "axe has looked at the page"
+            found += violations
+        return found
 
     return run
 

@@ -122,6 +122,7 @@ def test_it_prints(browse, page, tmp_path):
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_nothing_hinders_people_who_cannot_see(hindrances, page, tmp_path, dark):
+def test_nothing_hinders_people_who_cannot_see(hindrances, axe, page, tmp_path, dark):
     flags = ["--blink-settings=preferredColorScheme=0"] if dark else []
     assert hindrances(tmp_path, page, *flags) == []
+    assert axe(tmp_path, page, *flags) == []

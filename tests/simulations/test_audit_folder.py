@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 
@@ -38,11 +39,33 @@ def folder(fedfer, table, tmp_path):
     return tmp_path / "audit"
 
 
-def test_the_folder_holds_the_record_itself(folder, tmp_path):
+def test_the_folder_holds_the_tolditself(folder, tmp_path):
     assert (folder / "audit.json").read_text() == (tmp_path / "one").read_text()
     found = json.loads((folder / "audit.json").read_text())
     assert found["version"] == 1
     assert Counts.from_json(found["counts"]).rows == 149
+
+
+def flat(found, path=""):
+    """Return path -> value of a decoded JSON text."""
+    if not isinstance(found, dict | list) or not found:
+        return {path: found}
+    pairs = found.items() if isinstance(found, dict) else enumerate(found)
+    return {place: value for key, each in pairs for place, value in flat(each, f"{path}/{key}").items()}
+
+
+def test_the_record_of_a_known_table_is_the_one_that_was_looked_at(folder, table):
+    """Against ``golden_audit.json``: whoever changes a figure, a key or its place has to say so there."""
+    wanted = flat(json.loads((Path(__file__).parent / "golden_audit.json").read_text()))
+    told = json.loads((folder / "audit.json").read_text())
+    assert told["source"].pop("predictions") == str(table)
+    assert told.pop("config")["words"] == [f"predictions={table}"]
+    found = flat(told)
+    assert list(found) == list(wanted)
+    for place, value in wanted.items():
+        assert found[place] == (
+            pytest.approx(value, rel=1e-9, abs=1e-12) if type(value) is float else value
+        ), place
 
 
 def read(folder):
@@ -79,7 +102,7 @@ def test_groups_below_ten_pictures_have_no_figures(folder):
     assert numbers(read(folder)["gender", "x", "", "accuracy"]) == [None, None, None, 4]
 
 
-def test_every_interval_of_the_record_is_in_the_table(folder):
+def test_every_interval_of_the_toldis_in_the_table(folder):
     found = json.loads((folder / "audit.json").read_text())
 
     def pairs(facts):

@@ -95,6 +95,20 @@ def test_nothing_hinders_people_who_cannot_see(hindrances, page, tmp_path, flags
     assert hindrances(tmp_path, page, *flags) == []
 
 
+@pytest.mark.parametrize("flags", [(), (DARK,)], ids=["light", "dark"])
+def test_axe_finds_nothing_serious(axe, page, tmp_path, flags):
+    assert axe(tmp_path, page, *flags) == []
+
+
+def test_axe_finds_what_is_wrong(axe, page, tmp_path):
+    worse = tmp_path / "worse.html"
+    worse.write_text(
+        page.read_text().replace("<html lang=", "<html data-was=").replace("<img alt=", "<img data-was=")
+    )
+    found = axe(tmp_path, worse)
+    assert any(each.startswith("html-has-lang") for each in found)
+
+
 def test_a_page_with_little_hinders_nobody(hindrances, nothing_more, tmp_path):
     (tmp_path / "little.html").write_text(render(nothing_more))
     assert hindrances(tmp_path, tmp_path / "little.html") == []

@@ -290,11 +290,12 @@ def test_the_page_says_who_gains_in_its_first_lines(page):
 
 
 @pytest.mark.browser
-def test_the_page_fits_a_phone_and_hinders_nobody(page, in_frames, hindrances, tmp_path):
+def test_the_page_fits_a_phone_and_hinders_nobody(page, in_frames, hindrances, axe, tmp_path):
     measure = "const sizes = f => [f.clientWidth, f.contentDocument.documentElement.scrollWidth];"
     for number, each in enumerate(page):
         folder = tmp_path / f"browser-{number}"
         folder.mkdir()
         assert hindrances(folder, each) == []
+        assert axe(folder, each) == []
         for asked, width in in_frames(folder, each, measure, "sizes(frame)", (360, 1280)):
             assert width <= asked
