@@ -268,7 +268,7 @@ def test_baselines_train_on_what_the_sites_train_on(ready):
 @pytest.mark.parametrize(
     ("data", "kind", "where"),
     [
-        ({"reader": "affectnet"}, ConfigError, "data.reader"),
+        ({"reader": "multipie"}, ConfigError, "data.reader"),
         ({"reader": "imagefolder"}, ConfigError, "data.root"),
         ({"reader": "imagefolder", "root": "/no/such/folder", "options": {}}, DataError, "/no/such/folder"),
         ({"options": {"count": 240, "colour": 1}}, ConfigError, "data.options"),
