@@ -139,7 +139,8 @@ def test_composing_twice_is_composing_once():
         ("planets=mars", "unknown key 'planets'", "command line", "partition"),
         ("model=fer_smal", "unknown choice 'fer_smal'", "model", "fer_small"),
         ("experiment=quickstat", "unknown choice 'quickstat'", "experiment", "quickstart"),
-        ("data=cifar", "unknown choice 'cifar'", "data", "Use one of classfolders, faces, fer2013,"),
+        ("data=cifar", "unknown choice 'cifar'", "data", "Did you mean caers?"),
+        ("data=zzz", "unknown choice 'zzz'", "data", "Use one of affectnet, caers, "),
         (
             "server.rounds=many",
             "Value 'many' of type 'str' could not be converted to Integer",
