@@ -137,12 +137,12 @@ def _parity(facts: Mapping[str, Any], counts: Counts, name: str, noise: float, l
     pairs = corrected(level, max(1, int(kept.sum()) * (int(kept.sum()) - 1) // 2))
     gap = {key: _two_largest(np.where(kept[:, None], each, 0.0)) for key, each in spreads.items()}
     labels = dict(facts.get("labels", {}))
-    found["per_class"] = {
-        label: _gaps(own, {key: float(each[place]) for key, each in gap.items()}, pairs)
-        for place, (label, own) in enumerate(facts["per_class"].items())
-    }
     top = {key: float(each.max(initial=0)) for key, each in gap.items()}
     found |= _gaps(facts, top, pairs)
+    found["per_class"] = {
+        label: _gaps(own, {key: float(gap[key][counts.labels.index(label)]) for key in gap}, pairs)
+        for label, own in facts["per_class"].items()
+    }
     found["labels"] = _gaps(labels, dict.fromkeys(top, top["labels"]), pairs)
     if "per_class" in labels:
         found["labels"]["per_class"] = {

@@ -16,6 +16,7 @@ from fer_models.labels import EXPRESSIONS
 from fer_models.metrics import summarise
 from fer_models.readers.predictions import PREFIX, read_predictions
 from simulations.bench.audit_coverage import study
+from simulations.bench.audit_noise import study_noise
 from simulations.bench.audit_people import study_people
 from simulations.bench.run import Figures, Options
 
@@ -39,7 +40,7 @@ def bench(options: Options) -> Figures:
     ConfigError : another word, or no whole number above 0.
     """
     draws = _draws(options.overrides)
-    return run() | study(draws) | study_people(draws)
+    return run() | study(draws) | study_people(draws) | study_noise(draws)
 
 
 def _draws(words: list[str]) -> int:

@@ -21,6 +21,7 @@ from fer_models.counts import Counts
 from fer_models.findings import findings
 from fer_models.labels import EXPRESSIONS
 from fer_models.metrics import minority_classes, summarise
+from fer_models.noisy_intervals import Noise, figures_with_noise, findings_with_noise
 from fer_models.parity import DEMOGRAPHIC, ODDS, RATIO, SMALLEST, Measure, one_vs_rest
 from fer_models.verdicts import FAIL, PASS, Rule, judge
 
@@ -144,15 +145,20 @@ def _count(rates: Rates, figure: tuple[str, str, str], event: bool) -> None:
     rate[:] = rate[0] + event, rate[1] + 1
 
 
-def compare(tally: Tally, truth: Chances, counts: Counts, rules: list[Rule]) -> None:
-    """Audit one draw and hold all of it against the truth."""
-    found = summarise(counts, fairlearn=False)
+def compare(
+    tally: Tally, truth: Chances, counts: Counts, rules: list[Rule], noise: Noise | None = None
+) -> None:
+    """Audit one draw and hold all of it against the truth; ``noise`` is what its counts carry."""
+    found, stated = summarise(counts, fairlearn=False), findings(counts)
+    if noise is not None:
+        found = figures_with_noise(found, counts, noise)
+        stated = findings_with_noise(stated, counts, noise)
     for each in (*_overall(truth.sum(0), counts, found), *_of_groups(truth, found)):
         tally.add(*each)
     for each in _between(truth, counts.by_group["group"], found["parity"]["group"]):
         tally.add(*each)
     tally.judged({each.verdict for each in judge(counts, rules)})
-    tally.stated(any(_backwards(truth, gap) for gap in findings(counts)["gaps"]))
+    tally.stated(any(_backwards(truth, gap) for gap in stated["gaps"]))
 
 
 def _backwards(truth: Chances, gap: Mapping[str, Any]) -> bool:

@@ -65,6 +65,16 @@ def test_every_interval_grows():
     assert all(new[0] <= old[0] + 1e-12 and old[1] <= new[1] + 1e-12 for old, new in found)
 
 
+def test_the_figures_of_single_classes_hold_the_noise_as_well():
+    counts, noise = noisy(0)
+    before = summarise(counts)["parity"]["gender"]["per_class"]
+    after = figures_with_noise(summarise(counts), counts, noise)["parity"]["gender"]["per_class"]
+    for label in LABELS:
+        assert after[label]["demographic_parity_ratio_interval"] == [0.0, 1.0]
+        for key in ("demographic_parity_difference", "equal_opportunity_difference"):
+            assert after[label][f"{key}_interval"][1] > before[label][f"{key}_interval"][1]
+
+
 def test_intervals_cover_with_noise_what_they_miss_without():
     right = 0.75 + 0.25 / 4
     hits, alone, sure = [], [], 0

@@ -11,6 +11,7 @@ from fer_models.verdicts import PASS, judge
 from simulations.bench import audit_coverage
 from simulations.bench.audit import bench
 from simulations.bench.audit_coverage import GROUPS, SHARES, Tally, chances, compare, limits_at, study
+from simulations.bench.audit_noise import study_noise
 from simulations.bench.audit_people import drawn, study_people
 from simulations.bench.run import Options
 
@@ -87,6 +88,15 @@ def test_intervals_over_people_hold_in_a_small_study():
     assert found["people.coverage"] >= 0.88
     assert found["people.false_alarm"] <= 0.1
     assert found["people.coverage_row_wise"] < 0.85
+
+
+def test_intervals_of_noisy_counts_hold_in_a_small_study(monkeypatch):
+    found = study_noise(draws=20)
+    assert found["noise.coverage"] >= 0.91
+    assert found["noise.false_alarm"] <= 0.1
+    assert not any(key.startswith("noise.false_pass") for key in found), "no verdicts on noisy counts"
+    monkeypatch.setattr(audit_coverage, "figures_with_noise", lambda figures, counts, noise: figures)
+    assert study_noise(draws=5)["noise.coverage"] < 0.8
 
 
 @pytest.mark.parametrize("word", ["draws=0", "draws=some", "rows=5"])
