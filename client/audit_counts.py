@@ -4,7 +4,7 @@ A site releases one table for each attribute: how many of its test pictures ther
 class; without attributes one table of all. One picture more or less changes one count of each table by one, so with A
 tables the counts move by A together (1-norm), and discrete Laplace noise (:mod:`client.label_counts`) of epsilon / A on
 each count makes the whole release epsilon-differentially private: each site's own counts by themselves, whether or not
-the coordinator sees them. Where a person is the unit, one picture of each person, drawn at random, is counted.
+the coordinator sees them. A plan whose unit is the person is refused: a person may have any number of test pictures.
 
 The counts are those of the finished net, released once, after everything else: the plan asks for no other evaluation.
 What the coordinator makes of the sum is in :mod:`fer_models.noisy_counts`.

@@ -8,7 +8,8 @@ A change is the second system's figure less the first's. Changes of accuracy and
 - the worst recall changes by no less than the lowest and no more than the highest change of any class, and by no more
   than the limits of both worst recalls allow;
 - the accuracy gap changes by no more than the largest change of the difference of any two groups, and by no more than
-  the limits of both gaps allow. These two are cautious: wider, never narrower.
+  the limits of both gaps allow. These two are cautious: wider, never narrower. The limits of both systems take rows as
+  independent, so with persons known they say nothing, and the changes alone count.
 
 *For whom.* A cell is a group, a class or both. What is called better or worse there has an interval that excludes 0
 with Bonferroni's correction over all cells of the comparison: all statements hold together at the level.
@@ -149,13 +150,16 @@ def _worst(classes: Cells, level: float) -> Facts | None:
     known = np.flatnonzero(classes.n)
     if not len(known):
         return None
-    strict = corrected(level, 3 * len(known))
+    parts = 3 if classes.people is None else 1
+    strict = corrected(level, parts * len(known))
     n, shares = classes.n[known], classes.shares[known]
-    own = [proportion_interval(shares[:, i] * n, n, strict).min(0) for i in (0, 1)]
     first, second = shares.min(0).tolist()
     between = classes.limits(strict)[known]
-    loose = (float(own[1][0] - own[0][1]), float(own[1][1] - own[0][0]))
     tight = (float(between[:, 0].min()), float(between[:, 1].max()))
+    if classes.people is not None:
+        return figure(first, second, tight)
+    own = [proportion_interval(shares[:, i] * n, n, strict).min(0) for i in (0, 1)]
+    loose = (float(own[1][0] - own[0][1]), float(own[1][1] - own[0][0]))
     return figure(first, second, _both(tight, loose))
 
 
@@ -166,10 +170,13 @@ def _gap(alone: Cells, names: tuple[str, ...], level: float) -> Facts | None:
         return None
     n, shares, change = alone.n[kept], alone.shares[kept], alone.change[kept]
     first, second = np.ptp(shares, axis=0).tolist()
-    own = [gap_interval(shares[:, i] * n, n, corrected(level, 3)) for i in (0, 1)]
+    parts = 3 if alone.people is None else 1
     pairs = list(combinations(range(len(kept)), 2))
-    limits = alone.limits(corrected(level, 3 * len(pairs)))[kept]
+    limits = alone.limits(corrected(level, parts * len(pairs)))[kept]
     widest = max(_largest(change, limits, i, j) for i, j in pairs)
+    if alone.people is not None:
+        return figure(first, second, (-widest, widest))
+    own = [gap_interval(shares[:, i] * n, n, corrected(level, parts)) for i in (0, 1)]
     loose = (own[1][0] - own[0][1], own[1][1] - own[0][0])
     return figure(first, second, _both((-widest, widest), loose))
 

@@ -77,14 +77,14 @@ def findings(counts: Counts, people: People | None = None, level: float = 0.95) 
         question with two groups to compare: ``attribute``, ``class`` (None for accuracy), ``group`` with its
         ``rate``, ``rate_interval`` (Wilson, of its own) and ``n``, the same of the group that it is
         ``against`` (``against_rate``, ``against_interval``, ``against_n``), ``difference`` and
-        ``difference_interval`` (against less group), ``sure`` (the interval excludes 0), and ``at_most``: the
-        largest difference of any two groups that the rows allow. Where several pairs are sure it is the one
-        whose lower limit is highest, else the pair furthest apart.
+        ``difference_interval`` (against less group) with its own ``level``, ``sure`` (the interval excludes 0), and
+        ``at_most``: the largest difference of any two groups that the rows allow. Where several pairs are sure it is
+        the one whose lower limit is highest, else the pair furthest apart.
     """
     asked = [
         (question, places)
         for question in questions(counts)
-        if len(places := _comparable(counts, question)) > 1
+        if len(places := comparable(counts, question)) > 1
     ]
     pairs = [len(places) * (len(places) - 1) // 2 for _, places in asked]
     alike = Counter(question.label is None for question, _ in asked)
@@ -96,11 +96,15 @@ def findings(counts: Counts, people: People | None = None, level: float = 0.95) 
         _gap(counts, question, places, (people or {}).get(question.attribute, {}), own, level)
         for (question, places), own in zip(asked, strict, strict=True)
     ]
-    gaps.sort(key=lambda gap: (not gap["sure"], -gap["difference_interval"][0], -gap["difference"]))
-    return {"level": level, "comparisons": sum(pairs), "gaps": gaps}
+    return {"level": level, "comparisons": sum(pairs), "gaps": sorted(gaps, key=surest)}
 
 
-def _comparable(counts: Counts, question: Question) -> list[int]:
+def surest(gap: Mapping[str, Any]) -> tuple[bool, float, float]:
+    """Return what sorts differences, the surest first."""
+    return not gap["sure"], -gap["difference_interval"][0], -gap["difference"]
+
+
+def comparable(counts: Counts, question: Question) -> list[int]:
     """Return the places of the groups that disclosed and have enough rows."""
     names = counts.groups[question.attribute]
     return [i for i, n in enumerate(question.n.tolist()) if n >= SMALLEST and names[i] != UNDISCLOSED]
@@ -134,6 +138,7 @@ def _gap(
         "against_n": n[high],
         "difference": rates[high] - rates[low],
         "difference_interval": list(pairs[low, high]),
+        "level": strict,
         "sure": bool(proven),
         "at_most": max(max(limits[1], -limits[0]) for limits in pairs.values()),
     }
@@ -159,7 +164,7 @@ def against_reference(
         :data:`fer_models.parity.SMALLEST` rows.
     """
     names, asked = counts.groups[attribute], list(questions(counts, [attribute]))
-    usable = [_comparable(counts, question) for question in asked]
+    usable = [comparable(counts, question) for question in asked]
     home = names.index(reference)
     others = [place for place in usable[0] if place != home]
     if home not in usable[0] or not others:

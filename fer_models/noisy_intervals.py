@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_models.counts import Counts
+from fer_models.findings import comparable, questions, surest
 from fer_models.intervals import corrected, critical
 from fer_models.parity import RATIO, SMALLEST
 
@@ -191,22 +192,34 @@ def _gaps(facts: Mapping[str, Any], spread: Mapping[str, float], level: float) -
 
 def findings_with_noise(findings: Mapping[str, Any], counts: Counts, noise: Noise) -> Facts:
     """Return what :func:`fer_models.findings.findings` found, sure only where it is so with the noise as well."""
-    level = corrected(findings["level"], findings["comparisons"])
-    gaps = []
-    for gap in findings["gaps"]:
-        whom = [(counts, gap["attribute"], gap[group], gap["class"]) for group in ("group", "against")]
-        spread = [_of_group(*each, noise.cell) for each in whom]
-        low, high = _apart(gap["difference"], gap["difference_interval"], spread, level)
-        most = _apart(gap["at_most"], [gap["at_most"]] * 2, spread, level)[1]
-        own = {"rate_interval": ("rate", spread[0]), "against_interval": ("against_rate", spread[1])}
-        wider = {key: widened(gap[of], gap[key], each, findings["level"]) for key, (of, each) in own.items()}
-        told = {
-            "difference_interval": [low, high],
-            "sure": bool(gap["sure"] and low > 0),
-            "at_most": min(most, 1.0),
-        }
-        gaps.append({**gap, **wider, **told})
-    return {**findings, "gaps": gaps}
+    usable = {(each.attribute, each.label): comparable(counts, each) for each in questions(counts)}
+    gaps = [
+        _wider(gap, counts, usable[gap["attribute"], gap["class"]], noise.cell, findings["level"])
+        for gap in findings["gaps"]
+    ]
+    return {**findings, "gaps": sorted(gaps, key=surest)}
+
+
+def _wider(
+    gap: Mapping[str, Any], counts: Counts, places: Sequence[int], noise: float, level: float
+) -> Facts:
+    """Return a difference with the noise in it; ``at_most`` holds that of the two groups with the most."""
+    name, strict = gap["attribute"], gap["level"]
+    known = {
+        group: _of_group(counts, name, group, gap["class"], noise)
+        for group in (counts.groups[name][place] for place in places)
+    }
+    spread = [known[gap["group"]], known[gap["against"]]]
+    low, high = _apart(gap["difference"], gap["difference_interval"], spread, strict)
+    most = _apart(gap["at_most"], [gap["at_most"]] * 2, sorted(known.values())[-2:], strict)[1]
+    return {
+        **gap,
+        "rate_interval": widened(gap["rate"], gap["rate_interval"], spread[0], level),
+        "against_interval": widened(gap["against_rate"], gap["against_interval"], spread[1], level),
+        "difference_interval": [low, high],
+        "sure": bool(gap["sure"] and low > 0),
+        "at_most": most,
+    }
 
 
 def disparities_with_noise(disparities: Mapping[str, Any], counts: Counts, noise: Noise) -> Facts:

@@ -9,6 +9,7 @@ from typing import Any
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError
 from fer_models.noisy_intervals import Noise, record_with_noise
+from fer_models.samples import people_by_group
 from simulations.audit import Judged, judge_model, record, show, write
 from simulations.audit_folder import write_folder
 from simulations.audit_origin import config_of, judged_file
@@ -103,7 +104,8 @@ def _counted(words: Sequence[str]) -> tuple[dict[str, Any], Counts, People, dict
         require_allowed(settings.data)
     judged = judge_model(Path(path), settings)
     parts = privacy_of_model(Path(path))
-    return source, judged.counts(), {}, parts | ({"explanations": explained(judged)} if explain else {})
+    people = people_by_group(judged.samples, judged.rows, judged.attributes)
+    return source, judged.counts(), people, parts | ({"explanations": explained(judged)} if explain else {})
 
 
 def explain_among(words: Sequence[str]) -> tuple[bool, list[str]]:

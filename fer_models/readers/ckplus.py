@@ -14,14 +14,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from fer_models.errors import ConfigError, DataError
+from fer_models.errors import DataError
 from fer_models.labels import CKPLUS_CODES, canonical
 from fer_models.readers.classfolders import folders
-from fer_models.readers.listing import OTHER_NAME, Listing, coded, reading, require_choice
+from fer_models.readers.listing import OTHER_NAME, Listing, coded, reading, require_choice, require_frames
 from fer_models.readers.pictures import APPLEDOUBLE
 from fer_models.readers.tables import below, inner, text_of
 
 NO_LABEL = "sequence without an emotion file"
+NO_SEQUENCE = "emotion file without its sequence"
 
 _CURE = "Give the folder that holds cohn-kanade-images and Emotion, as their owner ships them."
 _LABEL = re.compile(r"(S\d{3})_(\d{3})_(\d{8})_emotion\.txt", re.IGNORECASE)
@@ -43,8 +44,7 @@ def list_ckplus(root: Path, *, neutral: str = "subject", peaks: int = 1) -> List
     DataError : a file is missing, or holds an unknown code; the message names the file.
     """
     require_choice("neutral", neutral, ("subject", "sequence", "none"))
-    if peaks < 1:
-        raise ConfigError(f"peaks is {peaks}", where="peaks", cure="Take 1 frame or more.")
+    require_frames("peaks", peaks)
     inside = {path.name.lower() for path in root.iterdir() if path.is_dir()}
     listing = Listing("CK+", root)
     if {"anger", "disgust"} <= inside:
@@ -60,11 +60,13 @@ def list_ckplus(root: Path, *, neutral: str = "subject", peaks: int = 1) -> List
         if key not in told:
             listing.skip(NO_LABEL)
             continue
+        label, expression = told.pop(key)
         frames = _frames(listing, sequence)
-        _add_peaks(listing, frames, *told[key], peaks)
+        _add_peaks(listing, frames, label, expression, peaks)
         if neutral == "sequence" or (neutral == "subject" and subject not in seen):
             listing.add(frames[0], "neutral", subject=subject.upper())
         seen.add(subject)
+    listing.skip(NO_SEQUENCE, len(told))
     return listing
 
 

@@ -37,7 +37,7 @@ def list_utkface(root: Path) -> Listing:
     listing = Listing("UTKFace", root)
     for path in listing.pictures_in(root.rglob("*")):
         words = path.name.split("_")
-        if len(words) < 4 or not words[0].isdecimal():
+        if len(words) < 4 or not words[0].isdecimal() or not all(words[:3]):
             listing.skip(LACKS_A_FIELD)
             continue
         groups = {

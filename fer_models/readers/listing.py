@@ -135,6 +135,17 @@ def require_choice(option: str, value: object, known: Iterable[object]) -> None:
         )
 
 
+def require_frames(option: str, count: int) -> None:
+    """Refuse an option that takes less than one frame of a sequence.
+
+    Raises
+    ------
+    ConfigError : with the option.
+    """
+    if count < 1:
+        raise ConfigError(f"{option} is {count}", where=option, cure="Take 1 frame or more.")
+
+
 def class_names(found: Sequence[str], wanted: Sequence[str] | None, *, where: str) -> tuple[str, ...]:
     """Return the class names of a set: those found, in canonical order, or those wanted, as they stand.
 

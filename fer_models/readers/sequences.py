@@ -5,14 +5,14 @@ The unit is the sequence: all its frames have its label, and its name or its per
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from fer_models.errors import ConfigError, DataError
+from fer_models.errors import DataError
 from fer_models.labels import CLIP_CODES, CREMAD_CODES, DFEW_CODES, canonical
 from fer_models.readers.classfolders import folders
 from fer_models.readers.groups import BANDS, group_column
-from fer_models.readers.listing import OTHER_NAME, Listing, coded, reading, require_choice
+from fer_models.readers.listing import OTHER_NAME, Listing, coded, reading, require_choice, require_frames
 from fer_models.readers.people import CREMAD_LEVEL, CREMAD_RACE, CREMAD_SEX
 from fer_models.readers.tables import below, inner, table, text_of
 
@@ -29,8 +29,7 @@ _CREMAD = "Give the folder with VideoDemographics.csv, processedResults/ and fra
 
 def middle_frames(frames: Sequence[Path], count: int) -> list[Path]:
     """Return ``count`` frames, evenly spaced: the middles of that many equal parts; all where there are fewer."""
-    if count < 1:
-        raise ConfigError(f"frames is {count}", where="frames", cure="Take 1 frame or more of a clip.")
+    require_frames("frames", count)
     if len(frames) <= count:
         return list(frames)
     return [frames[(2 * part + 1) * len(frames) // (2 * count)] for part in range(count)]
@@ -69,6 +68,7 @@ def list_oulucasia(
     DataError : a folder has an unknown name.
     """
     require_choice("pictures", pictures, ("cropped", "original"))
+    require_frames("peaks", peaks)
     for option, chosen, known in (
         ("spectrum", spectrum, ("visible", "near infrared")),
         ("illumination", illumination, ("strong", "weak", "dark")),
@@ -91,7 +91,9 @@ def list_oulucasia(
                     if kind not in spectrum or groups["illumination"] not in illumination:
                         listing.skip(OTHER_LIGHT)
                         continue
-                    for frame in listing.pictures_in(folder.iterdir())[-peaks:]:
+                    frames = listing.pictures_in(folder.iterdir())
+                    listing.skip(EMPTY, int(not frames))
+                    for frame in frames[-peaks:]:
                         listing.add(frame, name, subject=person.name.upper(), groups=dict(groups))
     return listing
 
@@ -120,8 +122,9 @@ def list_dfew(root: Path, *, fold: int = 1, frames: int = 1) -> Listing:
     require_choice("fold", fold, range(1, 6))
     clips = below(root, "Clip", "clip_224x224", cure=_DFEW)
     listing = Listing(f"DFEW fold {fold}", root)
+    lists = below(root, "EmoLabel_DataSplit", cure=_DFEW)
     for split in ("train", "test"):
-        path = below(root, "EmoLabel_DataSplit", f"{split}(single-labeled)", f"set_{fold}.csv", cure=_DFEW)
+        path = below(lists, f"{split}(single-labeled)", f"set_{fold}.csv", cure=_DFEW)
         for line, cells in table(path, ("video_name", "label")):
             where = f"{path}:{line}"
             if not cells["video_name"].isdecimal():
@@ -145,15 +148,13 @@ def list_ferv39k(root: Path, *, frames: int = 1) -> Listing:
     """
     clips = below(root, "2_ClipsforFaceCrop", cure=_LISTS)
     listing = Listing("FERV39k", root)
-    for split in ("train", "test"):
-        path = below(root, f"FERV39K_{split}.txt", cure=_LISTS)
-        for where, parts, name in _clips(path, 3):
-            scene, word, clip = parts
-            if canonical(word, where=where) != name:
-                cure = "Take the list of this very data set; codes differ between lists."
-                raise DataError(f"the code says {name}, the folder {word}", where=where, cure=cure)
-            folder = clips / scene / word / clip
-            _add_clip(listing, folder, frames, name, split=split, groups={"scene": scene})
+    for split, where, parts, name in _clips(root, "FERV39K_{}.txt", 3):
+        scene, word, clip = parts
+        if canonical(word, where=where) != name:
+            cure = "Take the list of this very data set; codes differ between lists."
+            raise DataError(f"the code says {name}, the folder {word}", where=where, cure=cure)
+        folder = clips / scene / word / clip
+        _add_clip(listing, folder, frames, name, split=split, groups={"scene": scene})
     return listing
 
 
@@ -172,16 +173,23 @@ def list_mafw(root: Path, *, fold: int = 1, frames: int = 1) -> Listing:
     require_choice("fold", fold, range(1, 6))
     clips = below(root, "data", "faces", cure=_LISTS)
     listing = Listing(f"MAFW fold {fold}", root)
-    for split in ("train", "test"):
-        path = below(root, f"MAFW_set_{fold}_{split}.txt", cure=_LISTS)
-        for _, parts, name in _clips(path, 1):
-            _add_clip(listing, clips / parts[0], frames, name, split=split)
+    for split, _, parts, name in _clips(root, f"MAFW_set_{fold}_{{}}.txt", 1):
+        _add_clip(listing, clips / parts[0], frames, name, split=split)
     return listing
 
 
-def _clips(path: Path, depth: int) -> list[tuple[str, tuple[str, ...], str]]:
-    """Place, last parts of the clip's folder, and class of each line ``<clip folder> <frames> <code>``."""
-    found = []
+def _clips(root: Path, file: str, depth: int) -> Iterator[tuple[str, str, tuple[str, ...], str]]:
+    """Yield split, place, last parts of the clip's folder, and class of every line of the lists ``file``.
+
+    The braces in the name stand for train and test; a line reads ``<clip folder> <frames> <code>``.
+    """
+    for split in ("train", "test"):
+        path = below(root, file.format(split), cure=_LISTS)
+        for where, parts, name in _lines(path, depth):
+            yield split, where, parts, name
+
+
+def _lines(path: Path, depth: int) -> Iterator[tuple[str, tuple[str, ...], str]]:
     for number, line in enumerate(text_of(path).splitlines(), 1):
         words = line.split()
         if not words:
@@ -191,8 +199,7 @@ def _clips(path: Path, depth: int) -> list[tuple[str, tuple[str, ...], str]]:
         if len(words) != 3 or len(parts) != depth or ".." in parts:
             cure = "A line reads: folder of the clip, number of frames, code."
             raise DataError(f"{line.strip()!r} names no clip", where=where, cure=cure)
-        found.append((where, parts, coded(CLIP_CODES, words[2], "code", where=where)))
-    return found
+        yield where, parts, coded(CLIP_CODES, words[2], "code", where=where)
 
 
 def list_cremad(root: Path, *, target: str = "played", frames: int = 1) -> Listing:

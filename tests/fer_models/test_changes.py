@@ -77,6 +77,22 @@ def test_small_cells_have_no_figures_and_weak_ones_are_marked():
     assert changes(few)["gaps"]["age"]["accuracy_gap"] is None, "one group to compare"
 
 
+def test_persons_hold_for_the_worst_class_and_for_gaps_too():
+    """Twelve persons of 50 rows, each all right or all wrong: 0 to 5 are right first, 3 to 8 then; others always."""
+    person = np.repeat(np.arange(24), 50)
+    group, true = (person >= 12) * 1, np.zeros(1200, np.int64)
+    first = np.where((person < 6) | (group == 1), 0, 1)
+    second = np.where(((person >= 3) & (person < 9)) | (group == 1), 0, 1)
+    values = {"age": ("old", "young")}
+    found = changes(Rows(true, first, second, ("a", "b"), {"age": group}, values, person))
+    old = found["groups"]["age"]["old"]["accuracy"]["interval"]
+    assert old[1] > 0.4, "t of 11 times sqrt(12 / 11 6) / 12"
+    gap, worst = found["gaps"]["age"]["accuracy_gap"], found["overall"]["worst_recall"]
+    assert gap["change"] == 0
+    assert gap["interval"][1] >= old[1]
+    assert worst["interval"] == found["recall"]["a"]["interval"], "it is the only class"
+
+
 def test_few_persons_decide_nothing():
     rng = np.random.default_rng(0)
     true = rng.integers(0, 3, 900)

@@ -5,6 +5,7 @@ import pytest
 
 from fer_models.counts import Counts
 from fer_models.findings import findings
+from fer_models.intervals import corrected, critical
 from fer_models.metrics import summarise
 from fer_models.noisy_counts import cleaned, variance_of_cell
 from fer_models.noisy_intervals import (
@@ -93,3 +94,49 @@ def test_intervals_cover_with_noise_what_they_miss_without():
     assert np.mean(hits) >= 0.93
     assert np.mean(alone) < 0.93
     assert sure <= 7
+
+
+def tables(*rights):
+    """Counts of groups of 400 rows, half of each of two classes, of whom so many are right in each class."""
+    table = np.array([[[right, 200 - right], [200 - right, right]] for right in rights])
+    names = tuple("fghk"[: len(rights)])
+    return Counts(("a", "b"), {"g": names}, table.sum(0), {"g": table})
+
+
+def test_noise_is_held_at_the_level_of_each_difference():
+    """Of one attribute and two classes each has a quarter of the error, though only three differences are asked."""
+    counts, noise = tables(190, 150), Noise(4.0, 5.0)
+    plain = {gap["class"]: gap for gap in findings(counts)["gaps"]}
+    gap = next(each for each in findings_with_noise(findings(counts), counts, noise)["gaps"] if each["class"])
+    assert gap["level"] == corrected(0.95, 4)
+    spread = np.hypot(*(deviation(right / 200, 200, 1, 1, 4.0) for right in (190, 150)))
+    before = plain[gap["class"]]
+    sampled = before["difference"] - before["difference_interval"][0]
+    expected = before["difference"] - np.hypot(sampled, critical(corrected(0.95, 4)) * spread)
+    assert gap["difference_interval"][0] == pytest.approx(expected)
+
+
+def test_what_cannot_be_ruled_out_holds_the_noise_of_every_group():
+    """The third group is small and drowned: nothing is ruled out, though it is of no difference that is told."""
+    table = tables(190, 100, 150).by_group["g"].copy()
+    table[2] = [[6, 2], [2, 6]]
+    counts = Counts(("a", "b"), {"g": ("f", "g", "h")}, table.sum(0), {"g": table})
+    gap = next(each for each in findings(counts)["gaps"] if not each["class"])
+    assert "h" not in (gap["group"], gap["against"])
+    wide = findings_with_noise({**findings(counts), "gaps": [gap]}, counts, Noise(4.0, 5.0))["gaps"][0]
+    assert wide["at_most"] == 1.0
+    assert wide["difference_interval"][1] < 1
+
+
+def test_noise_does_not_leave_what_is_unsure_in_front():
+    """The surest difference, of ``small``, drowns in noise: that of ``large`` comes first then."""
+    small = np.array([[[60, 0], [0, 60]], [[12, 48], [48, 12]], [[17100, 900], [900, 17100]]])
+    large = np.array([[[8112, 948], [948, 8112]], [[9060, 0], [0, 9060]]])
+    groups = {"small": ("x", "y", "z"), "large": ("m", "n")}
+    counts = Counts(("a", "b"), groups, small.sum(0), {"small": small, "large": large})
+    found = findings_with_noise(findings(counts), counts, Noise(14.0, 14.0))["gaps"]
+    told = [gap["sure"] for gap in found]
+    assert findings(counts)["gaps"][0]["attribute"] == "small"
+    assert any(told)
+    assert not all(told)
+    assert told == sorted(told, reverse=True)

@@ -64,6 +64,14 @@ def test_an_audit_of_nothing_is_refused(fedfer, refused, tmp_path, data):
     assert refused(found, errors.ModelError, str(tmp_path / "model"))
 
 
+def test_the_people_of_the_pictures_are_counted_as_in_the_run(folder, fedfer, summary, data, tmp_path):
+    file = tmp_path / "audit.json"
+    assert fedfer("audit", f"model={folder}", *data, "--json", str(file))[0] == 0
+    found = json.loads(file.read_text())
+    assert found["people"] == summary["people"]
+    assert found["people"]
+
+
 def test_a_model_is_judged_by_groups_within_groups(folder, fedfer, data, tmp_path):
     file = tmp_path / "audit.json"
     words = [*data, "data.groups=[gender,skin_tone,gender*skin_tone]"]

@@ -4,7 +4,7 @@ import pytest
 
 from fer_models.errors import ConfigError, DataError
 from fer_models.readers import read
-from fer_models.readers.ckplus import NO_LABEL, OTHER_NAME
+from fer_models.readers.ckplus import NO_LABEL, NO_SEQUENCE, OTHER_NAME
 from fer_models.readers.pictures import APPLEDOUBLE
 
 IMAGES = "cohn-kanade-images"
@@ -89,6 +89,11 @@ def test_frames_that_are_missing(ckplus):
     (ckplus / "Emotion").rename(ckplus / "labels")
     with pytest.raises(DataError, match="no Emotion"):
         read("ckplus", ckplus)
+
+
+def test_labels_whose_pictures_are_missing_are_counted(ckplus, write):
+    write("Emotion/S999/001/S999_001_00000004_emotion.txt", "3.0\n")
+    assert read("ckplus", ckplus).skipped == {NO_LABEL: 1, NO_SEQUENCE: 1}
 
 
 def test_the_repost_keeps_its_people(draw, rows):

@@ -46,6 +46,10 @@ def test_oulucasia(oulu, rows):
         ("happiness", "train", "P051", "visible", "weak", "Beijing"),
         ("happiness", "train", "P051", "visible", "weak", "Beijing"),
     ]
+    with pytest.raises(ConfigError, match="1 frame or more"):
+        read("oulucasia", oulu, peaks=0)
+    (oulu / "PreProcess_Img/VL_Acropped/Strong/P001/Fear").mkdir()
+    assert read("oulucasia", oulu).skipped == {OTHER_LIGHT: 2, EMPTY: 1}
     with pytest.raises(ConfigError, match="visible, near infrared"):
         read("oulucasia", oulu, spectrum=["infrared"])
 
