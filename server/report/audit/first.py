@@ -99,12 +99,15 @@ def people(number: float) -> str:
 
 
 def people_of(record: Facts) -> int:
-    """Return how many persons are known, 0 where rows name none."""
+    """Return how many persons are known, 0 where rows name none.
+
+    Who is in several groups of an attribute, such as angles, is in its sum as often: the smallest sum is nearest.
+    """
     counted = [
         sum(int(groups.number(name) or 0) for name in groups)
         for groups in record.child("people").children().values()
     ]
-    return max(counted, default=0)
+    return min(filter(None, counted), default=0)
 
 
 def _told(gaps: list[Facts]) -> list[Facts]:

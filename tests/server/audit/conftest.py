@@ -40,7 +40,8 @@ def full():
     """The record of a federated run with all parts that an audit can have."""
     true, predicted, groups = drawn()
     counts = Counts.of(true, predicted, EXPRESSIONS, groups)
-    people = {"gender_presentation": dict(zip(GROUPS, (300, 280, 7, 20), strict=True)), "age": {"60+": 12}}
+    ages = {"18-29": 350, "30-59": 245, "60+": 12}
+    people = {"gender_presentation": dict(zip(GROUPS, (300, 280, 7, 20), strict=True)), "age": ages}
     found = record(
         {"door": "run", "run": "somewhere/run-7", "system": "federated", "name": "Seven"}, counts, people
     )

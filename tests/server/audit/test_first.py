@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fer_models.counts import Counts
-from server.report.audit.first import first
+from server.report.audit.first import first, people_of
 from server.report.audit.forest import forest
 from server.report.audit.groups import bands
 from server.report.audit.heat import confusion, heat_map, mistakes, shade
@@ -68,6 +68,13 @@ def test_no_sure_difference_is_no_proof_of_fairness():
         "No difference between groups is beyond chance, all taken together. That is no proof that there is none."
     )
     assert found["pairs"][0]["said"].endswith("may be chance")
+
+
+def test_a_person_in_several_groups_is_one_person():
+    """Three persons from two angles each, one of them a child: no attribute tells of fewer than three."""
+    told = {"angle": {"left": 3, "right": 3}, "age": {"adult": 2, "child": 1}, "gaze": {}}
+    assert people_of(Facts({"people": told}, "")) == 3
+    assert people_of(Facts({"people": {}}, "")) == 0
 
 
 def test_few_people_are_never_sure_and_named():
