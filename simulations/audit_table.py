@@ -12,6 +12,7 @@ COLUMNS = ("attribute", "group", "class", "metric", "value", "low", "high", "n")
 PER_CLASS = ("recall", "precision", "f1")
 PER_GROUP = ("recall", "selection_rate", "label_rate")
 PER_SITE = ("accuracy", "balanced_accuracy")
+BIAS = ("evenness", "imbalance_ratio", "cramers_v", "cramers_v_corrected")
 SPREAD = ("minimum", "mean", "deviation", "gini")
 
 Figures = Mapping[str, Any]
@@ -23,7 +24,8 @@ class Row(NamedTuple):
     Attributes
     ----------
     attribute, group, label : whom it is about; empty for all.
-    metric : its key in ``docs/metrics.md``; ``labels.KEY`` for parity of the labels themselves.
+    metric : its key in ``docs/metrics.md``; ``labels.KEY`` for parity of the labels themselves, ``bias.KEY`` for the
+        balance of the judged data, ``below.GROUP`` for how much lower a finding's rate is than that of another group.
     value : None where it has no denominator, or too small a one.
     low, high : of the interval, None without one.
     n : the pictures of that group with that label; None for figures between groups.
@@ -65,6 +67,22 @@ def rows(record: Figures) -> Iterator[Row]:
         yield from _between(facts["labels"]["per_class"], attribute, "labels.")
         for group, each in facts["groups"].items():
             yield from _of_group(each, attribute, group, errors.get(attribute, {}))
+    yield from _of_bias(record.get("bias") or {})
+    for gap in record.get("findings", {}).get("gaps", ()):
+        low, high = gap["difference_interval"]
+        whom = gap["attribute"], gap["group"], gap["class"] or ""
+        yield Row(*whom, f"below.{gap['against']}", gap["difference"], low, high, gap["n"])
+    for name, facts in record.get("systems", {}).items():
+        yield from _scalars(facts, attribute="system", group=name)
+
+
+def _of_bias(bias: Figures) -> Iterator[Row]:
+    """Yield how even the judged data are, in all and by attribute."""
+    for attribute, facts in {"": bias.get("classes", {}), **bias.get("attributes", {})}.items():
+        for key in BIAS:
+            if key in facts:
+                low, high = facts.get(f"{key}_interval") or (None, None)
+                yield Row(attribute, "", "", f"bias.{key}", facts[key], low, high, None)
 
 
 def _of_sites(record: Figures) -> Iterator[Row]:

@@ -102,7 +102,7 @@ def test_groups_below_ten_pictures_have_no_figures(folder):
     assert numbers(read(folder)["gender", "x", "", "accuracy"]) == [None, None, None, 4]
 
 
-def test_every_interval_of_the_toldis_in_the_table(folder):
+def test_every_interval_of_the_record_is_in_the_table(folder):
     found = json.loads((folder / "audit.json").read_text())
 
     def pairs(facts):
@@ -115,7 +115,22 @@ def test_every_interval_of_the_toldis_in_the_table(folder):
                 yield from pairs(value)
 
     told = sorted([row.low, row.high] for row in rows(found) if row.low is not None)
-    assert told == sorted(pair for pair in pairs(found["figures"]) if pair)
+    gaps = [gap["difference_interval"] for gap in found["findings"]["gaps"]]
+    assert len(gaps) > 2
+    assert told == sorted([*gaps, *filter(None, pairs(found["figures"])), *pairs(found["bias"])])
+
+
+def test_bias_findings_and_other_systems_have_their_rows(folder):
+    keyed = read(folder)
+    gap = keyed["gender", "m", "sadness", "below.f"]
+    assert numbers(gap)[0] == pytest.approx(30 / 40 - 5 / 30)
+    assert numbers(gap)[3] == 30
+    assert numbers(keyed["gender", "", "", "bias.imbalance_ratio"])[0] == pytest.approx(80 / 65)
+    assert numbers(keyed["", "", "", "bias.evenness"])[0] > 0.99
+    found = json.loads((folder / "audit.json").read_text())
+    found["systems"] = {"pooled": {"accuracy": 0.5, "accuracy_interval": [0.4, 0.6], "parity": {}}}
+    [row] = [row for row in rows(found) if row.attribute == "system"]
+    assert row[1:7] == ("pooled", "", "accuracy", 0.5, 0.4, 0.6)
 
 
 def test_calibration_has_its_row():
