@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from client.mechanisms import History, Mechanism, merged
+from client.limits import whole_run
+from client.mechanisms import History, Mechanism, is_part, merged
 from client.plan import Plan
 from client.policy import Refusal, SitePolicy
 from fer_models.errors import DataError, PolicyError, PrivacyError
@@ -57,17 +58,21 @@ def require_allowed(policy: SitePolicy | None, plan: Plan, pictures: int, site: 
 def require_room(
     policy: SitePolicy | None, plan: Plan, spent: History, mechanism: Mechanism, site: str
 ) -> None:
-    """Refuse a release of a site that is drawn for some rounds only, where it would pass the policy's limit of a run.
+    """Refuse a release with which a run would pass the policy's limit, however often its rounds were asked for.
 
-    A site that takes part in every round has held the whole run against that limit before the first.
+    Where a site takes part in every round, the whole run was held against that limit before the first: what is part of
+    the run needs no accountant.
 
     Parameters
     ----------
     spent : what the run has released.
     """
-    if policy is None or plan.server.participation >= 1:
+    if policy is None:
         return
-    refusal = policy.over_run(merged((*spent, mechanism)))
+    after = merged((*spent, mechanism))
+    if plan.server.participation >= 1 and is_part(after, whole_run(plan)):
+        return
+    refusal = policy.over_run(after)
     if refusal is not None:
         raise _refused(refusal, site)
 

@@ -285,11 +285,8 @@ class Agent:
         self, plan: Plan, vector: NDArray[np.float32], counts: Counts, seen: Head | None = None
     ) -> LabelCounts:
         """Return tables of counts of the test pictures, judged with ``vector``, with noise; the ledger comes first."""
-        number, entropy = (
-            audit_round(plan),
-            BoundEntropy(self._entropy, plan.digest.encode() + vector.tobytes()),
-        )
-        key = entropy.key(number, "audit counts")
+        number, bound = audit_round(plan), plan.digest.encode() + vector.tobytes()
+        key = BoundEntropy(self._entropy, bound).key(number, "audit counts")
         self._admit(plan, number, seen)
         self._release(plan, number, "audit_counts", key, *cost_of_audit(plan))
         return LabelCounts(with_noise(counts, plan, key), self._ledger.history(), self._ledger.head)
@@ -338,10 +335,12 @@ class Agent:
         key : of the noise; its fingerprint tells a repetition from a new release.
         """
         assert plan.privacy is not None
-        require_room(self._policy, plan, self._ledger.history(plan.digest), mechanism, self.name)
-        self._ledger.record(
-            Event(kind, plan.run, plan.digest, round_number, fingerprint(key), plan.privacy.delta, mechanism)
+        event = Event(
+            kind, plan.run, plan.digest, round_number, fingerprint(key), plan.privacy.delta, mechanism
         )
+        if event not in self._ledger.events:  # the same release over again costs nothing more
+            require_room(self._policy, plan, self._ledger.history(plan.digest), mechanism, self.name)
+        self._ledger.record(event)
 
 
 def _moved(bench: Workbench, vector: NDArray[np.float32]) -> NDArray[np.float32]:

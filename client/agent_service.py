@@ -41,6 +41,9 @@ SERVICE = "fedfer.Agent"
 LONGEST_PATH = 100
 """Bytes of a socket's path; the system takes 107."""
 
+FAILED = EngineError("the site's agent failed at this question", cure="At the site, see DIR/state/agent.log.")
+"""All that whoever asked is told of an error that is not foreseen."""
+
 log = logging.getLogger("fedfer.site")
 
 
@@ -87,6 +90,9 @@ class Service:
         except FedferError as error:
             log.warning("%s", error)
             return to_bytes(Frame(error=error_to_wire(error)))
+        except Exception:  # else gRPC hands its words to the relay, and they may hold anything
+            log.exception("a question that the agent failed at")
+            return to_bytes(Frame(error=error_to_wire(FAILED)))
 
     def _answered(self, kind: str, content: RecordDict) -> RecordDict:
         digest = self._met(content)

@@ -82,10 +82,13 @@ def count_labels(agent: Agent, content: RecordDict) -> RecordDict:
 
 
 def _trained(agent: Agent, update: Update, counts: list[Counts | None], cpu_seconds: float) -> RecordDict:
-    facts = {"site": agent.name, "weight": update.weight, "visits": update.visits, "loss": update.loss}
+    facts = {
+        **_facts(agent, cpu_seconds),
+        "weight": update.weight,
+        "visits": update.visits,
+        "loss": update.loss,
+    }
     facts |= ledger_facts(update)
-    # Time follows the size of the batches, which a real site keeps to itself.
-    facts["cpu_seconds"] = cpu_seconds if agent.simulated else 0.0
     told = [each.to_vector() for each in counts if each is not None]
     return pack_parts([update.delta, *told], facts) if told else pack(update.delta, facts)
 
@@ -122,12 +125,16 @@ def evaluate_many(agents: Sequence[Agent], content: RecordDict) -> list[RecordDi
     each = (time.process_time() - began) / len(agents)
     if is_noisy(plan):
         noisy = [agent.audit(plan, vector, found) for agent, found in zip(agents, counts, strict=True)]
-        facts = [{"site": agent.name, "cpu_seconds": each} for agent in agents]
-        return [pack(n.counts, own | ledger_facts(n)) for n, own in zip(noisy, facts, strict=True)]
-    return [
-        pack(found.to_vector(), {"site": agent.name, "cpu_seconds": each})
-        for agent, found in zip(agents, counts, strict=True)
-    ]
+        return [
+            pack(n.counts, _facts(agent, each) | ledger_facts(n))
+            for agent, n in zip(agents, noisy, strict=True)
+        ]
+    return [pack(found.to_vector(), _facts(agent, each)) for agent, found in zip(agents, counts, strict=True)]
+
+
+def _facts(agent: Agent, seconds: float) -> dict[str, str | float]:
+    """Return a site's name and its time, which follows the number of pictures and which a real site keeps to itself."""
+    return {"site": agent.name, "cpu_seconds": seconds if agent.simulated else 0.0}
 
 
 Find = tuple[Callable[[], Agent], Callable[[], SecureSite]]

@@ -135,7 +135,7 @@ class AuditLog:
             number, previous = (last.number + 1, last.hash) if last else (1, START)
             time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             entry = Entry(number, time, kind, dict(facts), next_hash(previous, number, time, kind, facts))
-            os.write(handle, entry.line.encode())
+            _write(handle, entry.line.encode())
             os.fsync(handle)
         if self._show is not None:
             self._show(entry)
@@ -218,7 +218,7 @@ class AuditLog:
                 raise ValueError("too long")
             entry = Entry(**json.loads(line))
             _require_sayable(entry.kind, entry.facts)
-            if type(entry.number) is not int or not isinstance(entry.time, str | None):
+            if type(entry.number) is not int or not isinstance(entry.time, str):
                 raise ValueError("ill-typed")
             return entry
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -226,6 +226,12 @@ class AuditLog:
 
     def _damaged(self, what: str) -> SignatureError:
         return SignatureError(f"the audit log is damaged: {what}", where=str(self.path), cure=CURE)
+
+
+def _write(handle: int, data: bytes) -> None:
+    """Write all of some bytes; a disk that is nearly full takes the first of them without an error."""
+    while data:
+        data = data[os.write(handle, data) :]
 
 
 def _require_sayable(kind: str, facts: Mapping[str, Any]) -> None:

@@ -92,6 +92,11 @@ def with_rounds(history: History, plan: Plan, rounds: int) -> History:
     return merged((*history, *repeated(cost_of_round(plan), rounds)))
 
 
+def whole_run(plan: Plan) -> History:
+    """Return what a private plan costs a site that takes part in every round."""
+    return with_rounds(cost_beside(plan), plan, plan.server.rounds)
+
+
 def over_limit(round_number: int, plan: Plan, limit: Limit, where: str) -> PrivacyError:
     """Return the refusal of a plan that would pass the limit in some round."""
     return PrivacyError(

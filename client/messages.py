@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import json
-import math
+import sys
 import tokenize
 import warnings
 from collections.abc import Mapping, Sequence
@@ -172,7 +172,7 @@ def _read(told: str) -> Mapping[str, Any]:
 def scalar(content: RecordDict, name: str) -> float:
     """Return one finite number of a message."""
     value = facts_of(content).get(name)
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:  # NaN is not, either
         raise EngineError(f"a message without {name}", cure="Run the same version of FedFER everywhere.")
     return value
 

@@ -287,7 +287,7 @@ def asked_statistics(plan: Plan) -> dict[Statistic, str]:
     found: dict[Statistic, str] = {"test_counts": f"right and wrong answers on test pictures by class{by}"}
     if plan.fairness is not None or plan.server.by_site is not None:
         found["group_counts"] = "counts of training pictures by group and class"
-    elif plan.counts_labels:
+    if plan.counts_labels and plan.fairness is None:
         found["label_counts"] = "counts of training pictures by class"
     if plan.finish is not None:
         found["feature_sums"] = "sums of features of training pictures"

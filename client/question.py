@@ -12,7 +12,7 @@ from client.ledger import Head
 from client.messages import facts_of, optional_text, pack, scalar, text, vector_of
 from client.plan import LONGEST, Plan, read_plan
 from client.told import NOTHING, Told, read_told
-from fer_models.errors import EngineError
+from fer_models.errors import EngineError, PrivacyError
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,19 @@ def read_question(content: RecordDict) -> Question:
     Raises
     ------
     EngineError, ConfigError : it holds none.
+    PrivacyError : it asks for counts in a round in which the plan does not.
     """
-    plan, number = read_plan(text(content, "plan")), _round_of(content)
+    plan = read_plan(text(content, "plan"))
+    number = _round_of(content, plan)
     vector, told = vector_of(content, np.float32), told_of(content)
     if "judged" not in facts_of(content):
         return Question(plan, number, vector, told)
+    if not plan.judges_in(number):
+        raise PrivacyError(
+            f"counts of test pictures in round {number}, for which the plan does not ask",
+            where="judged",
+            cure="Run the same plan and version of FedFER everywhere.",
+        )
     sets = scalar(content, "judged")
     if sets not in (1, 2) or len(vector) % sets:
         raise EngineError("weights to judge that are none", cure="Run the same version of FedFER everywhere.")
@@ -76,8 +84,11 @@ def told_of(content: RecordDict) -> Told:
     return NOTHING if text is None else read_told(text, LONGEST)
 
 
-def _round_of(content: RecordDict) -> int:
+def _round_of(content: RecordDict, plan: Plan) -> int:
     number = scalar(content, "round")
-    if not isinstance(number, int) or number < 1:
-        raise EngineError(f"round {number} is none", cure="Count rounds from 1.")
+    if not isinstance(number, int) or not 1 <= number <= plan.server.rounds:
+        raise EngineError(
+            f"round {number} is none of a plan of {plan.server.rounds}",
+            cure="Count rounds from 1 to the last.",
+        )
     return number

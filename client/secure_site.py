@@ -139,6 +139,7 @@ class SecureSite:
     def keys(self, content: RecordDict) -> RecordDict:
         """Answer a message of keys; an exchange that the site refuses is answered with the reason."""
         plan, facts = read_plan(text(content, "plan")), facts_of(content)
+        self.agent.require_willing(plan)  # before a net of the coordinator's size is built
         answers: dict[str, Any] = {"site": self.agent.name}
         with self._kept(plan):
             for name in EXCHANGES:

@@ -16,7 +16,7 @@ from client.admission import require_allowed, require_fit, too_many_units
 from client.agent import Agent
 from client.ledger import Ledger, close_all
 from client.ledger_view import PROTECTED, figure
-from client.limits import cost_beside, with_rounds
+from client.limits import whole_run
 from client.mechanisms import merged
 from client.nets import net_of
 from client.plan import LocalWork, Plan, Privacy, ServerWork, read_plan
@@ -132,7 +132,7 @@ def _of_cost(
         )
         return
     delta = plan.privacy.delta if ledger.limit is None else ledger.limit.delta
-    own = with_rounds(cost_beside(plan), plan, plan.server.rounds)
+    own = whole_run(plan)
     total = epsilon_of(merged((*ledger.history(), *own)), delta)
     console.print(
         f"It costs epsilon {figure(epsilon_of(own, delta))} at most for {PROTECTED[plan.privacy.unit]}; with all that "

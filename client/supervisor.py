@@ -140,7 +140,8 @@ class Supervisor:
         self.told(child.program.name, code)
 
     def stop(self) -> None:
-        """End all, the newest first; who does not end by itself is killed."""
+        """End all, the newest first, and tell of it then; who does not end by itself is killed."""
+        ended: list[tuple[str, int]] = []
         for child in reversed(self._children):
             if child.process is None:
                 continue
@@ -153,7 +154,9 @@ class Supervisor:
                     os.killpg(child.process.pid, signal.SIGKILL)
                 code = child.process.wait()
             child.process = None
-            self.told(child.program.name, code)
+            ended.append((child.program.name, code))
+        for name, code in ended:  # last, as a log on a full disk raises
+            self.told(name, code)
 
 
 def _end_with_parent() -> None:

@@ -140,7 +140,11 @@ class Gate:
 
     def __init__(self, inner: str, context: ssl.SSLContext, approved: Callable[[], frozenset[bytes]]) -> None:
         self._client = httpx.AsyncClient(
-            base_url=inner, verify=context, timeout=PATIENCE, limits=httpx.Limits(max_connections=MOST)
+            base_url=inner,
+            verify=context,
+            timeout=PATIENCE,
+            limits=httpx.Limits(max_connections=MOST),
+            trust_env=False,  # the SuperLink is on this machine, whatever proxy stands in the environment
         )
         self._approved = approved
 

@@ -17,11 +17,12 @@ import torch
 from flwr.app import Message, RecordDict
 
 import client
+from client.agent_service import service_of
 from client.app import ANSWERS
 from client.audit_log import AuditLog
 from client.client_app import KINDS
 from client.failures import error_from_wire
-from client.frames import Frame, to_bytes
+from client.frames import Frame, from_bytes, to_bytes
 from client.ledger import Ledger, close_all
 from client.messages import facts_of, pack, tell, text, vector_of
 from client.plan import Secure
@@ -147,6 +148,28 @@ def test_a_refused_plan_is_answered_with_its_rule_and_noted_once(site, start, pr
     kinds = [entry.kind for entry in AuditLog(site.path / "audit.jsonl").entries()]
     assert kinds == ["agent_started", "plan_met", "plan_refused", "plan_met"]
     assert not site.ledger_path.exists()
+
+
+def test_keys_of_a_plan_that_a_rule_refuses_are_not_made(site, private):
+    change(site, "epsilon_a_run: 8.0", "epsilon_a_run: 0.01")
+    service = service_of(site)
+    question = tell({"plan": private.text, "offer": ""})
+    error = from_bytes(service.answer(to_bytes(Frame("query.secure", question)))).error
+    assert isinstance(error_from_wire(error, "node"), PolicyError)
+    assert service.secure._sessions == {}
+
+
+def test_a_defect_is_answered_in_words_of_its_own(site, plan_of):
+    """Else gRPC hands the relay the words of the error, which may hold anything."""
+    change(site, "required: true", "required: false")
+    change(site, "secure: true", "secure: false")
+    change(site, "by_site: false", "by_site: true")
+    service, plan = service_of(site), plan_of()
+    service.agent.samples = None
+    content = pack(np.zeros(1, np.float32), {"plan": plan.text, "round": 1})
+    error = from_bytes(service.answer(to_bytes(Frame("train", content)))).error
+    assert error_from_wire(error, "node").what == "the site's agent failed at this question"
+    assert "NoneType" not in error.reason
 
 
 def test_damaged_questions_are_answered_and_harm_nobody(site, start):

@@ -178,3 +178,22 @@ def test_a_question_in_plain_about_a_secure_plan_is_refused(ask, plan_of, bench_
         train_many(ask.agents, [pack(vector, facts)] * 2, one_pass=True)
     with pytest.raises(PrivacyError):
         evaluate_many(ask.agents, pack(vector, facts))
+
+
+def test_a_plan_bounds_the_rounds_and_what_is_counted_in_each(ask, plan_of, bench_of):
+    """Else a coordinator trains for longer than the policy saw, or reads exact counts where the plan promises noise."""
+    plan = plan_of(privacy={}, server={"rounds": 2, "evaluate_every": 2})
+    plan = replace(plan, privacy=replace(plan.privacy, audit_epsilon=1.0))
+    start = weights(bench_of, plan)
+    assert not ask(MessageType.TRAIN, pack(start, {"plan": plan.text, "round": 2})).has_error()
+    for number in (3, 4):
+        error = refused(ask(MessageType.TRAIN, pack(start, {"plan": plan.text, "round": number})))
+        assert error.what == f"round {number} is none of a plan of 2"
+    for number in (1, 2, 3):
+        facts = {"plan": plan.text, "round": number, "judged": 1, "prove": 0}
+        assert refused(ask(MessageType.TRAIN, pack(start, facts))).exit_code in (
+            PrivacyError.exit_code, EngineError.exit_code,
+        )  # fmt: skip
+    error = refused(ask(MessageType.TRAIN, pack(start, {**facts, "round": 2})))
+    assert (type(error), error.where) == (PrivacyError, "judged")
+    assert len(ask.agents[0]._ledger.events) == 1

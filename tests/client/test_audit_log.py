@@ -3,6 +3,7 @@
 import hashlib
 import json
 import multiprocessing
+import resource
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -159,3 +160,17 @@ def test_entries_are_shown_as_they_are_written(log):
     assert seen == [entry]
     assert entry.words.endswith("site revoked site=d")
     assert json.loads(entry.line)["number"] == 5
+
+
+def test_an_entry_that_does_not_fit_on_the_disk_is_an_error_and_none(log):
+    """A full disk takes the first bytes without an error; the log is whole again once there is room."""
+    size, (soft, hard) = log.path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, hard))
+    try:
+        with pytest.raises(RunFolderError, match="cannot write the audit log"):
+            log.write("site_revoked", site="d")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert log.verify().number == 4
+    assert log.write("site_revoked", site="d").number == 5
+    assert log.verify().facts == {"site": "d"}

@@ -69,7 +69,10 @@ def test_numbers_and_texts():
     assert text(content, "site") == "a"
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "3", {"b": 3}, [3], None])
+HUGE = pytest.param(10**400, id="huge")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), HUGE, "3", {"b": 3}, [3], None])
 def test_what_is_no_finite_number_is_refused(value):
     content = pack(VECTOR, {} if value is None else {"round": value})
     with pytest.raises(EngineError, match="a message without round"):

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from client.accounting import epsilon_of
 from client.agent import Agent
+from client.app import evaluate_many
+from client.by_site import BySite
 from client.failures import error_from_wire, error_to_wire
 from client.finish import Finish
 from client.ledger import Ledger
+from client.limits import whole_run
+from client.messages import pack, scalar
 from client.plan import Attribute, Secure
 from client.policy import TEMPLATE, asked_statistics, passes, read_policy
 from client.randomness import SystemEntropy
@@ -168,7 +173,29 @@ def test_a_site_that_is_drawn_for_some_rounds_counts_each(read, good, samples):
     assert ledger.epsilon(1e-5).value <= 1.5
 
 
-def test_statistics_are_named_by_what_is_counted(read, good):
+def test_rounds_that_are_asked_for_again_cost_no_more_than_a_run_may(read, good, samples):
+    """The plan as a whole is allowed; new noise for a round that was answered is a release of its own."""
+    cost = epsilon_of(whole_run(good), 1e-5).value
+    policy = read("epsilon_a_run: 8.0", f"epsilon_a_run: {cost + 0.01:.4f}")
+    asked = agent(samples, policy, ledger := Ledger(site="clinic"))
+    vector = Benches(torch.device("cpu")).of(good).flat.full_vector.numpy().copy()
+    for number in (1, 2, 2):
+        asked.train(good, number, vector)
+    with pytest.raises(PolicyError) as error:
+        asked.train(good, 2, vector)
+    assert error.value.where == "clinic, privacy.epsilon_a_run"
+    assert len(ledger.events) == 3
+
+
+def test_a_real_site_keeps_its_time_to_itself(read, samples, plan_of):
+    plan = plan_of()
+    vector = Benches(torch.device("cpu")).of(plan).flat.full_vector.numpy().copy()
+    real = agent(samples, None, Ledger(site="clinic"))
+    (answer,) = evaluate_many([real], pack(vector, {"plan": plan.text, "prove": 0}))
+    assert scalar(answer, "cpu_seconds") == 0
+
+
+def test_statistics_are_named_by_what_is_counted(read, good, plan_of):
     policy = read("[label_counts, group_counts, test_counts]", "[]")
     adjusted = replace(good.local, loss="logit_adjusted")
     counted = replace(good, local=adjusted, privacy=replace(good.privacy, counts_epsilon=0.5))
@@ -181,5 +208,7 @@ def test_statistics_are_named_by_what_is_counted(read, good):
         "f": ["test_counts", "feature_sums"],
         "": ["test_counts"],
     }
+    both = plan_of(local={"loss": "logit_adjusted"}, server={"by_site": BySite("q_ffl")})
+    assert list(asked_statistics(both)) == ["test_counts", "group_counts", "label_counts"]
     assert rules(policy, counted) == ["statistics.allowed"] * 2
     assert rules(read(), finished) == ["statistics.allowed"]

@@ -50,6 +50,22 @@ def test_what_is_killed_is_started_again(kept):
     assert not supervisor.running
 
 
+def test_all_end_where_nothing_can_be_told(tmp_path):
+    """As with an audit log on a full disk."""
+    started = []
+
+    def told(name, code):
+        if code is not None:
+            raise EngineError(f"{name} cannot be noted")
+        started.append(name)
+
+    supervisor = Supervisor([Program("a", SLEEPS), Program("b", SLEEPS)], os.environ, tmp_path, told)
+    with pytest.raises(EngineError, match="b cannot be noted"), supervisor:
+        supervisor.tend()
+    assert started == ["a", "b"]
+    assert not supervisor.running
+
+
 def test_what_ends_at_once_waits_longer_every_time(kept, tmp_path):
     supervisor, told = kept(Program("a", ENDS))
     began = time.monotonic()

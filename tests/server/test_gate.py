@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import json
+import socket
 import ssl
 from base64 import b64encode
 
@@ -146,3 +147,13 @@ def test_the_list_is_read_again_when_it_changes(tmp_path):
     (coordinator.path / "sites.json").write_text("{}")
     with pytest.raises(IdentityError, match="damaged"):
         approved()
+
+
+def test_no_proxy_comes_between_gate_and_superlink(now, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        proxy.settimeout(0.2)
+        status, _ = ask(b"/v1/fleet/get-run", now)
+        with pytest.raises(TimeoutError):
+            proxy.accept()
+    assert status == 503
