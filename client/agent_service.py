@@ -1,8 +1,9 @@
 """The site's agent as a service: gRPC on a Unix socket that only its owner may open.
 
-The agent of a site holds its pictures, keys, ledger, journal and the secrets of open sessions. The relay, which may be
-any code that the coordinator ships, gets answers and nothing else: the agent checks every question as if it came from
-a stranger.
+The agent of a site holds its pictures, keys, ledger, journal and the secrets of open sessions. Through the socket the
+relay gets answers and nothing else: the agent checks every question as if it came from a stranger. The relay is code
+that the coordinator ships, though, and runs as the same user: against one that reads the site's files past the socket
+only a user of its own would help, which is not supported yet.
 """
 
 from __future__ import annotations
