@@ -7,12 +7,11 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
-from client.identity import Identity
+from client.identity import Identity, has_signed
 from client.reading import read_record
 from client.secagg.agreement import digest
 from fer_models.errors import ConfigError, IdentityError
@@ -87,12 +86,11 @@ class Request:
         IdentityError : it is damaged or forged.
         """
         try:
-            message = digest("fedfer request", *self._parts)
-            key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.signing_key))
-            key.verify(bytes.fromhex(self.signature), message)
+            public, signature = bytes.fromhex(self.signing_key), bytes.fromhex(self.signature)
+            signed = has_signed(public, signature, digest("fedfer request", *self._parts))
             node = load_ssh_public_key(self.node_key.encode())
-            good = isinstance(node, ec.EllipticCurvePublicKey) and "\n" not in self.node_key
-        except (ValueError, InvalidSignature, UnsupportedAlgorithm):
+            good = signed and isinstance(node, ec.EllipticCurvePublicKey) and "\n" not in self.node_key
+        except (ValueError, UnsupportedAlgorithm):
             good = False
         if not good or NAME.fullmatch(self.site) is None or self.version != 1:
             raise IdentityError(

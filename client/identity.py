@@ -40,6 +40,15 @@ class Identity:
         return self._key.sign(message)
 
 
+def has_signed(public: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether a signature is of the message and by that key; not either where one of them is malformed."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
 class Roster:
     """Who takes part in a run, with their public keys; a site's id is its place in the order of the names.
 

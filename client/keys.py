@@ -58,11 +58,7 @@ def write_private(path: Path, data: bytes) -> None:
         ) from error
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise RunFolderError(
-            f"cannot write: {error.strerror}",
-            where=str(path),
-            cure="Free disk space, or give another folder.",
-        ) from error
+        raise _unwritable(path, error) from error
 
 
 def write_own(path: Path, text: str) -> None:
@@ -74,17 +70,19 @@ def write_own(path: Path, text: str) -> None:
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        with os.fdopen(os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        raise RunFolderError(
-            f"cannot write: {error.strerror}",
-            where=str(path),
-            cure="Free disk space, or give another folder.",
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> RunFolderError:
+    what, cure = f"cannot write: {error.strerror}", "Free disk space, or give another folder."
+    return RunFolderError(what, where=str(path), cure=cure)
 
 
 def read_private(path: Path) -> bytes:

@@ -13,12 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from client.certificates import require_valid
 from client.enrolment import fingerprint
-from client.identity import Identity, Roster
+from client.identity import Identity, Roster, has_signed
 from client.reading import read_record
 from client.secagg.agreement import digest
 from fer_models.errors import ConfigError, IdentityError
@@ -82,10 +80,10 @@ class Study:
         IdentityError : what is wrong.
         """
         try:
-            key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.coordinator))
-            key.verify(bytes.fromhex(self.signature), self._message())
-            good = self.version == 1 and (not self.sites or len(self.roster) > 0)
-        except (ValueError, InvalidSignature, ConfigError):
+            public, signature = bytes.fromhex(self.coordinator), bytes.fromhex(self.signature)
+            signed = has_signed(public, signature, self._message())
+            good = signed and self.version == 1 and (not self.sites or len(self.roster) > 0)
+        except (ValueError, ConfigError):
             good = False
         if not good:
             raise _damaged()

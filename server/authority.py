@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from client.certificates import read_certificate, require_valid
-from client.keys import BARE, PEM, PKCS8, read_key, write_private
+from client.keys import BARE, PEM, PKCS8, read_key, write_own
 from fer_models.errors import ConfigError, IdentityError
 
 AUTHORITY_DAYS, SERVER_DAYS = 3650, 397
@@ -147,10 +147,7 @@ def _keep(key: Path, private: ec.EllipticCurvePrivateKey, certificate: Path, bui
         (key, private.private_bytes(PEM, PKCS8, BARE)),
         (certificate, built.public_bytes(PEM)),
     ):
-        part = path.with_name(path.name + ".part")
-        part.unlink(missing_ok=True)
-        write_private(part, data)
-        part.replace(path)
+        write_own(path, data.decode())
 
 
 def read_authority_key(path: Path) -> ec.EllipticCurvePrivateKey:

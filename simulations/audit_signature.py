@@ -16,10 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-from client.identity import Identity
+from client.identity import Identity, has_signed
 from fer_models.errors import ConfigError, SignatureError
 from server.run_folder import write_text
 from simulations.audit_folder import SIGNATURE
@@ -85,12 +82,8 @@ def verify_folder(folder: Path, trusted: bytes | None = None) -> dict[str, Any]:
             where=where,
             cure="Ask the auditor for the public key.",
         )
-    try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, canonical(signed))
-    except (InvalidSignature, ValueError) as error:
-        raise SignatureError(
-            "the signature is not of what it stands beside", where=where, cure=TRUST
-        ) from error
+    if not has_signed(public, signature, canonical(signed)):
+        raise SignatureError("the signature is not of what it stands beside", where=where, cure=TRUST)
     found = _differences(folder, signed["files"])
     if found:
         raise SignatureError("; ".join(found), where=where, cure=TRUST)
