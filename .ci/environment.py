@@ -29,7 +29,7 @@ CACHE = Path(os.environ.get("FEDFER_CACHE", Path.home() / ".cache" / "fedfer"))
 def requirements() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["ray"], *extras["peers"], *extras["dev"]]
+    wanted = [*project["dependencies"], *(line for extra in extras.values() for line in extra)]
     return sorted(line for line in wanted if not line.startswith("fedfer["))
 
 
