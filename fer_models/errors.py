@@ -18,7 +18,8 @@
     ├── EvidenceError           14  an audit of fairness with too few pictures to decide on a limit
     ├── SignatureError          15  a signed audit or an audit log that is not what was written
     ├── IdentityError           16  a key, a certificate or an enrolment
-    └── PolicyError             17  a plan that a site's policy refuses
+    ├── PolicyError             17  a plan that a site's policy refuses
+    └── InstallationError       19  a machine or an installation that has to be put right first
 
 The command line prints one line, ``error: WHAT (WHERE). CURE``, and ends with the exit code.
 Anything that is not in this tree is a defect of FedFER and shows its traceback.
@@ -144,6 +145,12 @@ class PolicyError(FedferError):
     """A plan that a site's policy refuses; ``where`` names the site and the rule."""
 
     exit_code = 17
+
+
+class InstallationError(FedferError):
+    """A machine or an installation that has to be put right first, as ``fedfer doctor`` found."""
+
+    exit_code = 19
 
 
 class SecureAggregationError(FedferError):

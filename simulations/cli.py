@@ -61,6 +61,7 @@ commands
   server log DIR  who was let in and put out, every entry held against its hash: --head NUMBER:HASH --log-json
   server verify-round RUN  replay rounds of secure aggregation from their transcripts: --session N --roster FILE --json
   tune-private   levers of private training, chosen on drawn faces: tune-private target_epsilon=8 sites=10 pictures=2000
+  doctor         whether machine and installation can do the work, and what to do: doctor --json FILE
   bench NAME     benchmarks: rounds, private-step, private-frontier, secagg, faces, audit, fer2013
 
 examples
@@ -134,6 +135,7 @@ def _command(words: list[str]) -> int:
         "models": commands.models,
         "fairness": commands.fairness,
         "tune-private": commands.tune_private,
+        "doctor": commands.doctor,
         "bench": commands.bench,
     }
     if words[0] not in table:

@@ -282,6 +282,13 @@ def tune_private(words: list[str]) -> int:
     return tune(words)
 
 
+def doctor(words: list[str]) -> int:
+    """Look at machine and installation."""
+    from simulations.doctor.command import doctor as look
+
+    return look(words)
+
+
 def bench(words: list[str]) -> int:
     """Run a benchmark."""
     from simulations.bench.run import run
