@@ -7,11 +7,16 @@ from client.mechanisms import History, Mechanism, is_part, merged
 from client.plan import Plan
 from client.policy import Refusal, SitePolicy
 from fer_models.errors import DataError, PolicyError, PrivacyError
+from fer_models.labels import UNDISCLOSED
 from fer_models.samples import Samples
 
 
-def require_fit(plan: Plan, samples: Samples, site: str) -> None:
+def require_fit(plan: Plan, samples: Samples, site: str, *, opted_out: bool = False) -> None:
     """Refuse a plan for other classes or other pictures than a site's.
+
+    Parameters
+    ----------
+    opted_out : the site tells nobody's group, so the plan has to have a place for those who do not disclose.
 
     Raises
     ------
@@ -30,6 +35,13 @@ def require_fit(plan: Plan, samples: Samples, site: str) -> None:
             f"{held[0]} x {held[1]} x {held[1]}",
             where=site,
             cure="Read the pictures in the size and channels of the model.",
+        )
+    blind = [name for name, values in plan.attributes.items() if UNDISCLOSED not in values]
+    if opted_out and blind:
+        raise DataError(
+            f"the plan has no place for pictures whose {blind[0]} is undisclosed",
+            where=site,
+            cure=f"Add the value {UNDISCLOSED} to {blind[0]}.",
         )
     if samples.known is not None and plan.local.smoothing > 0:
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Sequence
@@ -15,10 +16,9 @@ from client.admission import require_allowed, require_fit, require_room, too_man
 from client.audit_counts import audit_round, cost_of_audit, with_noise
 from client.by_site import own_attributes
 from client.distributed import share_of
-from client.evaluation import EVALUATION_BATCH, count_parts, evaluating, predict, prove_answers
 from client.finish import cost_of_step, step_of
 from client.groups import FairRound, Grouped, fair_round, grouped
-from client.inputs import Features, Fixed
+from client.inputs import Features, Inputs
 from client.label_counts import noisy_counts, one_each
 from client.ledger import Event, Head, Ledger, fingerprint
 from client.limits import cost_before, cost_of_round
@@ -77,9 +77,22 @@ class Agent:
         self.name, self.samples, self.test = name, samples, test
         self._train, self._entropy, self._ledger, self._benches = train, entropy, ledger, benches
         self._data: dict[str, LocalRows] = {}
-        self._tested: Features | None = None
         self._admitted: set[str] = set()
         self._allowed: set[str] = set()
+
+    @functools.cached_property
+    def tested(self) -> Features:
+        """What is kept of the site's test pictures."""
+        return Features(self.samples, self.test)
+
+    @property
+    def inputs(self) -> Inputs:
+        """The table's pictures as the net takes them."""
+        return self._benches.inputs(self.samples)
+
+    def bench(self, plan: Plan) -> Workbench:
+        """Return the process's net for a plan."""
+        return self._benches.of(plan)
 
     @property
     def simulated(self) -> bool:
@@ -120,7 +133,7 @@ class Agent:
 
     def require_willing(self, plan: Plan) -> None:
         """Refuse a plan that the site's pictures do not fit, or its policy does not allow."""
-        require_fit(plan, self.samples, self.name)
+        require_fit(plan, self.samples, self.name, opted_out=self.opted_out)
         if plan.digest not in self._allowed:  # once, as it asks an accountant
             require_allowed(self._policy, plan, len(self._train), self.name)
             self._allowed.add(plan.digest)
@@ -229,20 +242,6 @@ class Agent:
         bench, stream = self._benches.of(plan), KeyedStream(self.draw(round_number, "own counts"))
         bench.load_(tensor_of(vector))
         return count_own(bench, self._rows(plan.local.targets), attributes, stream, opted_out=self.opted_out)
-
-    def _predict_kept(self, fixed: Fixed) -> NDArray[np.int64]:
-        """Return the predicted classes of the site's test pictures, from kept features; see :func:`predict`."""
-        if self._tested is None:
-            self._tested = Features(self.samples, self.test)
-        places = np.arange(len(self.test))
-        parts = [places[i : i + EVALUATION_BATCH] for i in range(0, len(places), EVALUATION_BATCH)]
-        found = [np.zeros(0, np.int64)]
-        with evaluating(fixed.net), torch.inference_mode():
-            for part in parts:
-                kept = [self._tested.of(fixed, part, mirrored=mirrored) for mirrored in (False, True)]
-                mean = (fixed.net(kept[0]).softmax(1) + fixed.net(kept[1]).softmax(1)) / 2
-                found.append(mean.argmax(1).cpu().numpy())
-        return np.concatenate(found)
 
     def _train_private(
         self,
@@ -374,25 +373,3 @@ def train_sites(
     ended -= vector
     deltas = bench.flat.trained.take(ended)
     return [agent._update(plan, delta, each) for agent, delta, each in zip(agents, deltas, done, strict=True)]
-
-
-def evaluate_sites(
-    agents: Sequence[Agent], plan: Plan, vector: NDArray[np.float32], *, prove: bool
-) -> list[Counts]:
-    """Evaluate several agents of one process on full batches; the counts are each site's own."""
-    for agent in agents:
-        agent.require_willing(plan)
-    bench = agents[0]._benches.of(plan)
-    bench.load_(tensor_of(vector))
-    samples, rows = agents[0].samples, [agent.test for agent in agents]
-    inputs, fixed = agents[0]._benches.inputs(samples), bench.fixed(samples)
-    everybody = np.concatenate(rows)
-    module = bench.flat.module
-    if fixed is None:
-        found = predict(module, samples, everybody, device=bench.device, prove=prove, inputs=inputs)
-    else:
-        if prove:
-            with evaluating(module):
-                prove_answers(module, samples, everybody, inputs)
-        found = np.concatenate([agent._predict_kept(fixed) for agent in agents])
-    return count_parts(samples, rows, found, plan.attributes)

@@ -9,11 +9,12 @@ import numpy as np
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.agent import Agent, Update, evaluate_sites
+from client.agent import Agent, Update
 from client.answers import judged, ledger_facts, updates
 from client.audit_counts import is_noisy
 from client.client_app import app_of
 from client.failures import error_to_wire
+from client.judging import evaluate_sites
 from client.messages import facts_of, pack, pack_parts, scalar, tell, text, vector_of
 from client.plan import Plan, read_plan
 from client.question import read_question, seen_of

@@ -13,6 +13,7 @@ from client.inputs import Inputs
 from fer_models.consistency import require_sample_independence
 from fer_models.counts import Counts
 from fer_models.errors import DataError
+from fer_models.labels import UNDISCLOSED
 from fer_models.samples import Samples
 from fer_models.transforms import mirrored_probabilities
 
@@ -55,18 +56,39 @@ def count_parts(
     parts: Sequence[NDArray[np.intp]],
     predicted: NDArray[np.int64],
     attributes: Mapping[str, tuple[str, ...]],
+    hidden: Sequence[bool] | None = None,
 ) -> list[Counts]:
-    """Count several lists of rows, each by itself; ``predicted`` holds their predictions one after the other."""
+    """Count several lists of rows, each by itself; ``predicted`` holds their predictions one after the other.
+
+    Parameters
+    ----------
+    hidden : of which parts (by place) nobody's group is told: their rows are undisclosed; None for none.
+    """
+    sizes = [len(part) for part in parts]
+    groups = groups_of(samples, parts, attributes, hidden)
+    rows = np.concatenate(parts)
+    return Counts.of_parts(sizes, samples.label[rows], predicted, samples.labels, groups, attributes)
+
+
+def groups_of(
+    samples: Samples,
+    parts: Sequence[NDArray[np.intp]],
+    attributes: Mapping[str, tuple[str, ...]],
+    hidden: Sequence[bool] | None = None,
+) -> dict[str, NDArray[np.str_]]:
+    """Return attribute -> group of each row, one list of rows after the other; as :func:`count_parts` counts them."""
+    silent = np.repeat(hidden or [False] * len(parts), [len(part) for part in parts])
     unknown = [name for name in attributes if name not in samples.groups]
-    if unknown:
+    if unknown and not silent.all():
         raise DataError(
             f"the plan counts by {unknown[0]}, which no column tells",
             where=samples.name,
             cure=f"Count by {', '.join(samples.groups) or 'no attribute'}.",
         )
-    rows, sizes = np.concatenate(parts), [len(part) for part in parts]
-    groups = {name: samples.groups[name][rows] for name in attributes}
-    return Counts.of_parts(sizes, samples.label[rows], predicted, samples.labels, groups, attributes)
+    if silent.all():
+        return dict.fromkeys(attributes, np.full(len(silent), UNDISCLOSED))
+    rows = np.concatenate(parts)
+    return {name: np.where(silent, UNDISCLOSED, samples.groups[name][rows]) for name in attributes}
 
 
 def predict(

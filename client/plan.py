@@ -23,6 +23,7 @@ from client.secagg.terms import Secure
 from client.strict import parse, require
 from client.work import LocalWork, ServerWork
 from fer_models.errors import ConfigError, PrivacyError
+from fer_models.labels import UNDISCLOSED
 from fer_models.zoo import ModelSpec
 
 __all__ = [
@@ -322,6 +323,11 @@ class Attribute:
 
     name: str
     values: tuple[str, ...]
+
+    @property
+    def open(self) -> Attribute:
+        """The attribute with a place for those who do not disclose."""
+        return self if UNDISCLOSED in self.values else Attribute(self.name, (*self.values, UNDISCLOSED))
 
 
 @functools.lru_cache(maxsize=8)

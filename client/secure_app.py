@@ -10,9 +10,10 @@ import numpy as np
 from flwr.app import RecordDict
 from numpy.typing import NDArray
 
-from client.agent import LabelCounts, Update, evaluate_sites
+from client.agent import LabelCounts, Update
 from client.answers import judged, updates
 from client.audit_counts import is_noisy
+from client.judging import evaluate_sites
 from client.messages import scalar, text, vector_of
 from client.plan import Plan, read_plan
 from client.question import read_question, seen_of

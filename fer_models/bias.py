@@ -89,8 +89,9 @@ def association(table: NDArray[np.int64], level: float = 0.95) -> dict[str, Any]
     -------
     dict : ``cramers_v``, sqrt(chi squared / n / (min(R, C) - 1)); ``cramers_v_interval``, from the limits of the
         noncentrality of chi squared (Smithson 2003), which begins at 0 where the table may well be one without
-        association; and ``cramers_v_corrected`` (Bergsma 2013), as V of few rows is above 0 by chance alone. All None
-        with fewer than two rows or columns.
+        association, and is stretched to ``cramers_v`` where that lies above it by chance; and
+        ``cramers_v_corrected`` (Bergsma 2013), as V of few rows is above 0 by chance alone. All None with fewer than
+        two rows or columns.
     """
     r, c = table.shape
     n, least = float(table.sum()), min(r, c) - 1
@@ -101,11 +102,12 @@ def association(table: NDArray[np.int64], level: float = 0.95) -> dict[str, Any]
     low, high = (
         min((noncentrality / n / least) ** 0.5, 1.0) for noncentrality in _limits(chi2, freedom, level)
     )
+    v = (chi2 / n / least) ** 0.5
     phi2 = max(chi2 / n - freedom / (n - 1), 0.0)
     fewer = min(r - (r - 1) ** 2 / (n - 1), c - (c - 1) ** 2 / (n - 1)) - 1
     return {
-        "cramers_v": (chi2 / n / least) ** 0.5,
-        "cramers_v_interval": [low, high],
+        "cramers_v": v,
+        "cramers_v_interval": [low, max(high, v)],
         "cramers_v_corrected": min((phi2 / fewer) ** 0.5, 1.0) if fewer > 0 else 0.0,
     }
 

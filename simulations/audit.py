@@ -22,6 +22,7 @@ from fer_models.errors import DataError
 from fer_models.findings import against_reference, findings, reference_of
 from fer_models.metrics import summarise
 from fer_models.parity import WEAK
+from fer_models.people import People
 from fer_models.samples import Samples
 from fer_models.zoo import ModelSpec
 from server.run_folder import write_text
@@ -63,8 +64,13 @@ class Judged:
     attributes: Mapping[str, tuple[str, ...]]
 
     def counts(self) -> Counts:
-        """Return the rows counted by group, true and predicted class."""
-        return count(self.samples, self.rows, self.predicted, self.attributes)
+        """Return the rows counted by group, true and predicted class, with the people behind them where known."""
+        found = count(self.samples, self.rows, self.predicted, self.attributes)
+        if self.samples.subject is None:
+            return found
+        groups = {name: self.samples.groups[name][self.rows] for name in self.attributes}
+        rows = self.samples.subject[self.rows], self.samples.label[self.rows], self.predicted
+        return People.of(*rows, found.labels, groups, found.groups).behind(found)
 
 
 def judge_model(path: Path, settings: Settings) -> Judged:

@@ -7,6 +7,10 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from fer_models.counts import Counts
+
 COLUMNS = ("attribute", "group", "class", "metric", "value", "low", "high", "n")
 
 PER_CLASS = ("recall", "precision", "f1")
@@ -28,7 +32,8 @@ class Row(NamedTuple):
         balance of the judged data, ``below.GROUP`` for how much lower a finding's rate is than that of another group.
     value : None where it has no denominator, or too small a one.
     low, high : of the interval, None without one.
-    n : the pictures of that group with that label; None for figures between groups.
+    n : the pictures that a share is taken of, such as those of the group with that label for a recall; None for
+        figures between groups.
     """
 
     attribute: str
@@ -56,9 +61,9 @@ def rows(record: Figures) -> Iterator[Row]:
     support = figures["support"]
     yield from _scalars(figures, n=sum(support.values()))
     yield from _of_sites(record)
+    sizes = _sizes(record)
     for key in PER_CLASS:
-        for label in figures[key]:
-            yield _row(figures, key, label, n=support[label])
+        yield from (_row(figures, key, label, n=sizes[label][key]) for label in figures[key])
     errors = record["source"].get("calibration_error", {})
     for attribute, facts in figures["parity"].items():
         yield from _scalars(facts, attribute=attribute)
@@ -74,6 +79,14 @@ def rows(record: Figures) -> Iterator[Row]:
         yield Row(*whom, f"below.{gap['against']}", gap["difference"], low, high, gap["n"])
     for name, facts in record.get("systems", {}).items():
         yield from _scalars(facts, attribute="system", group=name)
+
+
+def _sizes(record: Figures) -> dict[str, dict[str, int]]:
+    """Return label -> key of a figure of a class -> the pictures that it is a share of."""
+    counts = Counts.from_json(record["counts"])
+    true, said, right = counts.overall.sum(1), counts.overall.sum(0), np.diag(counts.overall)
+    each = zip(counts.labels, true.tolist(), said.tolist(), (true + said - right).tolist(), strict=True)
+    return {label: dict(zip(PER_CLASS, sizes, strict=True)) for label, *sizes in each}
 
 
 def _of_bias(bias: Figures) -> Iterator[Row]:
@@ -104,7 +117,8 @@ def _of_group(facts: Figures, attribute: str, group: str, errors: Figures) -> It
     yield from _scalars(facts, attribute=attribute, group=group, n=facts["n"])
     for key in PER_GROUP:
         for label in facts[key]:
-            yield _row(facts, key, label, attribute=attribute, group=group, n=facts["support"][label])
+            n = facts["support"][label] if key == "recall" else facts["n"]
+            yield _row(facts, key, label, attribute=attribute, group=group, n=n)
     if group in errors:
         yield Row(attribute, group, "", "calibration_error", errors[group], None, None, facts["n"])
 

@@ -41,7 +41,7 @@ from simulations.federated import (
     run_ray,
 )
 from simulations.jobs import Progress, run_jobs
-from simulations.partition import Partition
+from simulations.partition import Partition, values_of
 from simulations.pooled_private import SYSTEM, one_site, pooled_private, without_fairness
 from simulations.prepare import Prepared, compile_plan, prepare, site_limit
 from simulations.pretraining import identity, start_of
@@ -191,9 +191,9 @@ class Comparison:
 
     def _write_partition(self) -> None:
         samples, division = self.prepared.samples, self.prepared.partition
-        values = {"label": samples.labels, **self.prepared.plan.attributes}
         by = {
-            n: {"values": list(v), "table": division.table(samples, by=n).tolist()} for n, v in values.items()
+            name: {"values": values_of(samples, name)[0], "table": division.table(samples, by=name).tolist()}
+            for name in ("label", *self.prepared.plan.attributes)
         }
         self.folder.write_json("partition.json", {"sites": self._sites(None).names, "by": by})
 
@@ -382,7 +382,8 @@ class Comparison:
         summary = {"name": self.settings.name, "data": data, "plan_hash": plan.digest, "order": order}
         summary["start"] = self._start.facts if self._start else None
         if not is_noisy(plan):
-            summary["people"] = people_by_group(samples, samples.rows("test"), plan.attributes)
+            told = self._sites(None).told
+            summary["people"] = people_by_group(told, told.rows("test"), plan.attributes)
         self.folder.write_json("summary.json", {**summary, "systems": self._summary})
         write_report(self.folder.path)
         self.folder.finish()

@@ -12,14 +12,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from flwr.app import Context, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from client.accounting import cross_check
-from client.agent import Agent, evaluate_sites
+from client.agent import Agent
 from client.app import evaluate_many, make_app, train_many
 from client.identity import Identity, Roster
+from client.judging import evaluate_sites
 from client.ledger import Ledger, close_all
 from client.limits import Limit
 from client.plan import Plan
@@ -31,6 +33,7 @@ from client.secure_site import Membership, SecureSite
 from client.workbench import Benches
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError, EngineError, FedferError
+from fer_models.labels import UNDISCLOSED
 from fer_models.samples import Samples
 from server.app import make_app as make_server_app
 from server.results import Result
@@ -103,6 +106,15 @@ class Sites:
                 opted_out=site in self.opted_out,
             )
         return self._agents[site]
+
+    @property
+    def told(self) -> Samples:
+        """The pictures, with the groups that the sites tell: none where they have opted out."""
+        silent = np.isin(self.partition.site, list(self.opted_out))
+        groups = self.samples.groups.items()
+        return replace(
+            self.samples, groups={name: np.where(silent, UNDISCLOSED, column) for name, column in groups}
+        )
 
     def pictures(self, split: str) -> float:
         """Return the mean number of pictures of a site in a split."""

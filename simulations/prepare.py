@@ -32,7 +32,15 @@ from server.robust import require_enough
 from server.rounds import cohort
 from simulations.baselines import CentralWork
 from simulations.faces import FacesConfig, draw
-from simulations.fairness import by_site_of, fairness_of, finish_of, is_finished, notes_of, with_intersections
+from simulations.fairness import (
+    by_site_of,
+    fairness_of,
+    finish_of,
+    is_finished,
+    notes_of,
+    opting_out,
+    with_intersections,
+)
 from simulations.partition import Partition, PartitionSpec, partition
 from simulations.pretraining import Pretraining, identity
 from simulations.private_terms import privacy_of, with_noise
@@ -224,6 +232,8 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
         alike = settings.privacy.enabled or settings.server.rule != "mean"
         server_facts["weighting"] = "uniform" if alike else "size"
     groups = audited(samples, list(settings.data.groups))
+    if opting_out(settings.fairness, division.sites, settings.seed):
+        groups = tuple(each.open for each in groups)
     server_facts["by_site"] = by_site_of(settings.fairness, groups, samples)
     server = parse(ServerWork, server_facts, "server")
     size = len(cohort(settings.seed, 1, range(division.sites), server.participation))

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from client.plan import Attribute, Plan
 from fer_models.errors import RunFolderError
-from fer_models.labels import UNDISCLOSED
 from server.run_folder import write_text, writing
 from simulations.federated import Sites
 from simulations.prepare import prepare
@@ -45,14 +43,8 @@ def deal(settings: Settings, folder: Path) -> Iterator[str]:
         facts = json.dumps({"site": name, "seed": settings.seed})
         write_text(folder / name / "rehearsal.json", facts)
         yield f"{folder / name}: {len(rows):,} pictures"
-    write_text(folder / PLAN, with_undisclosed(prepared.plan).text)
+    groups = tuple(
+        each.open for each in prepared.plan.groups
+    )  # for pictures whose group a site does not tell
+    write_text(folder / PLAN, replace(prepared.plan, groups=groups).text)
     yield f"{folder / PLAN}: what the sites are asked for"
-
-
-def with_undisclosed(plan: Plan) -> Plan:
-    """Return a plan with a place for pictures whose group a site does not tell."""
-    groups = [
-        each if UNDISCLOSED in each.values else Attribute(each.name, (*each.values, UNDISCLOSED))
-        for each in plan.groups
-    ]
-    return replace(plan, groups=tuple(groups))

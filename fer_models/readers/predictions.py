@@ -340,7 +340,9 @@ class Tally:
         places = {OVERALL: [0], **{name: list(each.values()) for name, each in order.items()}}
         tables = {OVERALL: self.overall[None], **self.tables}
         return {
-            name: self.shared[name].effect(tables[name][own][:, kept][:, :, kept], own, kept)
+            name: self.shared[name]
+            .sums(own, kept, overall=name == OVERALL)
+            .effect(tables[name][own][:, kept][:, :, kept])
             for name, own in places.items()
         }
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv
 
 from fer_models.counts import Counts
-from fer_models.effects import OVERALL, PersonCounts
 from fer_models.labels import EXPRESSIONS
+from fer_models.people import People
 from simulations.bench.audit_coverage import (
     GROUPS,
     SHARES,
@@ -58,7 +58,6 @@ def _right(counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def drawn(rng: np.random.Generator, truth: Chances) -> Counts:
     """Return the counts of a test set of people, with the effect of their rows."""
-    classes = len(EXPRESSIONS)
     group = np.repeat(rng.choice(len(GROUPS), PEOPLE, p=SHARES), ROWS)
     person = np.repeat(np.arange(PEOPLE), ROWS)
     own = truth / truth.sum(2, keepdims=True)
@@ -71,15 +70,7 @@ def drawn(rng: np.random.Generator, truth: Chances) -> Counts:
     predicted = np.where(right, true, _choice(rng, wrong / wrong.sum(1, keepdims=True)))
     column = {"group": np.array(GROUPS)[group]}
     counts = Counts.of(true, predicted, EXPRESSIONS, column, {"group": GROUPS})
-    effects, every = {}, np.arange(classes)
-    for name, codes, table in (
-        (OVERALL, np.zeros_like(group), counts.overall[None]),
-        ("group", group, counts.by_group["group"]),
-    ):
-        persons = PersonCounts(len(GROUPS), classes)
-        persons.add(person, codes, true, predicted)
-        effects[name] = persons.effect(table, list(range(len(table))), every)
-    return Counts(counts.labels, counts.groups, counts.overall, counts.by_group, effects)
+    return People.of(person, true, predicted, EXPRESSIONS, column, counts.groups).behind(counts)
 
 
 def _choice(rng: np.random.Generator, chances: NDArray[np.float64]) -> NDArray[np.int64]:

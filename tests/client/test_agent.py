@@ -10,7 +10,8 @@ import torch
 
 from client import agent as module
 from client import evaluation
-from client.agent import Agent, Update, evaluate_sites, train_sites
+from client.agent import Agent, Update, train_sites
+from client.judging import evaluate_sites
 from client.ledger import Ledger, fingerprint
 from client.mechanisms import gaussian, merged
 from client.plan import Attribute
@@ -269,7 +270,7 @@ def by_hand(plan, samples, rows):
 
 @pytest.mark.parametrize("kind", [{"name": "cnn_tiny"}, {"name": "fer_nano", "norm": "bn", "dropout": 0.5}])
 def test_counts_are_those_of_a_direct_count(kind, plan_of, bench_of, agent_of, samples, monkeypatch):
-    monkeypatch.setattr(module, "EVALUATION_BATCH", 16)  # several batches, over the sites' borders
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 16)  # several batches, over the sites' borders
     plan = plan_of(**kind)
     tests = [range(100, 137), range(90, 99), range(140, 150)]
     agents = [agent_of(f"site-{i}", test=test) for i, test in enumerate(tests)]
@@ -287,6 +288,21 @@ def test_counts_are_those_of_a_direct_count(kind, plan_of, bench_of, agent_of, s
         for index, value in enumerate(values):
             rows = [row for row in test if samples.groups["age"][row] == value]
             assert table[index].tolist() == by_hand(plan, samples, rows).tolist()
+
+
+def test_a_site_that_has_opted_out_counts_its_test_pictures_as_undisclosed(plan_of, bench_of, agent_of):
+    plan = plan_of()
+    open_, silent = agent_of("open", test=range(100, 120)), agent_of("silent", test=range(120, 150))
+    silent._benches, told = open_._benches, plan.attributes["age"].index("undisclosed")
+    (alone,) = evaluate_sites([silent], plan, vector_for(bench_of, plan), prove=False)
+    silent.opted_out = True
+    first, second = evaluate_sites([open_, silent], plan, vector_for(bench_of, plan), prove=False)
+    assert second.overall.tolist() == alone.overall.tolist()
+    assert second.by_group["age"][told].tolist() == alone.overall.tolist()
+    assert first.by_group["age"].sum((1, 2))[told] < 20
+    closed = replace(plan, groups=(Attribute("age", ("old", "young")),))
+    with pytest.raises(DataError, match="no place for pictures whose age is undisclosed"):
+        silent.require_willing(closed)
 
 
 def test_evaluation_leaves_the_net_in_training_mode(plan_of, bench_of, agent_of):

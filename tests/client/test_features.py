@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import client.inputs as module
-from client.agent import evaluate_sites
 from client.evaluation import evaluate
 from client.inputs import Features
+from client.judging import evaluate_sites
 from client.private_training import train_private
 from client.randomness import SeededEntropy
 from client.training import train_plain

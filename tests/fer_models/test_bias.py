@@ -38,6 +38,8 @@ def test_association_by_hand():
     perfect = association(np.array([[40, 0], [0, 40]]))
     assert (perfect["cramers_v"], perfect["cramers_v_interval"][1]) == (1, 1)
     assert association(np.array([[40, 40], [40, 40]]))["cramers_v_interval"][0] == 0
+    even = association(np.array([[10, 10, 9], [9, 10, 10], [10, 9, 10]]))  # evener than by chance
+    assert even["cramers_v_interval"] == [0, even["cramers_v"]]
 
 
 @given(arrays(np.int64, st.tuples(st.integers(2, 5), st.integers(2, 5)), elements=st.integers(1, 300)))
@@ -47,6 +49,7 @@ def test_association_equals_scipys_and_lies_in_its_interval(table):
     low, high = found["cramers_v_interval"]
     assert 0 <= low <= high <= 1
     assert low <= found["cramers_v"] + 1e-9
+    assert found["cramers_v"] <= high
     assert found["cramers_v_corrected"] <= found["cramers_v"] + 1e-9
 
 

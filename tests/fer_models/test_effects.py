@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import stdtrit
 
 from fer_models.counts import Counts
-from fer_models.effects import OVERALL, RATES, Effect, PersonCounts
+from fer_models.effects import OVERALL, OVERALL_RATES, RATES, Effect, PersonCounts
 from fer_models.findings import findings
 from fer_models.metrics import summarise
 from fer_models.verdicts import Rule, judge
@@ -24,7 +25,8 @@ def counted(person, group, true, predicted, classes=2, chunk=7):
             part = slice(start, start + chunk)
             persons.add(person[part], codes[part], true[part], predicted[part])
         table = plain.overall[None] if name == OVERALL else plain.by_group[name]
-        effects[name] = persons.effect(table, list(range(len(table))), np.arange(classes))
+        sums = persons.sums(list(range(len(table))), np.arange(classes), overall=name == OVERALL)
+        effects[name] = sums.effect(table)
     return Counts(plain.labels, plain.groups, plain.overall, plain.by_group, effects)
 
 
@@ -62,17 +64,19 @@ def test_the_variance_is_that_of_a_bootstrap_of_persons():
     who, true, guess = (np.repeat(index, tables.ravel()) for index in np.indices(tables.shape).reshape(3, -1))
     persons.add(who, np.zeros_like(who), true, guess)
     total = tables.sum(0)[None]
-    effect = persons.effect(total, [0], np.arange(classes))
+    effect = persons.sums([0], np.arange(classes), overall=True).effect(total)
     weight = rng.multinomial(people, np.full(people, 1 / people), 4000)
     drawn = np.einsum("dp,ptg->dtg", weight, tables).astype(float)
-    for key, rate in RATES.items():
-        x, n = rate(drawn)
-        hits, rows = (each[0] for each in rate(total.astype(float)))
+    for key in OVERALL_RATES:
+        x, n = RATES[key](drawn)
+        hits, rows = (each[0] for each in RATES[key](total))
+        alike = rows**2 / (RATES[key](tables)[1] ** 2).sum(0)  # Kish's number of persons
         p, share = hits / rows, effect.share(key)[0]
-        variance = p * (1 - p) / (share * rows) * (1.959964 / 2.000995) ** 2
+        variance = p * (1 - p) / (share * rows) * (1.959964 / stdtrit(alike - 1, 0.975)) ** 2
         inside = share < 1
         assert inside.any()
-        assert (x / n).var(0)[inside] * 60 / 59 == pytest.approx(variance[inside], rel=0.15), key
+        bootstrap = (x / n).var(0) * alike / (alike - 1)
+        assert bootstrap[inside] == pytest.approx(variance[inside], rel=0.15), key
     recalls = np.corrcoef((lambda x, n: x / n)(*RATES["recall"](drawn)).T)
     assert effect.correlation["recall"] == pytest.approx(recalls, abs=0.1)
 
