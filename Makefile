@@ -1,4 +1,5 @@
 # make demo: set-up, then the main job on drawn faces.  make test: the tests.  make check: the house rules.
+# make docs: the documents as a site, in site/.
 PYTHON ?= python3
 VENV := .venv/bin/python
 TOOLS := .venv/cached/bin
@@ -7,8 +8,9 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: setup demo test check format
+.PHONY: setup demo test check format docs
 
 setup:
 	@$(PYTHON) .ci/environment.py
@@ -29,3 +31,6 @@ check: setup
 format: setup
 	@$(TOOLS)/ruff check --fix .
 	@$(TOOLS)/ruff format .
+
+docs: setup
+	@$(VENV) -m mkdocs build --strict
