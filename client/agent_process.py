@@ -13,10 +13,8 @@ from client.agent_service import service_of, serving
 from client.alone import alone
 from client.ledger import close_all
 from client.site_folder import SiteFolder
+from client.site_process import AGENT_LOCK
 from fer_models.errors import FedferError
-
-LOCK = "agent.lock"
-"""What keeps a second agent from a site's ledger."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(each, lambda *_: ended.set())
     try:
         folder = SiteFolder.open(Path(path))
-        with alone(folder.path / LOCK, "an agent runs on this site's ledger already"):
+        with alone(folder.path / AGENT_LOCK, "an agent runs on this site's ledger already"):
             service = service_of(folder)
             with serving(service, folder.socket):
                 service.book.write("agent_started")

@@ -1,9 +1,7 @@
 """The site's agent as a service: gRPC on a Unix socket that only its owner may open.
 
 The agent of a site holds its pictures, keys, ledger, journal and the secrets of open sessions. Through the socket the
-relay gets answers and nothing else: the agent checks every question as if it came from a stranger. The relay is code
-that the coordinator ships, though, and runs as the same user: against one that reads the site's files past the socket
-only a user of its own would help, which is not supported yet.
+site's node gets answers and nothing else: the agent checks every question as if it came from a stranger.
 """
 
 from __future__ import annotations
@@ -91,7 +89,7 @@ class Service:
         except FedferError as error:
             log.warning("%s", error)
             return to_bytes(Frame(error=error_to_wire(error)))
-        except Exception:  # else gRPC hands its words to the relay, and they may hold anything
+        except Exception:  # else gRPC hands its words on, and they may hold anything
             log.exception("a question that the agent failed at")
             return to_bytes(Frame(error=error_to_wire(FAILED)))
 

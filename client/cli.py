@@ -29,7 +29,7 @@ fedfer site: what a site runs
   site check DIR [PLAN]         read the data, try a step, and say what a plan would disclose and cost
   site enrol DIR                write the request for the coordinator, with its fingerprint
   site join DIR STUDY           take the coordinator's study.json; --fingerprint F the first time
-  site run DIR                  run the site: its agent and Flower's SuperNode; --log-json
+  site run DIR                  run the site: its agent and its node; --log-json
   site status DIR               how it is doing; --json
   site stop DIR                 end it
   site log DIR                  what was asked of it
@@ -151,7 +151,6 @@ def _run(words: Sequence[str]) -> int:
     from client.site_run import run
 
     run(folder, as_json=as_json)
-    return 0
 
 
 def _status(words: Sequence[str]) -> int:

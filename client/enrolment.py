@@ -53,7 +53,7 @@ class Request:
     ----------
     site : its name.
     signing_key : Ed25519 public key, hexadecimal.
-    node_key : public key of its SuperNode, a line as OpenSSH writes it.
+    node_key : public key of its node, a line as OpenSSH writes it.
     signature : of all that by the signing key, hexadecimal.
     version : of this form.
     """

@@ -1,8 +1,8 @@
-"""Messages between a site's relay and its agent: the facts as JSON, and the bytes of one array.
+"""Messages between a site's node and its agent: the facts as JSON, and the bytes of one array.
 
 A frame is the length of its head (4 bytes, little endian), the head as JSON, and the array. The same two functions
 write and read it on both sides; whatever is not exactly such a frame is refused. This module needs nothing that a
-site's work needs, so that the relay starts fast.
+site's work needs, so that the node stays small.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def from_bytes(data: bytes) -> Frame:
             return Frame(head["type"], None, Error(code, reason))
         return Frame(head["type"], _content(head, data[start:]))
     except (struct.error, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise EngineError("a damaged message between relay and agent", cure=CURE) from error
+        raise EngineError("a damaged message between node and agent", cure=CURE) from error
 
 
 def _content(head: dict[str, Any], data: bytes) -> RecordDict:

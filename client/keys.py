@@ -157,7 +157,7 @@ def read_signing_key(path: Path) -> Identity:
 
 
 def make_node_key(path: Path) -> str:
-    """Make an elliptic-curve key, by which Flower's SuperNode authenticates itself, and return its public half.
+    """Make an elliptic-curve key, by which a site signs its requests to the server, and return its public half.
 
     Flower takes OpenSSH files of a NIST curve.
     """

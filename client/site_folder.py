@@ -6,7 +6,7 @@
     policy.yaml          what may be asked of it
     data.yaml            which pictures it holds
     keys/signing.pem     signs what it sends in secure aggregation
-    keys/node.key        by which its SuperNode authenticates itself
+    keys/node.key        by which it signs every request to the server
     request.json         what ``site enrol`` wrote for the coordinator
     study.json           what the site has joined: the coordinator, its address, everybody's keys
     ledger.sqlite        the privacy ledger, made with the first release
@@ -22,8 +22,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from client.agent import Agent
 from client.enrolment import Request, make_request, require_name
 from client.identity import Identity
 from client.keys import (
@@ -34,16 +34,15 @@ from client.keys import (
     read_signing_key,
     write_own,
 )
-from client.ledger import Ledger
-from client.policy import TEMPLATE as POLICY
-from client.policy import SitePolicy, read_policy
-from client.randomness import SeededEntropy, SystemEntropy
-from client.site_data import REHEARSAL, Held, read_data
-from client.site_data import TEMPLATE as DATA
 from client.study import Study, read_study, require_successor
-from client.workbench import Benches
 from fer_models.errors import ConfigError, IdentityError
-from fer_models.readers import READERS
+
+if TYPE_CHECKING:  # torch comes with what follows, and most of a site's commands and processes do without
+    from client.agent import Agent
+    from client.ledger import Ledger
+    from client.policy import SitePolicy
+    from client.site_data import Held
+    from client.workbench import Benches
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,11 @@ class SiteFolder:
         ------
         ConfigError : the folder holds something, or the name or the reader is none.
         """
+        from client.policy import TEMPLATE as POLICY
+        from client.site_data import REHEARSAL
+        from client.site_data import TEMPLATE as DATA
+        from fer_models.readers import READERS
+
         require_name(name)
         known = (*READERS, REHEARSAL)
         if reader not in known:
@@ -125,6 +129,8 @@ class SiteFolder:
 
     def ledger(self, policy: SitePolicy) -> Ledger:
         """Return the privacy ledger, with the policy's limit."""
+        from client.ledger import Ledger
+
         return Ledger(self.ledger_path, self.name, policy.limit)
 
     def identity(self) -> Identity:
@@ -132,15 +138,19 @@ class SiteFolder:
         return read_signing_key(self.path / "keys" / "signing.pem")
 
     def node_key(self) -> str:
-        """Return the public half of the SuperNode's key; see :func:`client.keys.read_node_key`."""
+        """Return the public half of the node's key; see :func:`client.keys.read_node_key`."""
         return read_node_key(self.path / "keys" / "node.key")
 
     def policy(self) -> SitePolicy:
         """Return the site's policy; see :func:`client.policy.read_policy`."""
+        from client.policy import read_policy
+
         return read_policy(self.path / "policy.yaml")
 
     def data(self, policy: SitePolicy) -> Held:
         """Return the site's pictures; see :func:`client.site_data.read_data`."""
+        from client.site_data import read_data
+
         return read_data(self.path / "data.yaml", policy.statistics.smallest_group)
 
     def request(self) -> Request:
@@ -191,6 +201,9 @@ class SiteFolder:
         policy : None allows all, for a trial of which nothing leaves.
         ledger : the site's own, or one in memory for a trial.
         """
+        from client.agent import Agent
+        from client.randomness import SeededEntropy, SystemEntropy
+
         return Agent(
             self.name,
             held.samples,

@@ -1,4 +1,4 @@
-"""``fedfer site run``, ``status`` and ``stop``: the agent and Flower's SuperNode, kept alive by one process."""
+"""``fedfer site run``, ``status`` and ``stop``."""
 
 from __future__ import annotations
 
@@ -6,64 +6,34 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 import time
-from typing import Any
+from typing import Any, NoReturn
 
-import grpc
-
-from client.agent_process import LOCK
-from client.alone import alone, holder
-from client.audit_log import AuditLog
-from client.audit_view import FILE, shown
-from client.flower import environment, program
-from client.keys import make_folder, write_own
-from client.relay import SOCKET
+from client import relay
+from client.alone import holder
+from client.flower import environment
+from client.node import STATE
 from client.site_folder import SiteFolder
+from client.site_process import LOCK, TICK, require_free
 from client.study import Study
-from client.supervisor import GRACE, Program, Supervisor, stopping
+from client.supervisor import GRACE
 from fer_models.errors import ConfigError, EngineError
 
-TICK = 0.2
-"""Seconds between two looks at the processes."""
 
-RUNNING = "run.lock"
-"""What keeps a second supervisor from a site."""
-
-STATUS = "/fedfer.Agent/Status"
-
-
-def run(folder: SiteFolder, *, as_json: bool) -> None:
-    """Run a site until SIGTERM or SIGINT comes: the agent, and the SuperNode once that answers.
-
-    Both are started again whenever they end, and the SuperNode tries to reach the coordinator for ever.
+def run(folder: SiteFolder, *, as_json: bool) -> NoReturn:
+    """Turn this process into the one that keeps a site alive; see :mod:`client.site_process`.
 
     Raises
     ------
     FedferError : something is not in order, before anything is started.
     """
-    study = ready(folder)
-    state = folder.path / "state"
-    make_folder(state)
-    write_own(state / "authority.crt", study.ca)
-    with alone(folder.path / RUNNING, "this site runs already"), stopping() as stopped:
-        if holder(folder.path / LOCK) is not None:
-            with alone(folder.path / LOCK, "an agent runs on this site's ledger already"):
-                pass
-        book = AuditLog(folder.path / FILE, shown(as_json=as_json))
-
-        def told(name: str, code: int | None) -> None:
-            if code is None:
-                book.write("process_started", name=name)
-            else:
-                book.write("process_ended", name=name, code=code)
-
-        surroundings = environment(state / "flower") | {SOCKET: str(folder.socket)}
-        with Supervisor(programs(folder, study), surroundings, state, told) as supervisor:
-            while not stopped():
-                supervisor.tend()
-                time.sleep(TICK)
+    ready(folder)
+    require_free(folder)
+    flags = ("--log-json",) if as_json else ()
+    command = (sys.executable, "-m", "client.site_process", str(folder.path.absolute()), *flags)
+    sys.stdout.flush()
+    os.execve(sys.executable, command, environment(folder.path / "state" / "flower"))
 
 
 def ready(folder: SiteFolder) -> Study:
@@ -82,35 +52,18 @@ def ready(folder: SiteFolder) -> Study:
     return study
 
 
-def programs(folder: SiteFolder, study: Study) -> tuple[Program, ...]:
-    """Return the processes, in the order in which they start."""
-    agent = (sys.executable, "-m", "client.agent_process", str(folder.path.absolute()))
-    supernode = (
-        program("flower-supernode"), "--superlink", study.address,
-        "--root-certificates", str((folder.path / "state" / "authority.crt").absolute()),
-        "--auth-supernode-private-key", str((folder.path / "keys" / "node.key").absolute()),
-        "--host", "127.0.0.1", "--port", str(_free_port()),
-    )  # fmt: skip
-    return (
-        Program("agent", agent),
-        Program("supernode", supernode, needs=lambda: asked(folder) is not None),
-    )
-
-
-def _free_port() -> int:
-    """Return a port that is free now, for what the SuperNode says to its own ClientApps."""
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return trial.getsockname()[1]
-
-
 def asked(folder: SiteFolder) -> dict[str, Any] | None:
     """Return what a site's agent says of itself, None where it does not answer."""
-    with grpc.insecure_channel(f"unix:{folder.socket}") as channel:
-        try:
-            return json.loads(channel.unary_unary(STATUS)(b"", timeout=5))
-        except grpc.RpcError:
-            return None
+    return relay.status(str(folder.socket))
+
+
+def connection(folder: SiteFolder) -> dict[str, str]:
+    """Return how a site's connection to the server is: state, why, since; empty where nothing is said."""
+    try:
+        found = json.loads((folder.path / "state" / STATE).read_text())
+        return {name: str(found[name]) for name in ("state", "why", "since")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def status(folder: SiteFolder) -> dict[str, Any]:
@@ -120,10 +73,10 @@ def status(folder: SiteFolder) -> dict[str, Any]:
     ------
     EngineError : it does not run.
     """
-    pid, found = holder(folder.path / RUNNING), asked(folder)
+    pid, found = holder(folder.path / LOCK), asked(folder)
     if pid is None and found is None:
         raise EngineError("this site does not run", where=str(folder.path), cure="Run fedfer site run DIR.")
-    return {"site": folder.name, "supervisor": pid, "agent": found}
+    return {"site": folder.name, "supervisor": pid, "agent": found, "server": connection(folder)}
 
 
 def sentences(found: dict[str, Any]) -> list[str]:
@@ -135,6 +88,9 @@ def sentences(found: dict[str, Any]) -> list[str]:
         f"{found['site']} runs since {agent['since']} (agent {agent['pid']}, supervisor {found['supervisor']})",
         f"{agent['answered']} questions answered, the last {agent['last'] or 'never'}; {len(agent['plans'])} plans met",
     ]
+    if server := found["server"]:
+        why = f": {server['why']}" if server["why"] else ""
+        said.append(f"server: {server['state']} since {server['since']}{why}")
     return said + [f"plan {plan[:12]} is refused by {rule}" for plan, rule in agent["refused"].items()]
 
 
@@ -145,10 +101,10 @@ def stop(folder: SiteFolder) -> bool:
     ------
     EngineError : it does not end.
     """
-    if holder(folder.path / RUNNING) is None:
+    if holder(folder.path / LOCK) is None:
         return False
     end, sent = time.monotonic() + 4 * GRACE, False
-    while (pid := holder(folder.path / RUNNING)) is not None:
+    while (pid := holder(folder.path / LOCK)) is not None:
         if pid and not sent:  # 0 where it has not said yet
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)

@@ -33,7 +33,7 @@ class Study:
     ----------
     serial : grows with every change of the rest.
     coordinator : its Ed25519 public key, hexadecimal.
-    address : host and port that the sites' SuperNodes connect to.
+    address : host and port that the sites connect to.
     ca : the certificate, PEM, that signed the one of that host.
     sites : name -> Ed25519 public key, hexadecimal.
     signature : of all that by the coordinator's key, hexadecimal.

@@ -1,7 +1,6 @@
-"""The bundle that Flower carries to the sites: two lines that name what everybody has installed.
+"""The bundle that Flower asks for where a run begins: a line that names what is installed at the coordinator.
 
-Nothing in it does any work. At a site it names the relay (:mod:`client.relay`), at the coordinator the rounds
-(:mod:`server.deployed`); both are read from the FedFER that is installed there.
+No site fetches it. Flower takes no bundle without an app for the sites, so the app of the rounds stands in its place.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ PYPROJECT = """\
 [project]
 name = "fedfer-study"
 version = "{version}"
-description = "Names the relay and the rounds of the FedFER that is installed"
+description = "Names the rounds of the FedFER that is installed"
 license = "Apache-2.0"
 dependencies = []
 
@@ -25,14 +24,13 @@ fab-include = ["*.py"]
 
 [tool.flwr.app.components]
 serverapp = "fedfer_rounds:app"
-clientapp = "fedfer_relay:app"
+clientapp = "fedfer_rounds:app"
 
 [tool.flwr.app.config]
 folder = ""
 """
 
 FILES = {
-    "fedfer_relay.py": '"""The relay to a site\'s agent."""\n\nfrom client.relay import app\n\n__all__ = ["app"]\n',
     "fedfer_rounds.py": '"""The rounds of a study."""\n\nfrom server.deployed import app\n\n__all__ = ["app"]\n',
 }
 

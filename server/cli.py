@@ -32,7 +32,12 @@ def server(words: Sequence[str]) -> int:
     """
     from client.audit_view import log
     from server import enrolment_commands as enrolment
-    from server import serving, studying
+    from server import serving
+
+    def run(rest: Sequence[str]) -> int:
+        from server.studying import run as started  # with it comes torch, which no other command needs
+
+        return started(rest)
 
     commands = {
         "init": enrolment.init,
@@ -41,7 +46,7 @@ def server(words: Sequence[str]) -> int:
         "sites": enrolment.sites,
         "renew": enrolment.renew,
         "start": serving.start,
-        "run": studying.run,
+        "run": run,
         "status": serving.status,
         "stop": serving.stop,
         "log": lambda rest: log(rest, "server"),

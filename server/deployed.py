@@ -23,6 +23,7 @@ from fer_models.errors import ConfigError, FedferError
 from fer_models.flat import FlatModel
 from fer_models.metrics import headline
 from fer_models.zoo import build
+from server.hurry import hurry
 from server.results import Result
 from server.rounds import Coordinator
 from server.run_folder import RunFolder, write_text
@@ -37,6 +38,7 @@ app = ServerApp()
 
 @app.main()
 def _main(grid: Grid, context: Context) -> None:
+    hurry()
     run_study(grid, Path(str(context.run_config["folder"])))
 
 

@@ -1,4 +1,4 @@
-"""The only door from outside to the SuperLink: for SuperNodes of approved sites, and for what they need.
+"""The only door from outside to the SuperLink: for approved sites, and for what they need.
 
 Flower's SuperLink serves three interfaces on one port: for sites (fleet), for whoever starts and stops runs (control),
 and for the processes that run apps (runtime). Control asks nobody who they are. So the SuperLink listens on the machine
@@ -35,13 +35,13 @@ PATHS = frozenset(
     f"/v1/fleet/{each}".encode()
     for each in (
         "activate-node", "deactivate-node", "send-node-heartbeat", "pull-messages", "push-messages", "pull-object",
-        "push-object", "confirm-message-received", "get-run", "get-fab",
+        "push-object", "confirm-message-received",
     )
 )  # fmt: skip
-"""What a SuperNode asks of the SuperLink. Registering is the coordinator's."""
+"""What a site asks of the SuperLink. Registering is the coordinator's, and no site fetches code."""
 
 FIRST = b"/v1/fleet/activate-node"
-"""With which a SuperNode begins."""
+"""With which a site begins."""
 
 LARGEST = 1 << 26
 """Bytes of a request; Flower cuts larger objects up."""
@@ -78,7 +78,7 @@ class Refusal(Exception):
 
 
 class Approved:
-    """Public keys of the SuperNodes of all sites that take part now; read again when the list changes."""
+    """Public keys of the nodes of all sites that take part now; read again when the list changes."""
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
@@ -172,7 +172,7 @@ class Gate:
         try:
             require_signed(headers, approved, datetime.datetime.now(datetime.UTC))
         except Refusal as refusal:
-            # A SuperNode that gets 401 ends without a word; on its first question another code lets it say why.
+            # Flower's own SuperNode ends without a word at 401; on its first question another code lets it say why.
             raise Refusal(412 if path == FIRST else 401, refusal.what) from None
         body = await _body(headers, receive)
         passed = [(name, value) for name, value in scope["headers"] if _passes(name)]

@@ -33,7 +33,7 @@ GONE = "unregistered"
 
 
 class Node(NamedTuple):
-    """A SuperNode as the SuperLink knows it.
+    """A site as the SuperLink knows it.
 
     Attributes
     ----------

@@ -44,7 +44,7 @@ commands
   site check DIR  read a site's data, try a step, say what a plan would disclose and cost: site check DIR PLAN.json
   site enrol DIR  write a site's request for the coordinator, with the fingerprint to compare
   site join DIR STUDY  take the coordinator's study.json: --fingerprint F the first time
-  site run DIR   run a site: its agent and Flower's SuperNode, both started again when they end; --log-json
+  site run DIR   run a site: its agent and its node, both started again when they end; --log-json
   site status DIR  how a site is doing: --json
   site stop DIR  end a site
   site log DIR   what was asked of a site, every entry held against its hash: --head NUMBER:HASH --log-json

@@ -82,7 +82,7 @@ def asked(folder, kind, content):
     take_identity(1)
     message = Message(content, 1, kind, group_id="1")
     message.metadata.__dict__["_message_id"] = "m1"
-    reply = ask(str(folder.socket), kind, message)
+    reply = ask(str(folder.socket), message)
     assert reply.metadata.reply_to_message_id == "m1"
     return reply
 

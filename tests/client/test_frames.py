@@ -1,4 +1,4 @@
-"""Frames between relay and agent: what goes in comes out, and anything else is refused."""
+"""frames between node and agent: what goes in comes out, and anything else is refused."""
 
 import numpy as np
 import pytest

@@ -47,7 +47,7 @@ def test_a_site_runs_survives_kills_and_ends(joined, fedfer, refused):
         assert refused(
             fedfer("site", "run", path), EngineError, f"this site runs already (process {process.pid})"
         )
-        until(lambda: ("process_started", "supernode") in kinds(joined))
+        until(lambda: ("process_started", "node") in kinds(joined))
 
         os.kill(first["pid"], signal.SIGKILL)
         again = until(lambda: (found := asked(joined)) and found["pid"] != first["pid"] and found)

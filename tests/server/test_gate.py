@@ -153,7 +153,7 @@ def test_no_proxy_comes_between_gate_and_superlink(now, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
         proxy.settimeout(0.2)
-        status, _ = ask(b"/v1/fleet/get-run", now)
+        status, _ = ask(b"/v1/fleet/pull-messages", now)
         with pytest.raises(TimeoutError):
             proxy.accept()
     assert status == 503

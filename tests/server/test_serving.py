@@ -1,6 +1,7 @@
 """A real coordinator on loopback: who gets in by its gate, who does not, and what a kill leaves."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import time
+from collections import namedtuple
 from pathlib import Path
 
 import httpx
@@ -34,15 +36,27 @@ from client.audit_log import AuditLog
 from client.enrolment import make_request
 from client.flower import environment, program
 from client.keys import make_node_key, make_signing_key
+from client.node import STATE, TAKEN
 from fer_models.errors import ConfigError, EngineError
 from server.coordinator import Coordinator
 from server.superlink import GONE, control, listens, nodes
+from simulations.cli import main
 
 pytestmark = pytest.mark.slow
 
 COMMAND = (sys.executable, "-m", "simulations.cli", "server")
 PATIENCE = 120
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+Ended = namedtuple("Ended", "returncode stdout stderr")
+
+
+def command(*words):
+    """Run a command of the coordinator in this process, which has everything imported."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main(["server", *map(str, words)])
+    return Ended(ended.value.code, out.getvalue(), err.getvalue())
 
 
 def until(true, what):
@@ -68,8 +82,7 @@ class Study:
 
     def __init__(self, folder):
         self.folder, self.path, self.process = folder, folder / "study", None
-        command = [*COMMAND, "init", str(self.path), "hosts=localhost", f"port={free_ports()}"]
-        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+        assert self.command("init", "hosts=localhost", f"port={free_ports()}").returncode == 0
         self.coordinator = Coordinator.open(self.path)
         self.address = self.coordinator.address
         self.root = self.coordinator.authority[1]
@@ -87,9 +100,8 @@ class Study:
     def kinds(self):
         return [entry.kind for entry in AuditLog(self.path / "audit.jsonl").entries()]
 
-    def command(self, *words):
-        command = [*COMMAND, words[0], str(self.path), *words[1:]]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    def command(self, verb, *words):
+        return command(verb, self.path, *words)
 
     def approve(self, name):
         """A new site's folder, approved and known to the SuperLink."""
@@ -98,7 +110,7 @@ class Study:
         request = make_request(name, make_signing_key(site / "signing.pem"), make_node_key(site / "node.key"))
         (site / "request.json").write_text(request.text)
         registered = self.kinds().count("sites_registered")
-        told = self.command("approve", str(site / "request.json"), "--fingerprint", request.fingerprint)
+        told = self.command("approve", site / "request.json", "--fingerprint", request.fingerprint)
         assert told.returncode == 0, told.stderr
         until(lambda: self.kinds().count("sites_registered") > registered, "the SuperLink is not told")
         return site
@@ -107,31 +119,42 @@ class Study:
         return json.loads((self.path / "state" / "running.json").read_text())
 
     def node(self, site):
-        """What the SuperLink knows of a site's SuperNode."""
+        """What the SuperLink knows of a site's node."""
         key = load_ssh_private_key((site / "node.key").read_bytes(), None).public_key()
         with control(self.coordinator) as client:
             known = client.ListNodes(ListNodesRequest()).nodes_info
         return next((node for node in known if node.public_key == public_key_to_bytes(key)), None)
 
     @contextlib.contextmanager
-    def supernode(self, key, root=None, *more):
-        """A real flower-supernode; its process and its log."""
-        log = self.folder / f"{key.parent.name}-{time.monotonic_ns()}.log"
-        command = [program("flower-supernode"), "--superlink", self.address, *more,
-                   "--root-certificates", str(root or self.root), "--auth-supernode-private-key", str(key),
-                   "--port", str(free_ports()), "--isolation", "process"]  # fmt: skip
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command, stdout=output, stderr=output, env=environment(self.folder / "home"), cwd=self.folder
+    def connected(self, site, root=None):
+        """A site's real process of messages, without an agent; yields what it says of its connection."""
+        state = site / "state"
+        state.mkdir(exist_ok=True)
+        words = [self.address, root or self.root, site / "node.key", site / "agent.sock", state]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "client.node", *map(str, words)],
+            stderr=subprocess.DEVNULL,
+            env=environment(self.folder / "home"),
+        )
+
+        def said():
+            path = state / STATE
+            return (
+                tuple(json.loads(path.read_text())[each] for each in ("state", "why"))
+                if path.exists()
+                else ()
             )
+
+        said.process = process
         try:
-            yield process, log
+            yield said
         finally:
             process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
-            process.kill()
-            process.wait()
+            assert process.wait(60) in (0, -signal.SIGKILL)
+
+
+def is_in(said, state, why=""):
+    return lambda: said()[:1] == (state,) and why in said()[1]
 
 
 @pytest.fixture(scope="module")
@@ -147,16 +170,19 @@ def study(tmp_path_factory):
             made.process.wait()
 
 
+NOT_APPROVED = "not approved yet, or revoked"
+
+
 def test_an_approved_site_connects_and_a_revoked_one_is_thrown_out(study):
     site = study.approve("clinic-a")
-    with study.supernode(site / "node.key") as (process, log):
-        until(lambda: study.node(site).status == "online", log.read_text())
+    with study.connected(site) as said:
+        until(is_in(said, "connected"), said)
+        assert study.node(site).status == "online"
         assert "site clinic-a: online" in study.command("status").stdout
         assert study.command("revoke", "clinic-a").returncode == 0
-        until(lambda: process.poll() is not None, "a revoked site stays connected")
-    with study.supernode(site / "node.key") as (process, log):
-        assert process.wait(PATIENCE) != 0
-        assert "not approved yet, or revoked" in log.read_text()
+        until(is_in(said, "turned away", NOT_APPROVED), said)
+    with study.connected(site) as said:
+        until(is_in(said, "turned away", NOT_APPROVED), said)
     assert study.node(site).status == GONE
 
 
@@ -164,21 +190,17 @@ def test_a_site_that_is_not_enrolled_is_turned_away(study):
     stranger = study.folder / "stranger"
     stranger.mkdir()
     make_node_key(stranger / "node.key")
-    with study.supernode(stranger / "node.key") as (process, log):
-        assert process.wait(PATIENCE) != 0
-        assert "not approved yet, or revoked" in log.read_text()
+    with study.connected(stranger) as said:
+        until(is_in(said, "turned away", NOT_APPROVED), said)
     assert study.node(stranger) is None
 
 
 def test_a_site_that_trusts_another_authority_does_not_connect(study, tmp_path):
     site = study.approve("clinic-b")
     other = tmp_path / "other"
-    subprocess.run(
-        [*COMMAND, "init", str(other), "hosts=localhost"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL
-    )
-    with study.supernode(site / "node.key", other / "ca" / "ca.crt", "--max-retries", "0") as (process, log):
-        assert process.wait(PATIENCE) != 0
-        assert "CERTIFICATE_VERIFY_FAILED" in log.read_text()
+    assert command("init", other, "hosts=localhost").returncode == 0
+    with study.connected(site, other / "ca" / "ca.crt") as said:
+        until(is_in(said, "not connected", "CERTIFICATE_VERIFY_FAILED"), said)
     assert study.node(site).status == "registered"
 
 
@@ -275,8 +297,8 @@ def test_a_site_asks_for_no_other_and_registers_nobody(study):
 
 def test_what_is_killed_comes_back_and_knows_the_sites(study):
     site = study.approve("clinic-e")
-    with study.supernode(site / "node.key") as (process, log):
-        until(lambda: study.node(site).status == "online", log.read_text())
+    with study.connected(site) as said:
+        until(is_in(said, "connected"), said)
         for name in ("gate", "superlink", "superexec"):
             before = study.running()[name]
             os.kill(before, signal.SIGKILL)
@@ -284,7 +306,13 @@ def test_what_is_killed_comes_back_and_knows_the_sites(study):
         until(lambda: listens(study.coordinator.inner_port), "the SuperLink is not back")
         heard = study.node(site).online_until
         until(lambda: study.node(site).online_until > heard, "the site did not come back")
-        assert process.poll() is None
+        said.process.kill()
+    # A site that is killed counts as there for a while; with its number it is let in at once.
+    (site / "state" / TAKEN).write_bytes(b"no message")
+    (site / "state" / STATE).unlink()
+    with study.connected(site) as said:
+        until(is_in(said, "connected"), said)
+        until(lambda: not (site / "state" / TAKEN).exists(), "a damaged note is dropped")
 
 
 def test_it_runs_once_and_a_second_port_user_is_told(study, fedfer, refused, tmp_path):

@@ -1,0 +1,221 @@
+"""The process by which a site takes part in a study, which ``fedfer site run`` keeps alive.
+
+::
+
+    python -m client.node HOST:PORT AUTHORITY.crt NODE.key AGENT.sock STATE
+
+It takes the coordinator's messages from the SuperLink, hands each to the site's agent through its socket, and sends the
+agent's answer back. It holds no picture and no label, and runs no code but what is installed at the site.
+
+A message that is taken is nobody else's, so it is noted on disk until it is answered: when the process was killed in
+between, the next one answers that the work was lost, and nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Message
+
+from client.failures import error_to_wire
+from client.fleet import Asked, Fleet, RunEnded, Unreachable, question_of
+from client.keys import read_key, write_own
+from client.relay import Stopped, ask, status
+from fer_models.errors import EngineError, FedferError, IdentityError
+
+SHARE, SHORTEST, LONGEST = 0.05, 0.05, 2.0
+"""A site looks for messages again after so large a share of the time for which none came, between so many seconds."""
+
+SOONEST, LATEST = 0.5, 20.0
+"""Seconds between two tries to reach the server; twice as long every time."""
+
+TURNED_AWAY = 30.0
+"""Seconds until a site that was turned away tries again."""
+
+PATIENCE = 600.0
+"""Seconds for which it is tried to get a message or to send its answer."""
+
+SIGN = 5.0
+"""Seconds between two signs of life."""
+
+LOST = EngineError("the site was restarted while it worked on this", cure="It takes part again.")
+"""Said in place of an answer that a kill took."""
+
+STATE, NUMBER, TAKEN = "connection.json", "node.json", "taken.bin"
+"""Files in the site's folder of state: how the connection is, the site's number, and the message that is worked on."""
+
+log = logging.getLogger("fedfer.node")
+
+T = TypeVar("T")
+
+
+class Node:
+    """Carries messages between a SuperLink and an agent.
+
+    Parameters
+    ----------
+    fleet : the connection to the SuperLink.
+    socket : of the agent.
+    state : folder of what has to outlive the process.
+    ended : set when the process is to end.
+    """
+
+    def __init__(self, fleet: Fleet, socket: str, state: Path, ended: threading.Event) -> None:
+        self._fleet, self._socket, self._state, self._ended = fleet, socket, state, ended
+        self._said = ""
+        self._ready = True  # whether the agent answered the last time that it was looked at
+        self._known = True  # whether the SuperLink knew the site at the last sign of life
+
+    def run(self) -> None:
+        """Take part until the process is to end."""
+        threading.Thread(target=self._live, daemon=True).start()
+        pause = SOONEST
+        while not self._ended.is_set():
+            try:
+                self._join()
+                pause = SOONEST
+                self._answer_all()
+            except IdentityError as error:
+                self._say("turned away", error.what)
+                self._ended.wait(TURNED_AWAY)
+            except Unreachable as error:
+                self._say("not connected", str(error))
+                self._ended.wait(pause)
+                pause = min(2 * pause, LATEST)
+        with contextlib.suppress(Unreachable, IdentityError, RunEnded):
+            if self._fleet.number:
+                self._fleet.leave()
+        self._say("ended")
+
+    def _join(self) -> None:
+        path = self._state / NUMBER
+        try:
+            known = int(json.loads(path.read_text())["node"])
+        except (OSError, ValueError, KeyError, TypeError):
+            known = 0
+        number = self._fleet.join(known)
+        if number != known:
+            write_own(path, json.dumps({"node": number}) + "\n")
+        self._known = True
+        self._say("connected")
+        self._own_up()
+
+    def _own_up(self) -> None:
+        """Answer what was being worked on when an earlier process was killed."""
+        path = self._state / TAKEN
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return
+        with contextlib.suppress(RunEnded, EngineError):
+            self._fleet.push(Message(error_to_wire(LOST), reply_to=question_of(data)))
+        path.unlink(missing_ok=True)
+
+    def _answer_all(self) -> None:
+        """Take one message after the other, as long as the SuperLink knows the site."""
+        last = time.monotonic()
+        while self._known and not self._ended.is_set():
+            if not self._looked():
+                self._ended.wait(SOONEST)
+                continue
+            asked = self._fleet.take()
+            if asked is not None:
+                with contextlib.suppress(RunEnded, Stopped):
+                    self._answer(asked)
+                last = time.monotonic()
+                continue
+            idle = time.monotonic() - last
+            self._ended.wait(min(LONGEST, max(SHORTEST, SHARE * idle)))
+
+    def _looked(self) -> bool:
+        """Whether the agent answers; while it is being started again, messages wait where they are."""
+        if not self._ready:
+            self._ready = status(self._socket) is not None
+        return self._ready
+
+    def _answer(self, asked: Asked) -> None:
+        path = self._state / TAKEN
+        path.write_bytes(asked.to_bytes())
+        try:
+            reply = self._reply(asked)
+            self._patiently(lambda: self._fleet.push(reply))
+        finally:
+            if not self._ended.is_set():  # else the next process owns up
+                path.unlink(missing_ok=True)
+
+    def _reply(self, asked: Asked) -> Message:
+        try:
+            question = self._patiently(lambda: self._fleet.content(asked))
+        except FedferError as error:
+            return Message(error_to_wire(error), reply_to=asked.message)
+        reply = ask(self._socket, question, self._ended.is_set)
+        if reply.has_error():
+            self._ready = status(self._socket) is not None
+        return reply
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        """Return what a piece of work comes to, tried again while the server does not answer.
+
+        Raises
+        ------
+        Unreachable : the process is to end, or it has failed for the time of a message.
+        """
+        pause, end = SOONEST, time.monotonic() + PATIENCE
+        while True:
+            try:
+                return work()
+            except Unreachable as error:
+                self._say("not connected", str(error))
+                if self._ended.is_set() or time.monotonic() > end:
+                    raise
+            self._ended.wait(pause)
+            pause = min(2 * pause, LATEST)
+
+    def _live(self) -> None:
+        """Give signs of life as long as the agent answers; without it, the site is soon gone for the coordinator."""
+        while not self._ended.wait(SIGN):
+            if self._fleet.number and self._ready:
+                with contextlib.suppress(Unreachable, IdentityError, RunEnded):
+                    self._known = self._fleet.beat()
+
+    def _say(self, state: str, why: str = "") -> None:
+        """Note how the connection is, where that is another than before."""
+        if (said := f"{state}: {why}" if why else state) == self._said:
+            return
+        self._said = said
+        log.warning("%s", said)
+        facts = {"state": state, "why": why, "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        write_own(self._state / STATE, json.dumps(facts) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Take part until SIGTERM or SIGINT comes, and return an exit code; a mistake is one line on standard error."""
+    address, authority, key, socket, state = sys.argv[1:] if arguments is None else arguments
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    ended = threading.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: ended.set())
+    try:
+        own = read_key(Path(key), ec.EllipticCurvePrivateKey, serialization.load_ssh_private_key)
+        with contextlib.closing(Fleet(address, Path(authority).read_text(), own)) as fleet:
+            Node(fleet, socket, Path(state), ended).run()
+    except FedferError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

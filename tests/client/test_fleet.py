@@ -1,0 +1,66 @@
+"""A site's side of Flower's Fleet interface: of the right version, and clear about what is wrong."""
+
+import runpy
+import sys
+from importlib.metadata import version
+
+import httpx
+import pytest
+from flwr.app import Message
+from flwr.proto.message_pb2 import ObjectTree
+
+import client.fleet
+from client.fleet import KNOWN, RunEnded, Unreachable, _asked, _inflated, question_of
+from client.messages import tell
+from fer_models.errors import EngineError, IdentityError
+from simulations.grid import take_identity
+
+
+def test_the_installed_flower_is_the_one_that_sites_speak_to():
+    assert version("flwr").startswith(f"{KNOWN}.")
+
+
+def test_another_flower_is_told_in_a_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "flwr.supernode.fleet_http_client", None)
+    with pytest.raises(EngineError, match=r"Flower .* is not the version that sites speak to") as error:
+        runpy.run_path(client.fleet.__file__)
+    assert error.value.cure == f"Install flwr {KNOWN}."
+
+
+@pytest.mark.parametrize(
+    "status, text, kind, said",
+    [
+        (401, '{"detail": "the clocks differ"}', IdentityError, "turns the site away: the clocks differ"),
+        (412, '{"code": 1, "message": "not\\nknown"}', IdentityError, "turns the site away: not known"),
+        (404, "[]", IdentityError, "turns the site away"),
+        (403, "", RunEnded, "^$"),
+        (500, "locked", Unreachable, "does not do what it is asked: locked"),
+        (503, '{"detail": "later"}', Unreachable, "later"),
+    ],
+)
+def test_every_answer_of_a_server_is_understood(status, text, kind, said):
+    def call(request):
+        response = httpx.Response(status, text=text, request=httpx.Request("POST", "https://server"))
+        response.raise_for_status()
+
+    with pytest.raises(kind, match=said):
+        _asked(call, None)
+
+
+def test_no_connection_may_be_tried_again():
+    def call(request):
+        raise httpx.ConnectError("certificate verify failed")
+
+    with pytest.raises(Unreachable, match="no connection to the server: certificate verify failed"):
+        _asked(call, None)
+
+
+def test_a_damaged_message_is_refused():
+    take_identity(1)
+    message = Message(tell({"site": "a"}), 1, "query")
+    inside = message.content
+    for identity, data in (("a", b"no object"), (inside.object_id, inside.deflate())):
+        with pytest.raises(EngineError, match="a damaged message"):
+            _inflated(ObjectTree(object_id=identity), {identity: data})
+    with pytest.raises(EngineError, match="damaged"):
+        question_of(b"\xff no message")
