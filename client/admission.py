@@ -51,18 +51,18 @@ def require_fit(plan: Plan, samples: Samples, site: str, *, opted_out: bool = Fa
         )
 
 
-def require_allowed(policy: SitePolicy | None, plan: Plan, pictures: int, site: str) -> None:
+def require_allowed(policy: SitePolicy | None, plan: Plan, pictures: int, tested: int, site: str) -> None:
     """Refuse a plan that a site's policy does not allow; without a policy everything is allowed.
 
     Parameters
     ----------
-    pictures : the site's training pictures.
+    pictures, tested : the site's training pictures and its test pictures.
 
     Raises
     ------
     PolicyError : with the first rule that refuses it.
     """
-    found = () if policy is None else policy.refusals(plan, pictures)
+    found = () if policy is None else policy.refusals(plan, pictures, tested)
     if found:
         raise _refused(found[0], site)
 

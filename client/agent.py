@@ -135,7 +135,7 @@ class Agent:
         """Refuse a plan that the site's pictures do not fit, or its policy does not allow."""
         require_fit(plan, self.samples, self.name, opted_out=self.opted_out)
         if plan.digest not in self._allowed:  # once, as it asks an accountant
-            require_allowed(self._policy, plan, len(self._train), self.name)
+            require_allowed(self._policy, plan, len(self._train), len(self.test), self.name)
             self._allowed.add(plan.digest)
 
     def count_labels(self, plan: Plan, seen: Head | None = None) -> LabelCounts:

@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with serving(service, folder.socket):
                 service.book.write("agent_started")
                 ended.wait()
+            service.conditions.worked.save()
             service.book.write("agent_stopped")
     except FedferError as error:
         sys.stderr.write(f"error: {error}\n")

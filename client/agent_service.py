@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,10 +26,13 @@ from flwr.app import RecordDict
 from client.agent import Agent
 from client.app import ANSWERS
 from client.audit_log import AuditLog
+from client.conditions import Conditions
 from client.failures import error_to_wire
 from client.frames import LARGEST, Frame, from_bytes, to_bytes
+from client.hours import KEPT, Worked
 from client.messages import optional_text
-from client.plan import read_plan
+from client.plan import Plan, read_plan
+from client.plan_signature import SIGNED
 from client.secagg.journal import DiskJournal
 from client.secure_site import Membership, SecureSite
 from client.site_folder import SiteFolder
@@ -55,14 +59,16 @@ class Service:
     agent : does the work.
     secure : its part in secure aggregation.
     book : the audit log.
+    conditions : what every question is held against.
     """
 
     agent: Agent
     secure: SecureSite
     book: AuditLog
+    conditions: Conditions
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _facts: dict[str, Any] = field(default_factory=dict)
-    _plans: set[str] = field(default_factory=set)
+    _plans: dict[str, None] = field(default_factory=dict)  # the newest, in their order
     _refused: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -94,29 +100,45 @@ class Service:
             return to_bytes(Frame(error=error_to_wire(FAILED)))
 
     def _answered(self, kind: str, content: RecordDict) -> RecordDict:
-        digest = self._met(content)
-        find = (lambda: self.agent), (lambda: self.secure)
+        plan = self._met(content)
+        find, began = ((lambda: self.agent), (lambda: self.secure)), time.monotonic()
         try:
+            if plan is not None:
+                self.conditions.require_signed(plan, optional_text(content, SIGNED))
+                self.conditions.require_time(plan)
             found = ANSWERS[kind](find, content)
         except PolicyError as error:
-            if digest not in self._refused:
-                rule = error.where.rpartition(", ")[2]
-                self._refused[digest] = rule
-                self.book.write("plan_refused", plan=digest, rule=rule)
+            self._note_refusal("" if plan is None else plan.digest, error)
             raise
+        finally:
+            if plan is not None:
+                self.conditions.worked.add(plan.digest, time.monotonic() - began)
+        if plan is not None:
+            self._refused.pop(plan.digest, None)  # by an hour that has passed
         self._facts |= {"answered": self._facts["answered"] + 1, "last": _now()}
         return found
 
-    def _met(self, content: RecordDict) -> str:
-        """Return the digest of the question's plan, empty without one; a new one is noted before it is answered."""
+    def _note_refusal(self, digest: str, error: PolicyError) -> None:
+        """Note a rule that refuses a plan, once in a row: a rule of hours may refuse what it allowed before."""
+        rule = error.where.rpartition(", ")[2]
+        if self._refused.get(digest) != rule:
+            self._refused[digest] = rule
+            self.book.write("plan_refused", plan=digest, rule=rule)
+
+    def _met(self, content: RecordDict) -> Plan | None:
+        """Return the question's plan, None without one; a new one is noted before it is answered."""
         told = optional_text(content, "plan")
         if told is None:
-            return ""
+            return None
         plan = read_plan(told)
         if plan.digest not in self._plans:
+            self.conditions.require_new()
             self.book.write("plan_met", plan=plan.digest, run=plan.run)
-            self._plans.add(plan.digest)
-        return plan.digest
+            self._plans[plan.digest] = None
+            for old in list(self._plans)[:-KEPT]:
+                del self._plans[old]
+                self._refused.pop(old, None)
+        return plan
 
     def status(self, _: bytes = b"", __: object = None) -> bytes:
         """Return how the agent is doing, as JSON."""
@@ -150,7 +172,9 @@ def service_of(folder: SiteFolder) -> Service:
     agent = folder.agent(policy, held, Benches(torch.device("cpu")), folder.ledger(policy))
     journal = DiskJournal(folder.path / "journal.sqlite")
     secure = SecureSite(agent, Membership(identity, study.roster, policy.floors, journal))
-    return Service(agent, secure, AuditLog(folder.path / "audit.jsonl"))
+    policy.require_trusted(study.fingerprint, folder.name)
+    conditions = Conditions(policy, folder.name, study.coordinator, Worked(folder.path / "worked.json"))
+    return Service(agent, secure, AuditLog(folder.path / "audit.jsonl"), conditions)
 
 
 @contextmanager

@@ -6,12 +6,14 @@ A policy is a YAML file. Every rule stands in it: a rule that is missing or miss
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from client.accounting import epsilon_of
+from client.hours import window_of
 from client.limits import Limit, cost_beside, with_rounds
 from client.mechanisms import History
 from client.plan import Plan
@@ -20,10 +22,14 @@ from client.secagg.policy import Policy
 from client.secagg.terms import FEWEST, Profile, least_threshold
 from client.secagg.wire import PROFILES
 from client.strict import parse, require
+from fer_models.errors import PolicyError
 from fer_models.labels import UNDISCLOSED
 
 Statistic = Literal["label_counts", "group_counts", "test_counts", "feature_sums"]
 """What may be counted: training pictures by class; by group and class; answers on test pictures; sums of features."""
+
+FINGERPRINT = re.compile(r"[0-9a-f]{4}( [0-9a-f]{4}){7}")
+"""What two people compare of a coordinator's key, see :func:`client.enrolment.fingerprint`."""
 
 TEMPLATE = """\
 # What this site lets be asked of it. Only you write this file: the coordinator cannot change it, and a plan that
@@ -56,17 +62,30 @@ training:
   # Nets and losses that may be trained here (fedfer models lists the nets).
   models: [hog_linear, fer_nano, fer_small, fer_base]
   losses: [cross_entropy, focal, logit_adjusted, class_balanced]
-  # Most passes over the training pictures in one run.
+  # Most passes over the training pictures in one run, and most hours that this machine works for one run.
   epochs: 1000.0
+  hours: 48.0
+  # Hours of the day, by this machine's clock, at which questions are answered, such as ["18:00-24:00", "00:00-07:00"].
+  # At all others the site is away.
+  times: ["00:00-24:00"]
 
 statistics:
   # What may be counted: label_counts (training pictures by class), group_counts (by group and class), test_counts
   # (right and wrong answers on test pictures, by class and group), feature_sums (for steps after training).
   allowed: [label_counts, group_counts, test_counts]
+  # The fewest pictures of this site that each of these may be over: training pictures, for test_counts test pictures.
+  minimum_counts: {label_counts: 10, group_counts: 10, test_counts: 5, feature_sums: 10}
   # Groups with fewer test pictures than this are counted as undisclosed.
   smallest_group: 10
   # Whether figures of this site alone may be shown to the coordinator.
   by_site: false
+
+coordinator:
+  # Refuse plans that the coordinator of the study has not signed with the key whose fingerprint you compared.
+  signed: true
+  # Fingerprints of the coordinators whose study this site may join, each between quotation marks, as fedfer server
+  # sites prints them. With [] it is whoever's fingerprint is compared at fedfer site join.
+  keys: []
 """
 """The policy that ``fedfer site init`` writes; the values in it are the safe ones."""
 
@@ -114,9 +133,14 @@ class TrainingRules:
     models: tuple[str, ...]
     losses: tuple[str, ...]
     epochs: float
+    hours: float
+    times: tuple[str, ...]
 
     def __post_init__(self) -> None:
         require(self.epochs > 0, f"{self.epochs:g} passes", "training.epochs", "Give a number above 0.")
+        require(self.hours > 0, f"{self.hours:g} hours of work", "training.hours", "Give a number above 0.")
+        for each in self.times:
+            window_of(each)
 
 
 @dataclass(frozen=True)
@@ -124,12 +148,33 @@ class StatisticsRules:
     """What may be counted."""
 
     allowed: tuple[Statistic, ...]
+    minimum_counts: Mapping[str, int]
     smallest_group: int
     by_site: bool
 
     def __post_init__(self) -> None:
+        known, where = set(get_args(Statistic)), "statistics.minimum_counts"
+        for name in sorted(known ^ set(self.minimum_counts)):
+            what = "a value is missing" if name in known else "this is no statistic"
+            require(False, what, f"{where}.{name}", f"Give a number for each of {', '.join(sorted(known))}.")
+        for name, fewest in self.minimum_counts.items():
+            require(fewest >= 0, f"at least {fewest} pictures", f"{where}.{name}", "Give 0 or more.")
         good = self.smallest_group >= 1
         require(good, f"a group of {self.smallest_group}", "statistics.smallest_group", "Give 1 or more.")
+
+
+@dataclass(frozen=True)
+class CoordinatorRules:
+    """Whose plans are answered; ``keys`` holds fingerprints, empty for whoever's was compared when the site joined."""
+
+    signed: bool
+    keys: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for each in self.keys:
+            good = FINGERPRINT.fullmatch(each) is not None
+            cure = "Give what fedfer server sites prints, eight groups of four digits."
+            require(good, f"{each!r} is no fingerprint", "coordinator.keys", cure)
 
 
 @dataclass(frozen=True)
@@ -154,7 +199,7 @@ class SitePolicy:
     Example::
 
         policy = read_policy(Path("site/policy.yaml"))
-        for refusal in policy.refusals(plan, pictures=480):
+        for refusal in policy.refusals(plan, pictures=480, tested=120):
             print(refusal.rule, refusal.what)
     """
 
@@ -162,6 +207,7 @@ class SitePolicy:
     aggregation: AggregationRules
     training: TrainingRules
     statistics: StatisticsRules
+    coordinator: CoordinatorRules
 
     @property
     def limit(self) -> Limit:
@@ -173,22 +219,37 @@ class SitePolicy:
         """What the site holds every session of secure aggregation against."""
         return Policy(self.aggregation.colluders, self.aggregation.profile)
 
-    def refusals(self, plan: Plan, pictures: int) -> tuple[Refusal, ...]:
+    def refusals(self, plan: Plan, pictures: int, tested: int) -> tuple[Refusal, ...]:
         """Return the rules that refuse a plan, in the order of the file.
 
-        Whether the ledger has room for it is the ledger's to say.
+        Whether the ledger has room for it is the ledger's to say; who signed it and the hours of work are looked at
+        with every question (:mod:`client.conditions`).
 
         Parameters
         ----------
-        pictures : the site's training pictures.
+        pictures, tested : the site's training pictures and its test pictures.
         """
         found = (
             *_of_privacy(self.privacy, plan),
             *_of_aggregation(self.aggregation, plan),
             *_of_training(self.training, plan, pictures),
-            *_of_statistics(self.statistics, plan),
+            *_of_statistics(self.statistics, plan, pictures, tested),
         )
         return tuple(Refusal(*each) for each in found)
+
+    def require_trusted(self, fingerprint: str, site: str) -> None:
+        """Refuse a coordinator that the site does not trust.
+
+        Raises
+        ------
+        PolicyError : its fingerprint is none of those in the file.
+        """
+        if self.coordinator.keys and fingerprint not in self.coordinator.keys:
+            raise PolicyError(
+                f"the coordinator {fingerprint} is not among those that this site trusts",
+                where=f"{site}, coordinator.keys",
+                cure="Compare it by phone, and write it into policy.yaml; or join another coordinator's study.",
+            )
 
     def over_run(self, history: History) -> Refusal | None:
         """Return the refusal of a run that would have cost ``history``, None where that is allowed."""
@@ -267,10 +328,14 @@ def passes(plan: Plan, pictures: int) -> float:
     return each * views * plan.server.rounds
 
 
-def _of_statistics(rules: StatisticsRules, plan: Plan) -> Found:
+def _of_statistics(rules: StatisticsRules, plan: Plan, pictures: int, tested: int) -> Found:
     for name, asked in asked_statistics(plan).items():
+        fewest = rules.minimum_counts[name]
         if name not in rules.allowed:
             yield "statistics.allowed", f"the plan asks for {asked}", f"Plan without them, or allow {name}."
+        elif (tested if name == "test_counts" else pictures) < fewest:
+            what = f"{asked}, and they may be over {fewest} pictures or more, which the site has not"
+            yield "statistics.minimum_counts", what, f"Leave the site out, or plan without {name}."
     if plan.aggregation == "plain" and not rules.by_site:
         what = "plain aggregation shows the coordinator how the model does at this site alone"
         yield "statistics.by_site", what, "Plan aggregation=secure."

@@ -25,6 +25,7 @@ from client.answers import ledger_facts
 from client.identity import Identity, Roster
 from client.messages import facts_of, pack, tell, text
 from client.plan import Plan, read_plan
+from client.plan_signature import SIGNED
 from client.secagg.agreement import digest
 from client.secagg.codec import session_of
 from client.secagg.journal import Journal, MemoryJournal
@@ -38,8 +39,9 @@ from fer_models.errors import PrivacyError, SecureAggregationError
 EXCHANGES = ("offer", "roll", "survivors", "consents")
 """What a message of keys may hold; the order in which it is answered."""
 
-OWN = ("inbox", "ledger")
-"""Facts of a message of work that are one site's; all others are the question, the same for everybody."""
+OWN = ("inbox", "ledger", SIGNED)
+"""Facts of a message of work that are one site's, or the coordinator's signature under the plan, which is put on the
+message afterwards; all others are the question, the same for everybody."""
 
 KEPT = 2
 """Sessions that a site is in at a time: one that ends and one that begins."""

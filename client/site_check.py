@@ -27,7 +27,7 @@ from client.trust import learned_of, trust_of
 from client.workbench import Benches
 from fer_models.check_tables import show
 from fer_models.checks import check
-from fer_models.errors import ConfigError, DataError, FedferError
+from fer_models.errors import ConfigError, DataError, FedferError, PolicyError
 from fer_models.flat import FlatModel
 from fer_models.zoo import ModelSpec
 
@@ -85,7 +85,7 @@ def _of_plan(
     folder: SiteFolder, policy: SitePolicy, held: Held, plan: Plan | None, ledger: Ledger, console: Console
 ) -> Iterator[FedferError]:
     """Print what a plan means, and yield what is wrong with it; without one, try a step of a plan of our own."""
-    pictures = len(held.samples.rows("train"))
+    pictures, tested = (len(held.samples.rows(split)) for split in ("train", "test"))
     if plan is None:
         _try_step(folder, held, _own_plan(policy, held), console)
         return
@@ -96,11 +96,11 @@ def _of_plan(
         return
     for sentence in disclosures(plan):
         console.print(sentence, soft_wrap=True, markup=False)
-    refusals = policy.refusals(plan, pictures)
+    refusals = policy.refusals(plan, pictures, tested)
     for each in refusals:
         console.print(f"refused by {each.rule}: {each.what}. {each.cure}", soft_wrap=True, markup=False)
     try:
-        require_allowed(policy, plan, pictures, folder.name)
+        require_allowed(policy, plan, pictures, tested, folder.name)
         console.print("the policy allows this plan")
     except FedferError as error:
         yield error
@@ -108,6 +108,24 @@ def _of_plan(
     if not refusals:
         seconds = _try_step(folder, held, plan, console) * plan.server.rounds
         console.print(f"all {plan.server.rounds} rounds: about {seconds / 60:.1f} minutes of work here")
+        yield from _of_hours(folder, policy, seconds, console)
+
+
+def _of_hours(
+    folder: SiteFolder, policy: SitePolicy, seconds: float, console: Console
+) -> Iterator[FedferError]:
+    """Print at which hours the site works and who has to sign, and yield that a run would take too long."""
+    rules = policy.training
+    asked = "signed by the coordinator" if policy.coordinator.signed else "whoever asks"
+    console.print(
+        f"Questions are answered at {', '.join(rules.times) or 'no hour'}, {asked}.", soft_wrap=True
+    )
+    if seconds > rules.hours * 3600:
+        yield PolicyError(
+            f"the run would take this site {seconds / 3600:.1f} hours, and {rules.hours:g} are allowed",
+            where=f"{folder.name}, training.hours",
+            cure="Plan fewer rounds, or less local work.",
+        )
 
 
 def disclosures(plan: Plan) -> Iterator[str]:

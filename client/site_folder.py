@@ -12,6 +12,7 @@
     ledger.sqlite        the privacy ledger, made with the first release
     journal.sqlite       what it has sent in secure aggregation
     audit.jsonl          what was asked of it
+    worked.json          how long it has worked for each plan
     agent.sock, .lock    where its agent answers, and what keeps a second one away
 
 Only its owner may enter it.
@@ -183,8 +184,10 @@ class SiteFolder:
         Raises
         ------
         IdentityError : see :func:`client.study.require_successor`; or the site is not in the study.
+        PolicyError : the policy names trusted coordinators, and this is none of them.
         """
         require_successor(study, self.study(), fingerprint)
+        self.policy().require_trusted(study.fingerprint, self.name)
         if study.sites.get(self.name) != self.identity().public.hex():
             raise IdentityError(
                 f"{self.name} is not in this study with its key: not approved yet, or revoked",

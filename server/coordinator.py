@@ -32,6 +32,7 @@ from client.audit_log import AuditLog
 from client.audit_view import FILE
 from client.certificates import certificate_fingerprint, read_certificate, require_issued, require_valid
 from client.enrolment import Request
+from client.identity import Identity
 from client.keys import (
     make_folder,
     make_signing_key,
@@ -192,7 +193,7 @@ class Coordinator:
         require_pair(key, read_authority_key(key), certificate)
         require_issued(path, certificate, root)
         require_valid(path, certificate, now)
-        read_signing_key(self.path / "signing.pem")
+        self.identity()
         if len(read_private(self.secret_path)) < 32:
             raise IdentityError(
                 "this secret is too short", where=str(self.secret_path), cure="Put 32 random bytes there."
@@ -224,7 +225,16 @@ class Coordinator:
         keys = {each.site: each.signing_key for each in enrolled.active}
         authority = self.authority[1].read_text(encoding="ascii")
         unsigned = Study(enrolled.serial, "", self.address, authority, keys, "")
-        return unsigned.signed(read_signing_key(self.path / "signing.pem"))
+        return unsigned.signed(self.identity())
+
+    def identity(self) -> Identity:
+        """Return the key by which sites know what is the coordinator's.
+
+        Raises
+        ------
+        IdentityError : it cannot be used.
+        """
+        return read_signing_key(self.path / "signing.pem")
 
     def approve(self, request: Request, now: datetime.datetime) -> None:
         """Let a site take part.

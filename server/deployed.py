@@ -27,11 +27,15 @@ from server.hurry import hurry
 from server.results import Result
 from server.rounds import Coordinator
 from server.run_folder import RunFolder, write_text
+from server.signing import signed
 
 SYSTEM = "federated"
 """The system's name in a run folder."""
 
 OUTCOME, PROGRESS, ROSTER = "outcome.json", "progress.jsonl", "roster.json"
+
+SIGNATURE = "plan.signature"
+"""The coordinator's signature under the plan; ``fedfer server run``, which may read its key, leaves it here."""
 
 app = ServerApp()
 
@@ -79,6 +83,7 @@ def _rounds(grid: Grid, folder: RunFolder) -> Result:
     sites = plan.most_sites if plan.secure else len(roster)
     # After every round: a site masks a round once, so one that is made again after a crash is lost.
     kept = {"sites": sites, "roster": roster, "checkpoint_seconds": 0.0}
+    grid = signed(grid, (folder.path / SIGNATURE).read_text())
     return Coordinator(plan, folder, SYSTEM, observe, **kept).run(grid)
 
 

@@ -17,12 +17,13 @@ from rich.console import Console
 
 import fer_models.errors as errors
 from client.plan import Plan
+from client.plan_signature import sign_plan
 from client.site_check import plan_of
 from client.words import read_words
 from fer_models.errors import ConfigError, EngineError, FedferError
 from server.bundle import bundle
 from server.coordinator import Coordinator
-from server.deployed import OUTCOME, PROGRESS, ROSTER
+from server.deployed import OUTCOME, PROGRESS, ROSTER, SIGNATURE
 from server.run_folder import RunFolder, write_text
 from server.superlink import control
 
@@ -80,6 +81,7 @@ def prepared(coordinator: Coordinator, plan: Plan, path: Path) -> RunFolder:
     )
     if not (path / ROSTER).exists():
         write_text(path / ROSTER, roster.to_json())
+    write_text(path / SIGNATURE, sign_plan(coordinator.identity(), plan))
     return folder
 
 

@@ -23,9 +23,11 @@ from client.audit_log import AuditLog
 from client.client_app import KINDS
 from client.failures import error_from_wire
 from client.frames import Frame, from_bytes, to_bytes
+from client.identity import Identity
 from client.ledger import Ledger, close_all
 from client.messages import facts_of, pack, tell, text, vector_of
 from client.plan import Secure
+from client.plan_signature import SIGNED, sign_plan
 from client.relay import ask
 from client.workbench import Benches
 from fer_models.errors import ConfigError, EngineError, PolicyError, PrivacyError
@@ -37,6 +39,8 @@ ROOT = Path(client.__file__).parent.parent
 
 @pytest.fixture
 def site(joined):
+    """A site that answers whoever asks; who has to sign plans is in test_conditions.py."""
+    change(joined, "signed: true", "signed: false")
     return joined
 
 
@@ -240,3 +244,28 @@ def test_what_is_wrong_is_one_line_with_its_code(site, start, tmp_path):
     (tmp_path / "study.json").rename(site.path / "study.json")
     (tmp_path / "pictures").rename(tmp_path / "gone")
     ends(3, "no pictures for a rehearsal")
+
+
+def test_a_plan_that_nobody_or_a_stranger_signed_is_refused_and_one_of_the_coordinator_answered(
+    site, plan_of
+):
+    change(site, "signed: false", "signed: true")
+    service, plan = service_of(site), plan_of(privacy={"noise_multiplier": 4.0}, local={"amount": 1})
+    plan = replace(plan, aggregation="secure", secure=SECURE)
+    told = {"plan": plan.text}
+
+    def answered(**facts):
+        return from_bytes(service.answer(to_bytes(Frame("query", tell({**told, **facts})))))
+
+    for signature in ({}, {SIGNED: sign_plan(Identity(b"x" * 32), plan)}, {SIGNED: "none"}):
+        error = error_from_wire(answered(**signature).error, "node")
+        assert (type(error), error.where) == (PolicyError, "clinic, coordinator.signed")
+    assert json.loads(service.status())["refused"] == {plan.digest: "coordinator.signed"}
+    assert answered(**{SIGNED: sign_plan(Identity(b"c" * 32), plan)}).error is None
+    assert json.loads(service.status())["refused"] == {}
+    kinds = [entry.kind for entry in AuditLog(site.path / "audit.jsonl").entries()]
+    assert kinds == ["plan_met", "plan_refused"]
+    change(site, "keys: []", "keys: [4df8 cb5a 41b5 7240 2a67 f25f a049 07ee]")
+    with pytest.raises(PolicyError) as untrusted:
+        service_of(site)
+    assert untrusted.value.where == "clinic, coordinator.keys"

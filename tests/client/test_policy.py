@@ -44,8 +44,8 @@ def good(plan_of):
     return replace(plan, aggregation="secure", secure=SECURE)
 
 
-def rules(policy, plan, pictures=100):
-    return [each.rule for each in policy.refusals(plan, pictures)]
+def rules(policy, plan, pictures=100, tested=50):
+    return [each.rule for each in policy.refusals(plan, pictures, tested)]
 
 
 def test_the_template_is_careful_and_allows_a_careful_plan(read, good):
@@ -79,9 +79,14 @@ def test_every_rule_refuses_by_its_name(read, good, plan_of):
     larger = read("smallest_cohort: 3", "smallest_cohort: 5")
     assert rules(larger, good) == ["aggregation.smallest_cohort"]
     assert rules(read("losses: [cross_entropy, focal", "losses: [focal"), good) == ["training.losses"]
-    assert rules(read("label_counts, group_counts, test_counts", "label_counts"), good) == [
+    assert rules(read("[label_counts, group_counts, test_counts", "[label_counts"), good) == [
         "statistics.allowed"
     ]
+    assert rules(policy, good, tested=4) == ["statistics.minimum_counts"]
+    adjusted = replace(good.local, loss="logit_adjusted")
+    counted = replace(good, local=adjusted, privacy=replace(good.privacy, counts_epsilon=0.5))
+    assert rules(policy, counted, pictures=9) == ["statistics.minimum_counts"]
+    assert rules(policy, counted, pictures=10) == []
 
 
 def test_colluders_ask_for_a_higher_threshold(read, good):
@@ -118,6 +123,15 @@ def test_passes_count_what_a_site_sees(plan_of):
         ("profile: malicious", "profile: trusting", "policy.yaml.aggregation.profile", "unknown value"),
         ("[label_counts, group", "[names, group", "policy.yaml.statistics.allowed", "unknown value 'names'"),
         ("smallest_group: 10", "smallest_group: 0", "statistics.smallest_group", "a group of 0"),
+        ("feature_sums: 10}", "feature_sum: 10}", "statistics.minimum_counts.feature_sum", "no statistic"),
+        (", feature_sums: 10}", "}", "statistics.minimum_counts.feature_sums", "missing"),
+        ("test_counts: 5", "test_counts: -5", "statistics.minimum_counts.test_counts", "at least -5"),
+        ("hours: 48.0", "hours: 0.0", "training.hours", "0 hours of work"),
+        ("00:00-24:00", "00:00-24:01", "training.times", "is no time of the day"),
+        ("00:00-24:00", "8-17", "training.times", "is no time of the day"),
+        ("00:00-24:00", "08:00-08:00", "training.times", "is no time of the day"),
+        ("keys: []", "keys: [4df8]", "coordinator.keys", "is no fingerprint"),
+        ("signed: true", "signed: yes please", "policy.yaml.coordinator.signed", "expected bool"),
         ("privacy:\n", "privacy: [\n", "policy.yaml, line", "cannot be read"),
     ],
 )
