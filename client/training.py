@@ -74,13 +74,13 @@ def people_of(samples: Samples, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp
     ------
     PrivacyError : the data set does not say who is on a picture.
     """
-    if samples.subject is None:
+    if samples.people is None:
         raise PrivacyError(
             "the pictures do not say who is on them, so no person can be protected as a whole",
             where="privacy.unit",
             cure="Give the pictures a column subject, or use privacy.unit=record and protect single pictures.",
         )
-    _, person = np.unique(samples.subject[rows], return_inverse=True)
+    _, person = np.unique(samples.people[rows], return_inverse=True)
     order = np.argsort(person, kind="stable")
     return tuple(np.split(order, np.cumsum(np.bincount(person))[:-1]))
 

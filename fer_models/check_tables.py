@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fer_models.checks import Check, LabelParity, Overlap
+from fer_models.samples import SUBJECTS
 
 _STYLE = {"error": "bold red", "warning": "yellow"}
 
@@ -81,7 +82,7 @@ def _copies(check: Check) -> Table:
     rows["with several labels"] = check.copies_differing.count
     table = _pairs("pixel-identical pictures", rows)
     if check.people is not None:
-        table.add_row("[bold]people[/]", f"{check.people:,}")
+        table.add_row(f"[bold]{SUBJECTS[check.subject_is]}[/]", f"{check.people:,}")
         for name, count in _both("in both", check, check.people_across).items():
             table.add_row(name, f"{count:,}")
     return table

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fer_models.counts import Counts
 from fer_models.labels import UNDISCLOSED
 from fer_models.parity import SMALLEST, WEAK, parity
-from fer_models.samples import SPLITS, Samples
+from fer_models.samples import PERSON, SPLITS, SUBJECTS, Samples
 from fer_models.splits import copies
 
 EXAMPLES = 3
@@ -85,11 +85,12 @@ class Check:
     copies_within : split -> rows that repeat an earlier picture of that split.
     copies_across : ``train and test`` -> different pictures that lie in both.
     copies_differing : different pictures that occur with more than one label.
-    people : how many different people, None where subjects are unknown.
-    people_across : ``train and test`` -> people with rows in both.
+    people : how many different people, or what else ``subject_is`` says; None where subjects are unknown.
+    people_across : ``train and test`` -> people, or these, with rows in both.
     label_parity : attribute -> parity of the labels.
     skipped : reason -> rows or files left out by the reader or a split.
     findings : errors first.
+    subject_is : of :data:`fer_models.samples.SUBJECTS`.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Check:
     label_parity: Mapping[str, LabelParity]
     skipped: Mapping[str, int]
     findings: tuple[Finding, ...] = field(default=())
+    subject_is: str = PERSON
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -138,6 +140,7 @@ def check(samples: Samples) -> Check:
         people_across={} if samples.subject is None else _across(samples, samples.subject, samples.subject),
         label_parity={attribute: _label_parity(samples, attribute) for attribute in samples.groups},
         skipped=dict(samples.skipped),
+        subject_is=samples.subject_is,
     )
     return Check(**{**vars(found), "findings": findings(found)})
 
@@ -209,13 +212,13 @@ def findings(found: Check) -> tuple[Finding, ...]:
         if overlap.count
     ]
     errors += [
-        f"people in both {pair}: {_told(overlap)}"
+        f"{SUBJECTS[found.subject_is]} in both {pair}: {_told(overlap)}"
         for pair, overlap in found.people_across.items()
         if overlap.count
     ]
     warnings = [*_copy_warnings(found), *_few(found), *_unequal_labels(found)]
-    if found.people is None:
-        warnings.append("subjects are unknown: one person may lie in several splits and sites")
+    if found.people is None or found.subject_is != PERSON:
+        warnings.append("people are unknown: one person may lie in several splits and sites")
     return (*(Finding("error", text) for text in errors), *(Finding("warning", text) for text in warnings))
 
 

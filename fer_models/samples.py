@@ -36,6 +36,18 @@ SPLIT_WORDS: Mapping[str, str] = {
 }
 """Words that folders and metadata files use for a split, in lower case without blanks, ``-`` and ``_``."""
 
+PERSON = "person"
+SUBJECTS: Mapping[str, str] = {
+    PERSON: "people",
+    "drawn character": "drawn characters",
+    "clip": "clips",
+    "film": "films",
+    "photograph": "photographs",
+    "unit": "units",
+}
+"""What the column of subjects may name, and many of them. All keep rows together in one split; only people are counted
+as people. ``unit``: several sets are joined whose subjects are of different kinds."""
+
 UNKNOWN_CLASS = -1.0
 """Target of a class that the data set of a row does not know: losses leave that class out for the row."""
 
@@ -112,13 +124,15 @@ class Samples:
     labels : canonical names of the classes, in order.
     votes : float32 (N, C) or None; annotators' votes a class after the data set's own cleaning rule, each
         row with a sum above 0. Training targets are ``votes / votes.sum(1)``.
-    subject : str (N,) or None; the person on the picture, None when the data set does not know.
+    subject : str (N,) or None; the person on the picture, or the clip or film where only that is known, as
+        ``subject_is`` says; None when the data set does not know.
     groups : attribute name -> str (N,), with :data:`fer_models.labels.UNDISCLOSED` where nothing is known.
     source : str (N,), where a row came from, such as ``fer2013.csv:17`` or ``images/001_03.jpg``.
     split : str (N,), one of :data:`SPLITS`.
     skipped : reason -> how many rows or files the reader left out.
     name : the data set's name, for reports.
     known : bool (N, C) or None; the classes that a row's data set tells apart, its label among them. None: all.
+    subject_is : one of :data:`SUBJECTS`.
     """
 
     pictures: NDArray[np.uint8]
@@ -132,6 +146,7 @@ class Samples:
     skipped: Mapping[str, int] = field(default_factory=dict)
     name: str = "samples"
     known: NDArray[np.bool_] | None = None
+    subject_is: str = PERSON
 
     def __post_init__(self) -> None:
         n = len(self.pictures)
@@ -167,6 +182,9 @@ class Samples:
             raise DataError(
                 f"unknown split {unknown[0]!r}", where=self.name, cure=f"Use one of {', '.join(SPLITS)}."
             )
+        if self.subject_is not in SUBJECTS:
+            cure = f"Use one of {', '.join(SUBJECTS)}."
+            raise DataError(f"unknown kind of subject {self.subject_is!r}", where=self.name, cure=cure)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -175,6 +193,11 @@ class Samples:
         """The columns that not every table has, by name, where there are any."""
         columns = {"votes": self.votes, "subject": self.subject, "known": self.known}
         return {name: column for name, column in columns.items() if column is not None}
+
+    @property
+    def people(self) -> NDArray[np.str_] | None:
+        """The person of each row; None where the subjects are no people, or unknown."""
+        return self.subject if self.subject_is == PERSON else None
 
     @property
     def size(self) -> int:
@@ -215,11 +238,16 @@ class Samples:
             found = votes / votes.sum(1, keepdims=True)
         return found if self.known is None else np.where(self.known[rows], found, np.float32(UNKNOWN_CLASS))
 
-    def save(self, folder: Path) -> None:
-        """Write the table to ``folder`` as .npy files and one JSON file; no pickle."""
+    def save(self, folder: Path, *, pictures: bool = True) -> None:
+        """Write the table to ``folder`` as .npy files and one JSON file; no pickle.
+
+        Parameters
+        ----------
+        pictures : False where ``pictures.npy`` lies there already.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        columns = {"pictures": self.pictures, "label": self.label, "source": self.source, "split": self.split}
-        columns |= self._optional()
+        columns = {"pictures": self.pictures} if pictures else {}
+        columns |= {"label": self.label, "source": self.source, "split": self.split, **self._optional()}
         columns |= {f"group-{index}": column for index, column in enumerate(self.groups.values())}
         try:
             for name, column in columns.items():
@@ -229,6 +257,7 @@ class Samples:
                 "groups": list(self.groups),
                 "skipped": dict(self.skipped),
                 "name": self.name,
+                "subject_is": self.subject_is,
             }
             temporary = folder / "samples.json.part"
             temporary.write_text(json.dumps(facts))
@@ -266,6 +295,7 @@ class Samples:
             skipped=facts["skipped"],
             name=facts["name"],
             known=column.get("known"),
+            subject_is=facts.get("subject_is", PERSON),
         )
 
 
@@ -274,15 +304,15 @@ def people_by_group(
 ) -> dict[str, dict[str, int]]:
     """Return how many persons of each group are on some rows: attribute -> group -> persons.
 
-    Empty where the pictures do not say who is on them.
+    Empty where the pictures do not say who is on them, as where their subjects are clips.
 
     Parameters
     ----------
     attributes : which columns, with the names of their groups.
     """
-    if samples.subject is None:
+    if samples.people is None:
         return {}
-    person = samples.subject[rows]
+    person = samples.people[rows]
     column = {name: samples.groups[name][rows] for name in attributes}
     return {
         name: {group: len(np.unique(person[column[name] == group])) for group in groups}

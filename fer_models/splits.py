@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +10,17 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from fer_models.errors import ConfigError, DataError
-from fer_models.samples import SPLITS, Samples
+from fer_models.samples import SPLITS, SUBJECTS, Samples
 
 WAYS = ("auto", "official", "holdout")
 """Ways to come by a test part: the data set's own, one that is held out, or the own one where there is one."""
+
+BLOCK = 4096
+"""Pictures that are looked at together."""
+
+COPIES = ("leaked", "all", "keep")
+"""Which pixel-identical pictures are left out: those of a test picture in other splits, and repeated ones within a test
+part that is held out; all but one of each; or none."""
 
 Rows = NDArray[np.intp]
 Shares = NDArray[np.float64]
@@ -23,20 +29,39 @@ Shares = NDArray[np.float64]
 def copies(samples: Samples) -> Rows:
     """Return, for each row, the first row with the same pixels; shape (N,).
 
-    One pass over the pictures and one checksum a row, so that a mapped store of any size can be searched;
-    rows with equal checksums are compared pixel by pixel.
+    One pass over the pictures and one sum a row, so that a mapped store of any size can be searched; rows with equal
+    sums are compared pixel by pixel.
     """
-    first: dict[int, list[int]] = {}
+    sums = _sums(samples.pictures)
     same = np.arange(len(samples))
-    for row, picture in enumerate(samples.pictures):
-        picture = np.ascontiguousarray(picture)
-        seen = first.setdefault(zlib.crc32(picture.data), [])
-        twin = next((other for other in seen if np.array_equal(samples.pictures[other], picture)), None)
-        if twin is None:
-            seen.append(row)
-        else:
-            same[row] = twin
+    order = np.argsort(sums, kind="stable")
+    starts = np.flatnonzero(np.diff(sums[order], prepend=np.uint64(0)) != 0)
+    for group in np.split(order, starts):
+        seen: list[int] = []
+        for row in group.tolist() if len(group) > 1 else ():
+            picture = samples.pictures[row]
+            twin = next((other for other in seen if np.array_equal(samples.pictures[other], picture)), None)
+            if twin is None:
+                seen.append(row)
+            else:
+                same[row] = twin
     return same
+
+
+def _sums(pictures: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return one number a picture (N,), equal for equal pictures: a sum of its words of eight bytes modulo 2**64, each
+    times an odd number of its own.
+    """
+    length = int(np.prod(pictures.shape[1:]))
+    words = -(-length // 8)
+    with np.errstate(over="ignore"):
+        factors = np.cumprod(np.full(words, 0x9E3779B97F4A7C15, np.uint64))
+    sums = np.zeros(len(pictures), np.uint64)
+    for start in range(0, len(pictures), BLOCK):
+        block = np.zeros((len(pictures[start : start + BLOCK]), 8 * words), np.uint8)
+        block[:, :length] = pictures[start : start + BLOCK].reshape(len(block), length)
+        sums[start : start + BLOCK] = block.view(np.uint64) @ factors
+    return sums
 
 
 def units(samples: Samples, same: Rows | None = None) -> Rows:
@@ -164,16 +189,12 @@ def _surplus(same: Rows, rows: Rows) -> Rows:
 def _without_copies(samples: Samples, same: Rows, split: str) -> Samples:
     """Keep only the first of identical pictures within one split."""
     surplus = _surplus(same, samples.rows(split))
-    if not len(surplus):
-        return samples
-    reason = f"pixel-identical copy within {split}"
-    skipped = dict(samples.skipped)
-    skipped[reason] = skipped.get(reason, 0) + len(surplus)
-    kept = np.delete(np.arange(len(samples)), surplus)
-    return replace(samples.take(kept), skipped=skipped)
+    rows = np.zeros(len(samples), bool)
+    rows[surplus] = True
+    return _without(samples, rows, f"pixel-identical copy within {split}")
 
 
-def divided(samples: Samples, way: str, share: float, seed: int) -> Samples:
+def divided(samples: Samples, way: str, share: float, seed: int, copies_out: str = "leaked") -> Samples:
     """Give every row its split, without a person or a copy on both sides.
 
     The official test part stays as it is; training rows that are copies of a test picture are left out.
@@ -182,27 +203,73 @@ def divided(samples: Samples, way: str, share: float, seed: int) -> Samples:
     ----------
     way : one of :data:`WAYS`.
     share : of the training rows that is held out, where a test part is.
+    copies_out : one of :data:`COPIES`.
 
     Raises
     ------
     ConfigError : an unknown way, or a share that is none.
     DataError : there is no official test part, or no room for one that is held out.
     """
+    if copies_out not in COPIES:
+        cure = f"Use one of {', '.join(COPIES)}."
+        raise ConfigError(f"copies is {copies_out!r}", where="data.copies", cure=cure)
     if not takes_official(samples, way):
         if not 0 < share < 1:
             raise ConfigError(
                 f"a test share of {share}", where="data.test", cure="Give a number above 0 and below 1."
             )
-        return hold_out(samples, share, seed=seed)
+        found = hold_out(samples, share, seed=seed, drop_copies_in_target=copies_out != "keep")
+        return _each_once(found, copies(found)) if copies_out == "all" else found
     if not len(samples.rows("test")):
         raise DataError("the data set ships no test part", where=samples.name, cure="Use data.split=holdout.")
-    same = copies(samples)
-    leaked = np.isin(same, same[samples.rows("test")]) & (samples.split != "test")
-    if not leaked.any():
+    if copies_out == "keep":
         return samples
-    reason = "copy of a test picture"
-    skipped = {**samples.skipped, reason: samples.skipped.get(reason, 0) + int(leaked.sum())}
-    return replace(samples.take(np.flatnonzero(~leaked)), skipped=skipped)
+    same = copies(samples)
+    if copies_out == "all":
+        return _each_once(samples, same)
+    leaked = np.isin(same, same[samples.rows("test")]) & (samples.split != "test")
+    return _without(samples, leaked, "copy of a test picture")
+
+
+def _each_once(samples: Samples, same: Rows) -> Samples:
+    """Keep one of identical pictures: that of the test part, else that of validation, else the first."""
+    rank = np.array([SPLITS[::-1].index(split) for split in samples.split.tolist()])
+    order = np.lexsort((np.arange(len(samples)), rank))
+    _, first = np.unique(same[order], return_index=True)
+    repeated = np.ones(len(samples), bool)
+    repeated[order[first]] = False
+    return _without(samples, repeated, "pixel-identical copy")
+
+
+def _without(samples: Samples, rows: NDArray[np.bool_], reason: str) -> Samples:
+    """Leave rows out and count them."""
+    if not rows.any():
+        return samples
+    skipped = {**samples.skipped, reason: samples.skipped.get(reason, 0) + int(rows.sum())}
+    return replace(samples.take(np.flatnonzero(~rows)), skipped=skipped)
+
+
+def leaks(samples: Samples, *, pictures: bool) -> list[str]:
+    """Say which people, or clips, lie in the test part and in another, a sentence each; none is best.
+
+    Parameters
+    ----------
+    pictures : also look for pixel-identical ones, which :func:`divided` has left out unless it was told to keep them.
+    """
+    others = samples.split != "test"
+    columns: dict[str, NDArray] = {"pictures": copies(samples)} if pictures else {}
+    if samples.subject is not None:
+        columns[SUBJECTS[samples.subject_is]] = samples.subject
+    found = []
+    for what, column in columns.items():
+        both = np.intersect1d(column[others], column[~others])
+        if len(both):
+            name = samples.source[both[0]] if what == "pictures" else both[0]
+            found.append(
+                f"{len(both)} {what} lie in test and in another part too, such as {name}: what is measured there is "
+                "too good. Correct the split, or use data.split=holdout"
+            )
+    return found
 
 
 def takes_official(samples: Samples, way: str) -> bool:

@@ -165,10 +165,18 @@ def _data_check(words: list[str]) -> int:
     from fer_models.checks import check
     from simulations.prepare import load, split
 
+    file, words = json_file(words, "--copies")
     settings, _ = composed(words)
     samples = load(settings.data, settings.seed)
     found = check(samples)
     show(found, new_console())
+    if file is not None:
+        from simulations.data_copies import write_copies
+
+        number = write_copies(samples, file)
+        new_console().print(
+            f"{number} pictures that occur more than once: {file}", highlight=False, soft_wrap=True
+        )
     if settings.data.split == "holdout":
         show(check(split(samples, settings.data, settings.seed)), new_console())
     return 3 if any(finding.severity == "error" for finding in found.findings) else 0

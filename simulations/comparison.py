@@ -376,7 +376,7 @@ class Comparison:
             "test": len(samples.rows("test")),
             "classes": len(samples.labels),
             "sites": self.prepared.partition.sites,
-            "subjects": None if samples.subject is None else len(np.unique(samples.subject)),
+            "subjects": None if samples.people is None else len(np.unique(samples.people)),
         }
         order = [name for name in self.systems if name in self._summary]
         summary = {"name": self.settings.name, "data": data, "plan_hash": plan.digest, "order": order}

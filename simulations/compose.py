@@ -66,14 +66,14 @@ def folder_override(key: str, folder: str) -> str:
     return f"{key}='{_quoted(str(Path(folder)))}'"
 
 
-def json_file(words: list[str]) -> tuple[Path | None, list[str]]:
-    """Return the file that ``--json FILE`` names, None without one, and the other words.
+def json_file(words: list[str], flag: str = "--json") -> tuple[Path | None, list[str]]:
+    """Return the file that ``--json FILE``, or another flag, names, None without one, and the other words.
 
     Raises
     ------
     ConfigError : no file, or no folder for it.
     """
-    found, others = _path_after("--json", "FILE", words)
+    found, others = _path_after(flag, "FILE", words)
     if found is not None and (found.is_dir() or not found.absolute().parent.is_dir()):
         raise ConfigError(
             "no place for a file", where=str(found), cure="Give a file in a folder that exists."

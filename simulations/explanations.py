@@ -115,7 +115,7 @@ def _cells(samples: Samples, rows: NDArray[np.intp], predicted: NDArray[np.int64
         for right in (True, False):
             own = rows[(predicted == label) & ((samples.label[rows] == label) == right)]
             own = own[np.linspace(0, len(own) - 1, min(len(own), MOST)).round().astype(int)]
-            people = None if samples.subject is None else len(np.unique(samples.subject[own]))
+            people = None if samples.people is None else len(np.unique(samples.people[own]))
             yield Cell(label, right, own, people)
 
 

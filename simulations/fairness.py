@@ -173,7 +173,7 @@ def opting_out(wanted: FairnessSettings, sites: int, seed: int) -> frozenset[int
 def notes_of(fairness: Fairness, groups: tuple[str, ...], samples: Samples) -> list[str]:
     """Return what to say of groups with few people in training, a sentence each."""
     column = samples.groups[fairness.attribute][samples.rows("train")]
-    people = samples.subject[samples.rows("train")] if samples.subject is not None else None
+    people = samples.people[samples.rows("train")] if samples.people is not None else None
     found = []
     for name in groups:
         own = column == name

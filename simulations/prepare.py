@@ -22,11 +22,11 @@ from client.strict import nearest, parse
 from client.training import batch_size, people_of
 from client.workbench import Workbench
 from fer_models.embedding import last_layer
-from fer_models.errors import ConfigError, DataError, PrivacyError
+from fer_models.errors import ConfigError, DataError, PrivacyError, RunFolderError
 from fer_models.readers import READERS, options_of, read
 from fer_models.samples import Samples
 from fer_models.scope import logit_bias
-from fer_models.splits import divided, takes_official, units
+from fer_models.splits import divided, leaks, takes_official, units
 from fer_models.zoo import ModelSpec, parameter_count
 from server.robust import require_enough
 from server.rounds import cohort
@@ -44,6 +44,7 @@ from simulations.fairness import (
 from simulations.partition import Partition, PartitionSpec, partition
 from simulations.pretraining import Pretraining, identity
 from simulations.private_terms import privacy_of, with_noise
+from simulations.reading import Shown, cache_of, say
 from simulations.secure import largest_weight, terms_of
 from simulations.settings import DataSettings, Settings
 
@@ -95,12 +96,24 @@ def load(data: DataSettings, seed: int) -> Samples:
             raise ConfigError(f"unknown key {name!r}", where="data.options", cure=nearest(name, known))
     sizes = {"size": data.size, "channels": data.channels}
     sizes = {key: value for key, value in sizes.items() if key in known}
-    return read(data.reader, Path(data.root).expanduser(), **(sizes | data.options))
+    with Shown(data.reader) as shown:
+        options = {**sizes, **data.options, "progress": shown}
+        try:
+            cache = cache_of(data.cache, shown.say)
+            return read(data.reader, Path(data.root).expanduser(), cache=cache, **options)
+        except RunFolderError as error:
+            if data.cache != "auto":
+                raise
+            shown.say(f"warning: {error} Reading without a store.")
+            return read(data.reader, Path(data.root).expanduser(), **options)
 
 
 def split(samples: Samples, data: DataSettings, seed: int) -> Samples:
-    """Give every row its split; see :func:`fer_models.splits.divided`."""
-    return divided(samples, data.split, data.test, seed)
+    """Give every row its split, see :func:`fer_models.splits.divided`, and say what lies on both sides of it."""
+    found = divided(samples, data.split, data.test, seed, copies_out=data.copies)
+    for text in leaks(found, pictures=data.copies == "keep"):
+        say(f"warning: {text}")
+    return found
 
 
 def audited(samples: Samples, wanted: list[str]) -> tuple[Attribute, ...]:

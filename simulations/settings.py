@@ -22,7 +22,9 @@ class DataSettings:
     ``split`` is "official" (the data set's own test part), "holdout" (a share ``test`` of the training rows, whole
     people, no copies across) or "auto" (official where it exists). ``options`` go to the reader, see docs/data.md,
     docs/datasets.md and docs/faces.md. ``groups`` names the audited attributes, all when empty; [none] audits none.
-    ``publish``: the pictures' owner allows that means of ten or more of them are shown.
+    ``publish``: the pictures' owner allows that means of ten or more of them are shown. ``cache``: where decoded
+    pictures are kept, see :func:`simulations.reading.cache_of`. ``copies``: which pixel-identical pictures are left
+    out, one of :data:`fer_models.splits.COPIES`.
     """
 
     reader: str = MISSING
@@ -34,10 +36,13 @@ class DataSettings:
     groups: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     publish: bool = False
+    cache: str = "auto"
+    copies: str = "leaked"
 
     def facts(self) -> dict[str, Any]:
-        """Return what decides which pictures a run has."""
-        return {key: value for key, value in asdict(self).items() if key != "publish"}
+        """Return what decides which pictures a run has; settings that came later only where they are not as before."""
+        silent = {"publish", "cache", *(["copies"] if self.copies == "leaked" else [])}
+        return {key: value for key, value in asdict(self).items() if key not in silent}
 
 
 @dataclass

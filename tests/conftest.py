@@ -34,6 +34,7 @@ from simulations.cli import main
 from simulations.federated import Sites
 from simulations.partition import Partition
 
+os.environ["FEDFER_CACHE"] = os.devnull  # no test leaves anything in the home of whoever runs it
 torch.set_num_threads(1)  # several threads make small nets slow on a busy machine
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fer_models.errors import ConfigError, DataError
+from fer_models.fingerprint import fingerprint
 from fer_models.readers.affectnet import read_affectnet
 from fer_models.readers.ckplus import read_ckplus
 from fer_models.readers.classfolders import read_classfolders
@@ -20,9 +22,10 @@ from fer_models.readers.many import read_many
 from fer_models.readers.posed import read_faces_mpi, read_kdef, read_mug, read_nimstim, read_rafd
 from fer_models.readers.rafdb import read_rafdb
 from fer_models.readers.sequences import read_cremad, read_dfew, read_ferv39k, read_mafw, read_oulucasia
-from fer_models.readers.tables import existing
+from fer_models.readers.tables import Progress, existing
 from fer_models.readers.wild import read_caers, read_expw, read_ferg, read_sfew
 from fer_models.samples import Samples
+from fer_models.stores import Building, Cache, stored
 
 READERS: Mapping[str, Callable[..., Samples]] = {
     "fer2013": read_fer2013,
@@ -54,22 +57,42 @@ READERS: Mapping[str, Callable[..., Samples]] = {
 """Reader of each name; its keyword arguments are the options of that name."""
 
 
+SHALLOW = ("fer2013",)
+"""Readers that do not look into folders inside of theirs."""
+
+_CALLERS = ("progress", "building", "cache")
+"""Arguments of readers that the caller gives, and no user."""
+
+
 def options_of(name: str) -> tuple[str, ...]:
     """Return the names of a reader's options."""
-    return tuple(inspect.signature(_reader(name)).parameters)[1:]
+    return tuple(option for option in _arguments(name) if option not in _CALLERS)
 
 
-def read(name: str, root: Path | str, **options: Any) -> Samples:
+def read(
+    name: str,
+    root: Path | str,
+    *,
+    cache: Cache | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Samples:
     """Read the data set in ``root`` with the reader called ``name``.
 
     Example::
 
         samples = read("fer2013", Path("data/fer2013"), rule="majority")
 
+    Parameters
+    ----------
+    cache : where decoded pictures are kept for the next time; None keeps nothing.
+    progress : called now and then with the rows read and the rows to read.
+
     Raises
     ------
     DataError : there is no such reader or no such folder, or the reader cannot read what lies there.
     ConfigError : the reader has no such option.
+    RunFolderError : the cache cannot be written.
     """
     reader = _reader(name)
     known = options_of(name)
@@ -78,7 +101,48 @@ def read(name: str, root: Path | str, **options: Any) -> Samples:
             cure = f"Use {', '.join(known)}."
             raise ConfigError(f"reader {name} has no option {option!r}", where=f"data.{option}", cure=cure)
     folder = existing(root, cure="Set data.root to the folder of the data set.")
-    return reader(folder, **options)
+    given = {"progress": progress} if "progress" in _arguments(name) else {}
+    if name == "many":  # each of whose sets has a store of its own
+        return reader(folder, **options, **given, cache=cache)
+    if cache is None:
+        return reader(folder, **options, **given)
+    return _kept(name, reader, folder, options, given, cache)
+
+
+def _kept(
+    name: str,
+    reader: Callable[..., Samples],
+    root: Path,
+    options: Mapping[str, Any],
+    given: Mapping[str, Any],
+    cache: Cache,
+) -> Samples:
+    """Read through a store, if the files are many enough to be worth one."""
+    deep = name not in SHALLOW
+    named = [
+        Path(value).expanduser() for value in options.values() if isinstance(value, str | Path) and value
+    ]
+    # What a reader finds beside a single file, such as the votes of FER+, counts as well.
+    found = fingerprint(
+        [root if root.is_dir() else root.parent, *(p for p in named if p.exists())], deep=deep
+    )
+    if not cache.worth(found):
+        return reader(root, **options, **given)
+    about = {
+        "reader": name,
+        "root": str(root.resolve()),
+        "options": json.loads(json.dumps(options, default=str)),
+    }
+
+    def into(building: Building) -> Samples:
+        place = {"building": building} if "building" in _arguments(name) else {}
+        return reader(root, **options, **given, **place)
+
+    return stored(cache, name, about, found, into)
+
+
+def _arguments(name: str) -> tuple[str, ...]:
+    return tuple(inspect.signature(_reader(name)).parameters)[1:]
 
 
 def _reader(name: str) -> Callable[..., Samples]:

@@ -21,7 +21,8 @@ from fer_models.errors import ConfigError, DataError
 from fer_models.labels import UNDISCLOSED, VOCABULARY, in_order
 from fer_models.readers.pictures import APPLEDOUBLE, SUFFIXES, Box, PictureOptions, decode_all
 from fer_models.readers.tables import Progress, text_of
-from fer_models.samples import MAPPED_ABOVE, Samples
+from fer_models.samples import MAPPED_ABOVE, PERSON, Samples
+from fer_models.stores import Building
 
 OTHER_FILE = "file that is no picture"
 OTHER_NAME = "file whose name is not the owner's"
@@ -38,12 +39,13 @@ class Listing:
     paths : of the picture files.
     names : of the classes, of :data:`fer_models.labels.VOCABULARY`.
     splits : of :data:`fer_models.samples.SPLITS`.
-    subjects : the people, or the films where only these are known; empty where unknown.
+    subjects : the people, or what else keeps rows together, as ``subject_is`` says; empty where unknown.
     groups : attribute -> its values, :data:`fer_models.labels.UNDISCLOSED` where nothing is told.
     boxes : the face in the picture; None takes the central square.
     marks : what tells one row of a picture from another, such as the number of a face.
     votes : class -> votes or ratings; None where there are none, and the class is all that is known.
     skipped : reason -> rows or files left out.
+    subject_is : what a subject is, of :data:`fer_models.samples.SUBJECTS`.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Listing:
     marks: list[str] = field(default_factory=list)
     votes: list[Mapping[str, float] | None] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    subject_is: str = PERSON
 
     def add(
         self,
@@ -182,6 +185,7 @@ def samples_of(
     unreadable: str = "error",
     mapped_above: int = MAPPED_ABOVE,
     progress: Progress | None = None,
+    building: Building | None = None,
 ) -> Samples:
     """Decode what a reader listed.
 
@@ -190,7 +194,7 @@ def samples_of(
     labels : canonical names of the classes in the wanted order; the classes found when None.
     leave_out : classes whose pictures are left out and counted.
     skip_list : a text file with the sources of pictures to leave out, a line each, such as those without a face.
-    size, channels, unreadable, mapped_above, progress :
+    size, channels, unreadable, mapped_above, progress, building :
         see :class:`fer_models.readers.pictures.PictureOptions`.
 
     Raises
@@ -198,7 +202,7 @@ def samples_of(
     DataError : nothing is left to read, or a picture cannot be read.
     ConfigError : a wanted class has no canonical name.
     """
-    options = PictureOptions(size, channels, unreadable, mapped_above, progress)
+    options = PictureOptions(size, channels, unreadable, mapped_above, progress, building)
     rows = _wanted_rows(listing, leave_out, skip_list)
     found = [listing.names[row] for row in rows]
     wanted = class_names(found, labels, where=str(listing.root))
@@ -217,6 +221,7 @@ def samples_of(
         groups={name: _column(values, listing)[rows] for name, values in listing.groups.items()},
         skipped=dict(listing.skipped + Counter(skipped)),
         name=listing.name,
+        subject_is=listing.subject_is,
     )
 
 

@@ -22,6 +22,7 @@ from fer_models.readers.listing import require_choice
 from fer_models.readers.tables import Progress
 from fer_models.samples import MAPPED_ABOVE, Samples, picture_store
 from fer_models.splits import hold_out
+from fer_models.stores import Cache
 
 SET = "set"
 """The column that says which data set a row is of."""
@@ -42,6 +43,7 @@ def read_many(
     channels: int = 1,
     mapped_above: int = MAPPED_ABOVE,
     progress: Progress | None = None,
+    cache: Cache | None = None,
 ) -> Samples:
     """Read several data sets and join their rows.
 
@@ -55,6 +57,7 @@ def read_many(
     test : share of whole people, or of pictures where people are not known, that is held out of a set without a test
         part; ``seed`` draws it.
     size, channels, mapped_above, progress : see :class:`fer_models.readers.pictures.PictureOptions`.
+    cache : where the decoded pictures of each set are kept.
 
     Raises
     ------
@@ -62,8 +65,9 @@ def read_many(
     DataError : a set cannot be read, has pictures of another size, or no class is common.
     """
     require_choice("classes", classes, ("common", "all"))
-    shared = {"size": size, "channels": channels, "mapped_above": mapped_above, "progress": progress}
-    read = {name: _read(Path(root), facts, shared) for name, facts in _named(sets).items()}
+    shared = {"size": size, "channels": channels, "mapped_above": mapped_above}
+    given = {"progress": progress, "cache": cache}
+    read = {name: _read(Path(root), facts, shared, given) for name, facts in _named(sets).items()}
     parts = {name: _with_test(part, test, seed) for name, part in read.items()}
     for name, part in parts.items():
         if (part.size, part.channels) != (size, channels):
@@ -92,14 +96,16 @@ def _named(sets: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     return named
 
 
-def _read(root: Path, facts: Mapping[str, Any], shared: Mapping[str, Any]) -> Samples:
+def _read(
+    root: Path, facts: Mapping[str, Any], shared: Mapping[str, Any], given: Mapping[str, Any]
+) -> Samples:
     from fer_models.readers import options_of, read
 
     reader = str(facts["reader"])
     known = options_of(reader)
     options = {key: value for key, value in shared.items() if key in known}
     own = dict(facts.get("options") or {})
-    return read(reader, root / Path(facts["root"]).expanduser(), **(options | own))
+    return read(reader, root / Path(facts["root"]).expanduser(), **(options | own), **given)
 
 
 def _with_test(part: Samples, share: float, seed: int) -> Samples:
@@ -155,7 +161,14 @@ def _joined(parts: Mapping[str, Samples], labels: tuple[str, ...], mapped_above:
         groups=groups,
         skipped={f"{name}: {why}": n for name, part in parts.items() for why, n in part.skipped.items()},
         name=" and ".join(parts),
+        subject_is=_kind(parts),
     )
+
+
+def _kind(parts: Mapping[str, Samples]) -> str:
+    """What a subject is; a set that knows none makes each of its pictures one."""
+    kinds = {part.subject_is if part.subject is not None else "" for part in parts.values()}
+    return kinds.pop() if len(kinds) == 1 and kinds != {""} else "unit"
 
 
 def _all(parts: Mapping[str, Samples], column: Any) -> NDArray[np.str_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps
 from fer_models.errors import ConfigError, DataError
 from fer_models.readers.tables import Progress
 from fer_models.samples import MAPPED_ABOVE, picture_store
+from fer_models.stores import Building
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom of a face in pixels of its picture as it is stored."""
@@ -39,6 +41,7 @@ class PictureOptions:
     unreadable : ``error`` stops at a missing or damaged picture, ``skip`` leaves it out and counts it.
     mapped_above : bytes of pictures above which they lie in a memory-mapped file.
     progress : called now and then with the pictures read and the pictures to read.
+    building : a store to decode into, which a killed process leaves to go on with; None: one without a name.
     """
 
     size: int = 48
@@ -46,6 +49,7 @@ class PictureOptions:
     unreadable: str = "error"
     mapped_above: int = MAPPED_ABOVE
     progress: Progress | None = None
+    building: Building | None = None
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 1024:
@@ -129,21 +133,39 @@ def decode_all(
     ------
     DataError : a picture cannot be read and ``options.unreadable`` is ``error``, or none can.
     """
-    store = picture_store(len(paths), options.size, options.channels, mapped_above=options.mapped_above)
-    kept: list[int] = []
-    skipped: Counter[str] = Counter()
-    for index, path in enumerate(paths):
+    place = options.building
+    shape = (len(paths), options.size, options.size, *(() if options.channels == 1 else (3,)))
+    if place is None:
+        store, done = (
+            picture_store(len(paths), options.size, options.channels, mapped_above=options.mapped_above),
+            0,
+        )
+    else:
+        store, done = place.begin(_digest(paths, boxes), shape)
+    failed = {} if place is None else place.failed
+    for index in range(done, len(paths)):
         try:
             box = None if boxes is None else boxes[index]
-            store[len(kept)] = decode(path, options.size, options.channels, box)
+            store[index - len(failed)] = decode(paths[index], options.size, options.channels, box)
         except DataError as error:
             if options.unreadable == "error":
                 raise
-            skipped[error.what.partition(":")[0]] += 1
-            continue
-        kept.append(index)
-        if options.progress and len(kept) % 500 == 0:
+            failed[index] = error.what.partition(":")[0]
+        if place is not None:
+            place.mark(index + 1)
+        if options.progress and (index + 1) % 500 == 0:
             options.progress(index + 1, len(paths))
-    if not kept:
+    count = len(paths) - len(failed)
+    if not count:
         raise DataError("no picture can be read", where=str(paths[0].parent), cure="Check the files.")
-    return store[: len(kept)], np.array(kept, np.intp), dict(skipped)
+    kept = np.delete(np.arange(len(paths)), list(failed)) if failed else np.arange(len(paths))
+    found = store[:count] if place is None else place.end(count)
+    return found, kept, dict(Counter(failed.values()))
+
+
+def _digest(paths: Sequence[Path], boxes: Sequence[Box | None] | None) -> str:
+    """What is decoded, in which order."""
+    seal = hashlib.sha256("\n".join(map(str, paths)).encode(errors="surrogateescape"))
+    if boxes is not None and any(boxes):
+        seal.update(repr(list(boxes)).encode())
+    return seal.hexdigest()

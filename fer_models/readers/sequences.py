@@ -121,7 +121,7 @@ def list_dfew(root: Path, *, fold: int = 1, frames: int = 1) -> Listing:
     """
     require_choice("fold", fold, range(1, 6))
     clips = below(root, "Clip", "clip_224x224", cure=_DFEW)
-    listing = Listing(f"DFEW fold {fold}", root)
+    listing = Listing(f"DFEW fold {fold}", root, subject_is="clip")
     lists = below(root, "EmoLabel_DataSplit", cure=_DFEW)
     for split in ("train", "test"):
         path = below(lists, f"{split}(single-labeled)", f"set_{fold}.csv", cure=_DFEW)
@@ -147,7 +147,7 @@ def list_ferv39k(root: Path, *, frames: int = 1) -> Listing:
     DataError : a list is missing, a code is unknown, or a code and a folder's class differ.
     """
     clips = below(root, "2_ClipsforFaceCrop", cure=_LISTS)
-    listing = Listing("FERV39k", root)
+    listing = Listing("FERV39k", root, subject_is="clip")
     for split, where, parts, name in _clips(root, "FERV39K_{}.txt", 3):
         scene, word, clip = parts
         if canonical(word, where=where) != name:
@@ -172,7 +172,7 @@ def list_mafw(root: Path, *, fold: int = 1, frames: int = 1) -> Listing:
     """
     require_choice("fold", fold, range(1, 6))
     clips = below(root, "data", "faces", cure=_LISTS)
-    listing = Listing(f"MAFW fold {fold}", root)
+    listing = Listing(f"MAFW fold {fold}", root, subject_is="clip")
     for split, _, parts, name in _clips(root, f"MAFW_set_{fold}_{{}}.txt", 1):
         _add_clip(listing, clips / parts[0], frames, name, split=split)
     return listing

@@ -39,7 +39,7 @@ def list_sfew(root: Path, *, pictures: str = "aligned") -> Listing:
     """
     require_choice("pictures", pictures, ("aligned", "whole"))
     ending = "_Aligned_Faces" if pictures == "aligned" else ""
-    listing = Listing("SFEW 2.0", root)
+    listing = Listing("SFEW 2.0", root, subject_is="film")
     for part, split in (("Train", "train"), ("Val", "test")):
         for folder in folders(below(root, part + ending, cure=_SFEW)):
             name = canonical(folder.name, where=str(folder))
@@ -69,6 +69,8 @@ def list_caers(root: Path) -> Listing:
 def list_expw(root: Path, *, confidence: float = 0.0) -> Listing:
     """List ExpW: ``label/label.lst`` with name, face number, box (top left right bottom), confidence and code.
 
+    The photograph stands for the person, so that faces of one photograph lie on one side of a split.
+
     Parameters
     ----------
     confidence : of the face detector, below which a face is left out and counted.
@@ -79,7 +81,7 @@ def list_expw(root: Path, *, confidence: float = 0.0) -> Listing:
     """
     labels = below(root, "label", "label.lst", cure=_EXPW)
     images = below(root, "image", "origin", cure=_EXPW)
-    listing = Listing("ExpW", root)
+    listing = Listing("ExpW", root, subject_is="photograph")
     faces: dict[tuple[str, str], set[tuple[str, ...]]] = defaultdict(set)
     places: dict[tuple[str, str], str] = {}
     for number, line in enumerate(text_of(labels).splitlines(), 1):
@@ -121,7 +123,7 @@ def _add_face(
         return
     name, face = key
     box = (left, top, right, bottom)
-    listing.add(images / name, EXPW_CODES[words[5]], box=box, mark=f"#{face}")
+    listing.add(images / name, EXPW_CODES[words[5]], subject=name, box=box, mark=f"#{face}")
 
 
 def list_ferg(root: Path) -> Listing:
@@ -132,7 +134,7 @@ def list_ferg(root: Path) -> Listing:
     DataError : a character or an emotion is unknown.
     """
     base = inner(root, "FERG_DB_256")
-    listing = Listing("FERG", base)
+    listing = Listing("FERG", base, subject_is="drawn character")
     for character in folders(base):
         person = character.name.lower()
         groups: Mapping[str, str] = {

@@ -143,7 +143,7 @@ def test_a_clean_set_has_no_errors():
     assert not texts(found, "error")
     assert found.people is None
     assert found.people_across == {}
-    assert "subjects are unknown: one person may lie in several splits and sites" in texts(found, "warning")
+    assert "people are unknown: one person may lie in several splits and sites" in texts(found, "warning")
 
 
 def test_json_holds_plain_finite_values():

@@ -1,6 +1,6 @@
 """Copies, units and held-out splits, on hand-made tables and on drawn ones."""
 
-import zlib
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -12,7 +12,7 @@ from fer_models import splits
 from fer_models.errors import ConfigError, DataError
 from fer_models.labels import EXPRESSIONS
 from fer_models.samples import Samples, picture_store
-from fer_models.splits import copies, hold_out, units
+from fer_models.splits import copies, divided, hold_out, leaks, units
 
 
 def samples_of(shown, people=None, label=None, split=None):
@@ -37,8 +37,16 @@ def test_copies_point_to_the_first_of_them():
 
 
 def test_equal_checksums_are_not_yet_copies(monkeypatch):
-    monkeypatch.setattr(zlib, "crc32", lambda data: 1)
+    monkeypatch.setattr(splits, "_sums", lambda pictures: np.zeros(len(pictures), np.uint64))
     assert copies(samples_of([3, 1, 3, 0, 1])).tolist() == [0, 1, 0, 3, 1]
+
+
+def test_sums_tell_pictures_apart_that_differ_in_one_pixel():
+    base = np.random.default_rng(0).integers(0, 256, (7, 7, 3), np.uint8)
+    several = np.stack([base] * (base.size + 1))
+    for pixel in range(base.size):
+        several[pixel + 1].flat[pixel] ^= 1
+    assert len(np.unique(splits._sums(several))) == base.size + 1
 
 
 def test_copies_of_a_mapped_colour_store():
@@ -191,3 +199,52 @@ def test_an_empty_side_is_refused():
     with pytest.raises(DataError, match="without an empty split"):
         hold_out(pairs(), 0.2, seed=0, source="validation")
     assert splits.units(one_person).tolist() == [0, 0, 0]
+
+
+# What is left out and what is told of an official test part
+
+PARTS = ["train", "train", "train", "validation", "test", "test"]
+
+
+def official(people=None):
+    """Pictures 1 1 2 3 | 2 3, of which 2 and 3 lie in test too."""
+    return samples_of([1, 1, 2, 3, 2, 3], people, split=PARTS)
+
+
+@pytest.mark.parametrize(
+    ("copies_out", "kept", "reason"),
+    [
+        ("leaked", [0, 1, 4, 5], {"copy of a test picture": 2}),
+        ("all", [0, 4, 5], {"pixel-identical copy": 3}),
+        ("keep", [0, 1, 2, 3, 4, 5], {}),
+    ],
+)
+def test_copies_are_left_out_as_asked(copies_out, kept, reason):
+    found = divided(official(), "official", 0.2, 0, copies_out)
+    assert found.source.tolist() == [f"row:{row}" for row in kept]
+    assert found.skipped == reason
+
+
+@pytest.mark.parametrize("copies_out", ["leaked", "all", "keep"])
+def test_copies_never_cross_a_held_out_split(copies_out):
+    shown = [*range(30), *range(10), *range(10)]
+    found = divided(samples_of(shown), "holdout", 0.3, 0, copies_out)
+    assert leaks(found, pictures=True) == []
+    assert len(found) == {"leaked": len(found), "all": 30, "keep": 50}[copies_out]
+    test = found.rows("test")
+    assert copies_out == "keep" or len(np.unique(copies(found.take(test)))) == len(test)
+
+
+def test_an_unknown_choice_of_copies_is_refused():
+    with pytest.raises(ConfigError, match="Use one of leaked, all, keep"):
+        divided(official(), "official", 0.2, 0, "some")
+
+
+def test_what_lies_on_both_sides_is_said():
+    told = leaks(official(["a", "b", "c", "d", "a", "e"]), pictures=True)
+    assert [text.partition(": what")[0] for text in told] == [
+        "2 pictures lie in test and in another part too, such as row:2",
+        "1 people lie in test and in another part too, such as a",
+    ]
+    clips = replace(official(["a", "b", "c", "d", "a", "e"]), subject_is="clip")
+    assert leaks(clips, pictures=False)[0].startswith("1 clips lie in test")

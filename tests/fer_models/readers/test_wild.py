@@ -82,11 +82,13 @@ def expw(draw, write):
 def test_expw(expw, rows):
     samples = read("expw", expw, size=16)
     assert rows(samples) == [
-        ("image/origin/angry_actor_1.jpg#0", "anger", "train", None),
-        ("image/origin/happy_child_2.jpg#0", "happiness", "train", None),
-        ("image/origin/two.png#0", "neutral", "train", None),
-        ("image/origin/two.png#1", "surprise", "train", None),
+        ("image/origin/angry_actor_1.jpg#0", "anger", "train", "angry_actor_1.jpg"),
+        ("image/origin/happy_child_2.jpg#0", "happiness", "train", "happy_child_2.jpg"),
+        ("image/origin/two.png#0", "neutral", "train", "two.png"),
+        ("image/origin/two.png#1", "surprise", "train", "two.png"),
     ]
+    assert samples.subject_is == "photograph"
+    assert samples.people is None
     assert samples.skipped == {TWICE: 1, CONFLICT: 2}
     means = dict(zip(samples.source.tolist(), samples.pictures.mean((1, 2)), strict=True))
     assert means["image/origin/two.png#0"] == 0
