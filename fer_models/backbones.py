@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fer_models.blocks import attach
 from fer_models.features import TwoStage
 
 NORMS = ("gn", "bn", "ws", "none")
@@ -33,9 +34,18 @@ class WSConv2d(nn.Conv2d):
     """
 
     def __init__(
-        self, fan_in: int, fan_out: int, kernel_size: int, *, stride: int = 1, padding: int = 0
+        self,
+        fan_in: int,
+        fan_out: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        groups: int = 1,
     ) -> None:
-        super().__init__(fan_in, fan_out, kernel_size, stride=stride, padding=padding, bias=True)
+        super().__init__(
+            fan_in, fan_out, kernel_size, stride=stride, padding=padding, groups=groups, bias=True
+        )
         self.gain = nn.Parameter(torch.ones(fan_out))
         self.eps = 1e-4
 
@@ -50,30 +60,41 @@ class WSConv2d(nn.Conv2d):
         return self._conv_forward(input, self.standardised(), self.bias)
 
 
-def _group_norm(width: int) -> nn.GroupNorm:
+def group_norm(width: int) -> nn.GroupNorm:
     """Return a GroupNorm with 8 groups, or as many as the largest divisor of ``width`` up to 8."""
     return nn.GroupNorm(next(groups for groups in range(8, 0, -1) if width % groups == 0), width)
 
 
-def _convolution(fan_in: int, fan_out: int, stride: int, norm: str) -> nn.Conv2d:
+def _convolution(fan_in: int, fan_out: int, stride: int, norm: str, kernel: int, groups: int) -> nn.Conv2d:
+    padding = kernel // 2
     if norm == "ws":
-        return WSConv2d(fan_in, fan_out, 3, stride=stride, padding=1)
-    conv = nn.Conv2d(fan_in, fan_out, 3, stride=stride, padding=1, bias=norm == "none")
+        return WSConv2d(fan_in, fan_out, kernel, stride=stride, padding=padding, groups=groups)
+    bias = norm == "none"
+    conv = nn.Conv2d(fan_in, fan_out, kernel, stride=stride, padding=padding, groups=groups, bias=bias)
     if conv.bias is not None:
         # No later norm restores the scale, so the first weights must keep it (He et al. 2015, for SiLU).
-        nn.init.normal_(conv.weight, std=SILU_SCALE / (9 * fan_in) ** 0.5)
+        nn.init.normal_(conv.weight, std=SILU_SCALE / (kernel**2 * (fan_in // groups)) ** 0.5)
         nn.init.zeros_(conv.bias)
     return conv
 
 
-def block(fan_in: int, fan_out: int, stride: int, norm: str) -> nn.Sequential:
-    """Return one block: 3 x 3 convolution, norm, SiLU (not in place, which per-sample hooks need)."""
-    layers: list[nn.Module] = [_convolution(fan_in, fan_out, stride, norm)]
+def block(
+    fan_in: int,
+    fan_out: int,
+    stride: int,
+    norm: str,
+    *,
+    kernel: int = 3,
+    groups: int = 1,
+    active: bool = True,
+) -> nn.Sequential:
+    """Return one block: convolution, norm, and where ``active`` SiLU (not in place, which per-sample hooks need)."""
+    layers: list[nn.Module] = [_convolution(fan_in, fan_out, stride, norm, kernel, groups)]
     if norm == "gn":
-        layers.append(_group_norm(fan_out))
+        layers.append(group_norm(fan_out))
     elif norm == "bn":
         layers.append(nn.BatchNorm2d(fan_out))
-    return nn.Sequential(*layers, nn.SiLU())
+    return nn.Sequential(*layers, *([nn.SiLU()] if active else []))
 
 
 class FerNet(TwoStage):
@@ -85,6 +106,8 @@ class FerNet(TwoStage):
     classes, channels : size of the logits and of the input.
     norm : one of :data:`NORMS`.
     dropout : share of the pooled features that training sets to zero.
+    attention, size : a block of :mod:`fer_models.blocks` where maps of pictures of ``size`` pixels have places
+        enough, empty for none.
     """
 
     def __init__(
@@ -96,14 +119,20 @@ class FerNet(TwoStage):
         channels: int,
         norm: str,
         dropout: float,
+        attention: str = "",
+        size: int = 48,
     ) -> None:
         super().__init__()
-        stages, fan_in = [], channels
+        stages: list[nn.Module] = []
+        fan_in = channels
         self._widths = [width for width, depth in zip(widths, depths, strict=True) for _ in range(depth)]
         for width, depth in zip(widths, depths, strict=True):
             stages.append(block(fan_in, width, 2, norm))
             stages += [block(width, width, 1, norm) for _ in range(depth - 1)]
             fan_in = width
+        if attention:
+            place = attach(stages, attention, channels, size)
+            self._widths.insert(place, self._widths[place - 1])
         self.body = nn.Sequential(*stages)
         self.cut = len(stages)
         """Blocks that make the features."""

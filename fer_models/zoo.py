@@ -13,7 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from fer_models import nets
+from fer_models.attended import Attended
 from fer_models.backbones import NORMS, FerNet, cnn_pool, cnn_tiny
+from fer_models.blocks import BLOCKS
 from fer_models.clusters import MOST, Clustered
 from fer_models.errors import ModelError
 from fer_models.features import HogLinear
@@ -25,6 +28,9 @@ TIMM = "timm:"
 
 SMALLEST, LARGEST = 16, 1024
 """Pixels a side that a specification may ask for."""
+
+LATER = ("clusters", "attention")
+"""Fields that came later: a specification without them is written as it was before there were any."""
 
 _TYPES = {"str": str, "int": int, "float": (int, float)}
 
@@ -43,6 +49,8 @@ class ModelSpec:
     size : height and width of a picture in pixels.
     dropout : share of the pooled features that training sets to zero; ``cnn_*`` have no dropout.
     clusters : how many clusters of features have a bias of their own (:mod:`fer_models.clusters`), 0 for none.
+    attention : a block of :mod:`fer_models.blocks` on the net's maps: ``cbam``, ``coordinate``, ``heads``, ``tokens``
+        or ``patches``; empty for none.
 
     Raises
     ------
@@ -57,6 +65,7 @@ class ModelSpec:
     size: int = 48
     dropout: float = 0.2
     clusters: int = 0
+    attention: str = ""
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -71,16 +80,23 @@ class ModelSpec:
         _require(0 <= self.dropout < 1, f"dropout {self.dropout}", "Use a share from 0 to below 1.")
         some = self.clusters == 0 or 2 <= self.clusters <= MOST
         _require(some, f"{self.clusters} clusters", f"Use 2 to {MOST}, or 0 for none.")
+        if self.attention and self.attention not in BLOCKS:
+            close = difflib.get_close_matches(self.attention, BLOCKS, n=1) or list(BLOCKS)
+            raise ModelError(
+                f"unknown attention {self.attention!r}",
+                where="model.attention",
+                cure=f"Use {' or '.join(close)}.",
+            )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, ready for JSON; without clusters, what it was before there were any."""
-        return {name: value for name, value in asdict(self).items() if name != "clusters" or value}
+        """Return the fields as plain values, ready for JSON; those of :data:`LATER` only where they say something."""
+        return {name: value for name, value in asdict(self).items() if name not in LATER or value}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: str = "") -> ModelSpec:
         """Return the specification that :meth:`to_dict` wrote; unknown and missing fields are errors."""
         known = {each.name for each in fields(cls)}
-        if not isinstance(values, Mapping) or {*values, "clusters"} != known:
+        if not isinstance(values, Mapping) or {*values, *LATER} != known:
             raise ModelError(
                 "a model's specification has other fields",
                 where=where,
@@ -91,11 +107,22 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Net:
-    """One entry of the zoo: how to build it, its parameters for the default specification, what it is for."""
+    """One entry of the zoo.
+
+    Attributes
+    ----------
+    build : makes it.
+    parameters : those of the default specification.
+    what : what it is for.
+    paper : where it comes from.
+    changed : what differs from there, and why.
+    """
 
     build: Callable[[ModelSpec], nn.Module]
     parameters: int
     what: str
+    paper: str = ""
+    changed: str = ""
 
 
 def _fer_net(widths: tuple[int, ...], depths: tuple[int, ...]) -> Callable[[ModelSpec], nn.Module]:
@@ -107,6 +134,8 @@ def _fer_net(widths: tuple[int, ...], depths: tuple[int, ...]) -> Callable[[Mode
             channels=spec.channels,
             norm=spec.norm,
             dropout=spec.dropout,
+            attention=spec.attention,
+            size=spec.size,
         )
 
     return build_net
@@ -114,11 +143,7 @@ def _fer_net(widths: tuple[int, ...], depths: tuple[int, ...]) -> Callable[[Mode
 
 def _reference(make: Callable[..., nn.Module]) -> Callable[[ModelSpec], nn.Module]:
     def build_net(spec: ModelSpec) -> nn.Module:
-        _require(
-            spec.norm in ("gn", "none"),
-            f"{spec.name} has no normalisation layer to make {spec.norm!r}",
-            "Set model.norm=none.",
-        )
+        _require_bare(spec)
         _require(spec.size == 48, f"{spec.name} takes 48 pixels, not {spec.size}", "Set model.size=48.")
         return make(classes=spec.classes, channels=spec.channels)
 
@@ -126,21 +151,128 @@ def _reference(make: Callable[..., nn.Module]) -> Callable[[ModelSpec], nn.Modul
 
 
 def _hog_linear(spec: ModelSpec) -> nn.Module:
+    _require_bare(spec)
+    return HogLinear(classes=spec.classes, size=spec.size, dropout=spec.dropout)
+
+
+def _require_bare(spec: ModelSpec) -> None:
+    """Refuse a norm and attention for a net that has no place for them."""
     _require(
         spec.norm in ("gn", "none"),
         f"{spec.name} has no normalisation layer to make {spec.norm!r}",
         "Set model.norm=none.",
     )
-    return HogLinear(classes=spec.classes, size=spec.size, dropout=spec.dropout)
+    _require(
+        not spec.attention,
+        f"{spec.name} has no maps for attention",
+        "Leave model.attention empty, or use fer_nano.",
+    )
 
+
+def _survey(
+    make: Callable[[nets.Shape], nn.Module], *, norms: tuple[str, ...] = NORMS, attends: bool = False
+) -> Callable[[ModelSpec], nn.Module]:
+    """Return how a net of the survey is built; ``attends`` says that it has attention of its own."""
+
+    def build_net(spec: ModelSpec) -> nn.Module:
+        _require(
+            spec.norm in norms,
+            f"{spec.name} joins maps of which only a norm keeps the scale, so {spec.norm!r} does not do",
+            f"Set model.norm to {' or '.join(norms)}.",
+        )
+        _require(
+            not (attends and spec.attention),
+            f"{spec.name} has attention of its own",
+            "Leave model.attention empty, or use another net.",
+        )
+        shape = nets.Shape(
+            classes=spec.classes,
+            channels=spec.channels,
+            size=spec.size,
+            norm=spec.norm,
+            dropout=spec.dropout,
+            attention=spec.attention,
+        )
+        return make(shape)
+
+    return build_net
+
+
+_NORMED = ("gn", "bn")
+_SILU = "SiLU, not in place; GroupNorm in place of BatchNorm, which mixes the pictures of a batch."
 
 NETS: Mapping[str, Net] = {
-    "hog_linear": Net(_hog_linear, 14_120, "under privacy on small sites; fixed features, one layer learns"),
-    "fer_nano": Net(_fer_net((16, 32, 64, 96), (1, 1, 1, 1)), 79_672, "edge boxes, many sites, tests"),
-    "fer_small": Net(_fer_net((24, 48, 96, 128), (2, 2, 2, 2)), 421_184, "the default"),
-    "fer_base": Net(_fer_net((32, 64, 128, 192), (1, 2, 2, 2)), 832_872, "more data, more time"),
-    "cnn_pool": Net(_reference(cnn_pool), 173_320, "reference of the speed benchmarks, no norm"),
-    "cnn_tiny": Net(_reference(cnn_tiny), 10_744, "overhead in the speed benchmarks, no norm"),
+    "hog_linear": Net(
+        _hog_linear,
+        14_120,
+        "under privacy on small sites; fixed features, one layer learns",
+        "Dalal and Triggs 2005",
+        "A linear layer that starts at 0 in place of a support vector machine: its gradients can be clipped.",
+    ),
+    "fer_nano": Net(_fer_net((16, 32, 64, 96), (1, 1, 1, 1)), 79_672, "edge boxes, many sites, tests", "own"),
+    "fer_small": Net(_fer_net((24, 48, 96, 128), (2, 2, 2, 2)), 421_184, "the default", "own"),
+    "fer_base": Net(_fer_net((32, 64, 128, 192), (1, 2, 2, 2)), 832_872, "more data, more time", "own"),
+    "microexpnet": Net(
+        _survey(nets.microexpnet),
+        27_896,
+        "the smallest of the survey, reference of speed",
+        "Cugu et al. 2017, arXiv:1711.07011",
+        "48 pixels in place of 84, so that the hidden layer sees 36 places and not 121; " + _SILU,
+    ),
+    "mini_xception": Net(
+        _survey(nets.mini_xception, norms=_NORMED),
+        49_912,
+        "few parameters, many operations",
+        "Arriaga et al. 2017, arXiv:1710.07557",
+        "The mean comes before the classes and not after, so that there are features; " + _SILU,
+    ),
+    "vgg48": Net(
+        _survey(nets.vgg48),
+        1_174_696,
+        "reference of accuracy",
+        "Khaireddin and Chen 2021, arXiv:2105.03588",
+        "Half the widths, and a mean in place of two hidden layers of 4,096, to fit an edge box; " + _SILU,
+    ),
+    "efficientface": Net(
+        _survey(nets.efficientface, norms=_NORMED, attends=True),
+        209_539,
+        "quarters of a face and a gate, on ShuffleNet V2",
+        "Zhao et al. 2021, doi:10.1609/aaai.v35i4.16465",
+        "Half as many units, narrower, no first pool: made for 48 pixels and not 224; CBAM as its gate; "
+        + _SILU,
+    ),
+    "a_mobilenet": Net(
+        _survey(nets.a_mobilenet, attends=True),
+        412_158,
+        "CBAM on MobileNet V1",
+        "Nan et al. 2022, doi:10.1016/j.aej.2021.09.066",
+        "Seven blocks of up to 384 channels in place of thirteen of up to 1,024, for 48 pixels; " + _SILU,
+    ),
+    "ddamfn_lite": Net(
+        _survey(nets.ddamfn_lite, norms=_NORMED, attends=True),
+        437_536,
+        "mixed kernels and gates by rows and columns",
+        "Zhang et al. 2023, doi:10.3390/electronics12173595",
+        "Up to 192 channels in place of 512, rows and columns by means, for 48 pixels; " + _SILU,
+    ),
+    "dan_lite": Net(
+        _survey(nets.dan_lite, attends=True),
+        299_660,
+        "four attention heads over a small backbone",
+        "Wen et al. 2021, arXiv:2109.07270",
+        "A strided CNN in place of ResNet-18; heads are averaged; the loss that parts them is per picture; "
+        + _SILU,
+    ),
+    "patt_lite": Net(
+        _survey(nets.patt_lite, attends=True),
+        285_128,
+        "attention over the places of a picture",
+        "Ngwe et al. 2023, arXiv:2306.09626",
+        "Places are the tokens; in the released code the batch is, and the answer follows from who else is in it; "
+        + _SILU,
+    ),
+    "cnn_pool": Net(_reference(cnn_pool), 173_320, "reference of the speed benchmarks, no norm", "own"),
+    "cnn_tiny": Net(_reference(cnn_tiny), 10_744, "overhead in the speed benchmarks, no norm", "own"),
 }
 """The nets of this package; parameters are those of ``ModelSpec(name)``: gray, 8 classes, GroupNorm."""
 
@@ -174,7 +306,7 @@ def build(spec: ModelSpec, generator_seed: int, *, weights: Path | None = None) 
         torch.default_generator.manual_seed(generator_seed)
         module = maker(spec)
     if weights is not None:
-        load_weights(module, weights)
+        load_weights(module.net if isinstance(module, Attended) else module, weights)
     return module
 
 
@@ -207,6 +339,8 @@ def _timm_net(spec: ModelSpec) -> nn.Module:
         module = disable_inplace(_create(name, spec))
         if spec.norm == "gn":
             module = convert_batch_norm(module)
+        if spec.attention:
+            module = Attended(module, spec.attention, spec.channels, spec.size)
         _try_out(module, spec)
     except (TypeError, ValueError, RuntimeError, AssertionError, IndexError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -38,7 +38,7 @@ commands
   audit-privacy  how much a training leaks, at least: canaries, or model=RUN for a finished run
   curves RUN ... accuracy against rounds, visits and bytes of some runs
   faces          a contact sheet of drawn faces: faces sheet=FILE.png
-  models         the nets that can be trained
+  models         the nets that can be trained, counted and measured: models NAME size=96 speed=false --json FILE
   fairness       methods of fair training, what each needs, reveals and costs: fairness NAME --json FILE
   site init DIR  make a site: keys, a careful policy, a mapping of its data: --data FOLDER --name NAME
   site check DIR  read a site's data, try a step, say what a plan would disclose and cost: site check DIR PLAN.json

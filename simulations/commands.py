@@ -248,17 +248,11 @@ def faces(words: list[str]) -> int:
 
 
 def models(words: list[str]) -> int:
-    """List the nets."""
-    from rich.table import Table
+    """List the nets, or tell all about some."""
+    from simulations.models import models as told
 
-    from fer_models.zoo import listing
-
-    if words:
-        raise ConfigError(f"models takes no {words[0]!r}", where="command line", cure="Write: fedfer models.")
-    table = Table("name", "parameters", "what")
-    for name, parameters, what in listing():
-        table.add_row(name, f"{parameters:,}", what)
-    new_console().print(table)
+    file, names = json_file(words)
+    told(names, file, new_console())
     return 0
 
 

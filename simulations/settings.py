@@ -60,11 +60,13 @@ class PartitionSettings:
 
 @dataclass
 class ModelSettings:
-    """Which net: a name of ``fedfer models`` or ``timm:<name>``; norm is gn, ws, bn or none."""
+    """Which net: a name of ``fedfer models`` or ``timm:<name>``; norm is gn, ws, bn or none; attention a block on its
+    maps (:mod:`fer_models.blocks`), empty for none."""
 
     name: str = "fer_small"
     norm: str = "gn"
     dropout: float = 0.2
+    attention: str = ""
 
 
 @dataclass

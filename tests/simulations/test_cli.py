@@ -13,7 +13,8 @@ import pytest
 import simulations.commands as commands
 from client.ledger import Ledger
 from fer_models import errors
-from fer_models.zoo import listing
+from fer_models.zoo import NETS, listing
+from simulations import models
 from simulations.cli import HELP, main, with_run_dir
 
 TINY = (
@@ -59,12 +60,38 @@ def test_the_composed_configuration_is_printed_and_nothing_is_run(fedfer, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_models_are_listed(fedfer):
-    code, out, _ = fedfer("models")
+def test_models_are_listed_with_what_is_counted_and_judged(fedfer, tmp_path, monkeypatch):
+    file = tmp_path / "models.json"
+    cheap = [row for row in listing() if row[0] in ("cnn_tiny", "hog_linear", "microexpnet")]
+    monkeypatch.setattr(models, "NETS", {name: NETS[name] for name, *_ in cheap})
+    code, out, _ = fedfer("models", "speed=false", "--json", str(file))
     assert code == 0
-    for name, parameters, _ in listing():
+    told = {facts["name"]: facts for facts in json.loads(file.read_text())["nets"]}
+    for name, parameters, what in cheap:
         assert name in out
         assert f"{parameters:,}" in out
+        facts = told[name]
+        assert (facts["parameters"], facts["what"], facts["private"]) == (parameters, what, True)
+        assert facts["bytes"] == 4 * parameters
+        assert facts["paper"]
+    # The hidden and the last layer of the smallest net, by hand: 9 windows of 25 or 72 numbers, 576 and 16 features.
+    assert told["cnn_tiny"]["macs"] == 144 * 8 * 25 + 36 * 16 * 72 + 576 * 16 + 16 * 8
+
+
+def test_an_unknown_model_is_told_the_nearest(fedfer, refused):
+    assert refused(fedfer("models", "fer_nao"), errors.ModelError, "Did you mean fer_nano")
+
+
+def test_a_model_is_told_all_about(fedfer):
+    code, out, _ = fedfer("models", "microexpnet", "norm=bn", "size=32")
+    assert code == 0
+    for word in (
+        "microexpnet",
+        "Cugu et al. 2017",
+        "refused: 2 layers mix the pictures",
+        "48 pixels in place",
+    ):
+        assert word in out
 
 
 # Where a run goes
@@ -139,7 +166,8 @@ def test_mistakes_in_a_sweep_are_one_line_too(fedfer, refused, tmp_path):
         (["simulate", "engine.together=0"], "(engine.together)"),
         (["data"], "Write: fedfer data check"),
         (["audit"], "Write: fedfer audit model=RUN"),
-        (["models", "all"], "Write: fedfer models."),
+        (["models", "sze=3"], "Did you mean size?"),
+        (["models", "size=big"], "Write size=48"),
         (["faces", "columns=many"], "Write columns=10."),
     ],
 )
