@@ -22,7 +22,6 @@ from simulations.compose import (
     signing_file,
 )
 from simulations.display import Display, new_console
-from simulations.fairness import is_fair
 from simulations.settings import Settings, register
 
 WITHOUT = ("federated_without_privacy", "federated_without_fairness")
@@ -34,6 +33,7 @@ MULTIRUN = ("--multirun", "-m")
 
 def compare(words: list[str]) -> int:
     """Run pooled, local-only and federated systems, and report; with several methods of fairness, a study of them."""
+    from simulations.fairness import is_fair
 
     def systems(settings: Settings) -> list[str]:
         private, more = settings.privacy.enabled, settings.compare

@@ -1,6 +1,8 @@
 """Cards of data sets: every reader has one, what it names exists, and the commands print it."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,16 @@ def test_recommend_prints_the_best_first(fedfer):
 )
 def test_mistakes(fedfer, refused, words, said):
     assert refused(fedfer("data", *words), ConfigError, said)
+
+
+def test_tables_are_printed_without_torch():
+    script = (
+        "import sys; from simulations.cli import main\n"
+        "for words in (['data', 'list'], ['data', 'card', 'rafdb'], ['data', 'recommend'], ['fairness']):\n"
+        "    try: main(words)\n"
+        "    except SystemExit as ended: assert ended.code == 0\n"
+        "sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", script], stdout=subprocess.DEVNULL, check=False).returncode == 0
+    )
