@@ -35,6 +35,7 @@ commands
                  compare=[A,B] tells what B does better and worse than A, for whom
   audit key FILE a key to sign audits with
   audit verify DIR  check a signed audit: key=PUBLIC model=RUN
+  export RUN     a model for a box without a GPU: export RUN format=int8 --out DIR; onnx, int8 or openvino
   audit-privacy  how much a training leaks, at least: canaries, or model=RUN for a finished run
   curves RUN ... accuracy against rounds, visits and bytes of some runs
   faces          a contact sheet of drawn faces: faces sheet=FILE.png
@@ -121,7 +122,7 @@ def _command(words: list[str]) -> int:
         from server.cli import server
 
         return server(words[1:])
-    from simulations import commands
+    from simulations import commands, export
 
     table: dict[str, Callable[[list[str]], int]] = {
         "compare": commands.compare,
@@ -133,6 +134,7 @@ def _command(words: list[str]) -> int:
         "curves": commands.curves,
         "faces": commands.faces,
         "models": commands.models,
+        "export": export.run,
         "fairness": commands.fairness,
         "tune-private": commands.tune_private,
         "doctor": commands.doctor,

@@ -25,6 +25,8 @@ from simulations.bench.private_frontier import chosen
 from simulations.bench.run import NAMES, parsed
 from simulations.compose import CONF, composed, json_file, out_folder, readable, signing_file
 from simulations.data_cards import cards, goals
+from simulations.exporting.asked import options_among as export_options
+from simulations.exporting.command import MARK
 from simulations.faces import FacesConfig
 from simulations.partition import PartitionSpec
 from simulations.prediction_audit import parsed as parsed_audit
@@ -246,6 +248,12 @@ def test_command_lines_compose(document, words):
             return
         assert any(word.startswith("model=") for word in rest)
         _, rest = explain_among([word for word in rest if not word.startswith("model=")])
+    elif words[0] == "export":
+        folder, rest = out_folder(rest, MARK)
+        _, _, rest = export_options(rest)
+        assert folder
+        assert all(word.startswith("data") for word in rest)
+        return
     elif words[:2] == ["server", "init"]:
         assert folder_and_settings(rest[1:])
         return

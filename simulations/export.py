@@ -1,0 +1,23 @@
+"""The command ``fedfer export``."""
+
+from __future__ import annotations
+
+from fer_models.errors import ConfigError
+from simulations.compose import out_folder
+
+USAGE = "Write: fedfer export RUN format=int8 --out DIR."
+
+
+def run(words: list[str]) -> int:
+    """Export a net to the folder that ``--out DIR`` names.
+
+    Raises
+    ------
+    ConfigError : no folder; and see :func:`simulations.exporting.command.export`.
+    """
+    from simulations.exporting.command import MARK, export
+
+    folder, rest = out_folder(words, MARK)
+    if folder is None:
+        raise ConfigError("export without a folder to write to", where="command line", cure=USAGE)
+    return export(rest, folder)
