@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -30,6 +30,7 @@ from server.books import Books
 from server.class_shares import ask, from_answers
 from server.debiasing.by_site import Said, SiteMean
 from server.exchange import content_of, exchange
+from server.standing import Standing
 
 EVERYBODY = "all sites"
 """The name under which the counts of a sum stand."""
@@ -114,6 +115,11 @@ def answer_of(
 class Sites(Protocol):
     """The sites of a run, as the coordinator sees them."""
 
+    @property
+    def settled(self) -> bool:
+        """Whether it is settled which sites the next question goes to."""
+        ...
+
     def train(
         self,
         nodes: Sequence[int],
@@ -162,7 +168,10 @@ class PlainSites:
     size : T + K, numbers of an update.
     names : node -> its site's name.
     by_site : what weighs sites, where the plan has a rule for that.
+    standing : who takes part, and whether a question may go on without a site.
     """
+
+    settled = False
 
     def __init__(
         self,
@@ -171,10 +180,11 @@ class PlainSites:
         size: int,
         names: dict[int, str],
         books: Books,
-        by_site: SiteMean | None = None,
+        by_site: SiteMean | None,
+        standing: Standing,
     ) -> None:
         self._grid, self._plan, self._size, self._by_site = grid, plan, size, by_site
-        self._names, self._books = names, books
+        self._names, self._books, self._standing = names, books, standing
 
     def _messages(
         self, nodes: Sequence[int], kind: str, content: RecordDict, group: int = 0
@@ -200,50 +210,84 @@ class PlainSites:
         done, total = Answers(), aggregate_of(self._plan, self._size)
         asked = question(self._plan, round_number, vector, told, judging).content()
         done.bytes_down = len(nodes) * vector.numel() * vector.element_size()
-        for reply in exchange(self._grid, self._messages(nodes, MessageType.TRAIN, asked, round_number)):
-            content = content_of(reply)
+        heard: list[Said] = []
+        messages = self._messages(nodes, MessageType.TRAIN, asked, round_number)
+
+        def take(content: RecordDict) -> None:
             update, counts, own = answer_of(
                 content, self._plan, total.kind, self._size, judged=judging is not None
             )
-            if counts is not None:
-                done.counts[text(content, "site")] = counts
             weight, loss, seen = (scalar(content, name) for name in ("weight", "loss", "visits"))
+            site, seconds = text(content, "site"), scalar(content, "cpu_seconds")
+            self._books.charge(content)
+            if counts is not None:
+                done.counts[site] = counts
             if self._by_site is None:
                 total.add(update, weight)
             else:
-                self._by_site.hear(Said(text(content, "site"), update, weight, loss, own))
+                heard.append(Said(site, update, weight, loss, own))
             done.loss, done.visits = done.loss + loss * int(seen), done.visits + int(seen)
             done.bytes_up += update.nbytes
-            done.cpu_seconds += scalar(content, "cpu_seconds")
-            self._books.charge(content)
-        done.mean = total.mean() if self._by_site is None else self._by_site.mean()
+            done.cpu_seconds += seconds
+
+        if self._taken(messages, take, done):
+            for said in heard:
+                assert self._by_site is not None
+                self._by_site.hear(said)
+            done.mean = total.mean() if self._by_site is None else self._by_site.mean()
         done.loss /= max(1, done.visits)
         return done
+
+    def _taken(self, messages: Iterable[Message], take: Callable[[RecordDict], None], done: Answers) -> bool:
+        """Take in the answers to a question; return whether enough sites have sent one, and note it where not."""
+        lost: dict[str, str] = {}
+        answered = 0
+        for reply in exchange(self._grid, messages):
+            with self._standing.bearing(reply.metadata.src_node_id, lost):
+                take(content_of(reply))
+                answered += 1
+        if lost and answered < self._standing.quorum:
+            why = "; ".join(f"{site}: {reason}" for site, reason in list(lost.items())[:3])
+            done.lost = f"{answered} sites answered where {self._standing.quorum} are needed ({why})"
+            done.counts = {}
+        return not done.lost
 
     def evaluate(self, nodes: Sequence[int], judging: Judging, round_number: int) -> Answers:
         """Evaluate weights at every site; see :class:`Sites`."""
         facts = {"prove": int(judging.prove), "plan": self._plan.text}
-        content, done, noisy = pack(judging.vector.numpy(), facts), Answers(), []
-        for reply in exchange(self._grid, self._messages(nodes, MessageType.EVALUATE, content, round_number)):
-            answer = content_of(reply)
-            done.cpu_seconds += scalar(answer, "cpu_seconds")
+        content, done = pack(judging.vector.numpy(), facts), Answers()
+        noisy: list[RecordDict] = []
+
+        def take(answer: RecordDict) -> None:
+            seconds, site = scalar(answer, "cpu_seconds"), text(answer, "site")
             if is_noisy(self._plan):
-                noisy.append(answer)
                 self._books.charge(answer)
-                continue
-            counts = vector_of(answer, np.int64)
-            done.counts[text(answer, "site")] = Counts.from_vector(
-                counts, self._plan.labels, self._plan.attributes
-            )
-        if noisy:
+                noisy.append(answer)
+            else:
+                counts = vector_of(answer, np.int64)
+                done.counts[site] = Counts.from_vector(counts, self._plan.labels, self._plan.attributes)
+            done.cpu_seconds += seconds
+
+        messages = self._messages(nodes, MessageType.EVALUATE, content, round_number)
+        if self._taken(messages, take, done) and noisy:
             take_noisy(done, self._plan, from_answers(noisy, audit_size(self._plan)), len(noisy))
         return done
 
     def label_counts(self, nodes: Sequence[int]) -> NDArray[np.int64]:
-        """Ask every site for its label counts; what they add up to is public from then on."""
-        heads, names = self._books.heads, self._names
-        contents = []
-        for reply in exchange(self._grid, (ask(self._plan, node, heads.get(names[node])) for node in nodes)):
-            contents.append(content_of(reply))
-            self._books.charge(contents[-1])
+        """Ask every site for its label counts; what they add up to is public from then on.
+
+        Raises
+        ------
+        EngineError : too few sites answered; without the counts there is no run.
+        """
+        heads, names, done = self._books.heads, self._names, Answers()
+        contents: list[RecordDict] = []
+
+        def take(content: RecordDict) -> None:
+            self._books.charge(content)
+            contents.append(content)
+
+        messages = (ask(self._plan, node, heads.get(names[node])) for node in nodes)
+        if not self._taken(messages, take, done):
+            raise EngineError(f"no label counts: {done.lost}", cure="Run the same command again.")
         return from_answers(contents, math.prod(self._plan.counted))

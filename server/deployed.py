@@ -17,6 +17,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from client.identity import Roster
 from client.plan import Plan, read_plan
+from client.strict import parse
 from client.trust import learned_of, trust_of
 from fer_models.checkpoints import save_model
 from fer_models.errors import ConfigError, FedferError
@@ -24,6 +25,7 @@ from fer_models.flat import FlatModel
 from fer_models.metrics import headline
 from fer_models.zoo import build
 from server.hurry import hurry
+from server.patience import Patience, PatientGrid
 from server.results import Result
 from server.rounds import Coordinator
 from server.run_folder import RunFolder, write_text
@@ -33,6 +35,9 @@ SYSTEM = "federated"
 """The system's name in a run folder."""
 
 OUTCOME, PROGRESS, ROSTER = "outcome.json", "progress.jsonl", "roster.json"
+
+PATIENCE = "patience.json"
+"""The file that says how long sites are waited for; it is no part of the plan, and may change before a run goes on."""
 
 SIGNATURE = "plan.signature"
 """The coordinator's signature under the plan; ``fedfer server run``, which may read its key, leaves it here."""
@@ -79,12 +84,13 @@ def _rounds(grid: Grid, folder: RunFolder) -> Result:
         with progress.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
+    patience = parse(Patience, folder.read_json(PATIENCE) or {}, PATIENCE)
     roster = Roster.from_json((folder.path / ROSTER).read_text())
     sites = plan.most_sites if plan.secure else len(roster)
     # After every round: a site masks a round once, so one that is made again after a crash is lost.
     kept = {"sites": sites, "roster": roster, "checkpoint_seconds": 0.0}
     grid = signed(grid, (folder.path / SIGNATURE).read_text())
-    return Coordinator(plan, folder, SYSTEM, observe, **kept).run(grid)
+    return Coordinator(plan, folder, SYSTEM, observe, **kept).run(PatientGrid(grid, patience))
 
 
 def _keep(folder: RunFolder, plan: Plan, result: Result) -> None:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from client.identity import Roster
-from client.messages import scalar, tell, text
 from client.nets import model_of, net_of, with_critic
 from client.plan import Plan
 from client.secagg.refusals import refuse
 from client.told import Told
 from fer_models.counts import Counts
-from fer_models.errors import ConfigError, EngineError, TrainingError
+from fer_models.errors import ConfigError, TrainingError
 from fer_models.flat import FlatModel
 from fer_models.metrics import headline
 from server.asking import Answers, Judging, PlainSites, Sites, sum_counts
@@ -30,15 +27,12 @@ from server.class_shares import Adjustment, shares_of
 from server.debiasing.by_site import SiteMean
 from server.debiasing.finishing import Finishing
 from server.debiasing.steering import Steering
-from server.exchange import POLL_SECONDS, content_of, exchange
 from server.optimizers import ServerOptimizer
 from server.results import Result, Totals
 from server.run_folder import RunFolder, reading
 from server.secagg.transcript import Transcripts
 from server.secure import SecureSites, Task
-
-WAITING_SECONDS = 300.0
-"""How long the sites of a simulation may take to register."""
+from server.standing import Standing
 
 CHECKPOINT_SECONDS = 10.0
 """A checkpoint is written after a round when the last one is older; a kill loses no more than that."""
@@ -116,6 +110,7 @@ class Coordinator:
         self._counts: dict[str, Counts] = {}
         # The line of a round whose weights nobody has evaluated yet.
         self._pending: dict[str, Any] | None = None
+        self._standing: Standing
         self._round = 0
         self._began = time.monotonic()
         self._saved = time.monotonic()
@@ -128,11 +123,14 @@ class Coordinator:
         they train: one message less for each.
         """
         self._resume()
-        nodes, sites = self._sites_of(grid)
+        sites = self._sites_of(grid)
+        nodes = self._standing.nodes
         if self.plan.counts_labels and not self._counted:
             self._take_counts(sites.label_counts(nodes))
             self._checkpoint()
         for round_number in range(self._round + 1, self.plan.server.rounds + 1):
+            if not sites.settled:
+                self._standing.require_quorum()
             self._train(sites, nodes, round_number)
             unfinished = self._finishing and round_number == self.plan.server.rounds
             if self._pending and self.plan.server.participation < 1 and not unfinished:
@@ -184,40 +182,34 @@ class Coordinator:
         self._trained.put(full, trained)
         return full
 
-    def _sites_of(self, grid: Grid) -> tuple[list[int], Sites]:
-        """Return the nodes in the order of their sites' names, which is the same on every engine, and the sites."""
-        nodes = self._registered(grid)
-        ask = tell({"plan": self.plan.text})
-        answers = [
-            content_of(reply)
-            for reply in exchange(grid, (Message(ask, node, MessageType.QUERY) for node in nodes))
-        ]
-        names = {node: text(answer, "site") for node, answer in zip(nodes, answers, strict=True)}
-        if not names:
-            raise ConfigError("no sites", where="partition.sites", cure="Give one site or more.")
-        order = sorted(names, key=names.__getitem__)
+    def _sites_of(self, grid: Grid) -> Sites:
+        """Return the sites, once those that take part have said so."""
+        standing = self._standing = Standing(grid, self.plan, self._sites, self.folder)
+        standing.gather()
+        names = standing.names
         if self.plan.aggregation == "plain":
             size = len(self._trained) + self.plan.tally_size
-            return order, PlainSites(grid, self.plan, size, names, self._books, self._by_site)
+            return PlainSites(grid, self.plan, size, names, self._books, self._by_site, standing)
         if self._roster is None:
             raise ConfigError("no roster", where="aggregation", cure="Give the coordinator everybody's keys.")
         kept = self._transcripts.last if self._transcripts else -1
-        first = 1 + max(kept, *(int(scalar(answer, "session")) for answer in answers))
-        sites = SecureSites(
+        return SecureSites(
             grid,
             self.plan,
             len(self._trained) + self.plan.tally_size,
             names,
             self._books,
             roster=self._roster,
-            following=functools.partial(self._following, order),
-            first=first,
+            following=self._following,
+            first=1 + max(kept, standing.session),
             record=self._transcripts.record if self._transcripts else None,
+            standing=standing,
         )
-        return order, sites
 
-    def _following(self, nodes: list[int], purpose: str, round_number: int) -> Task | None:
+    def _following(self, purpose: str, round_number: int) -> Task | None:
         """Return what the sites are asked after a task, None after the last."""
+        self._standing.refresh()
+        nodes = self._standing.nodes
         work, number = self.plan.server, round_number
         if self._finishing is not None and (purpose == "moments" or number == work.rounds):
             return self._finishing.following(nodes, purpose, number)
@@ -230,23 +222,6 @@ class Coordinator:
 
     def _cohort(self, nodes: list[int], round_number: int) -> list[int]:
         return cohort(self.plan.seed, round_number, nodes, self.plan.server.participation)
-
-    def _registered(self, grid: Grid) -> list[int]:
-        """Return the grid's nodes, when there are as many as are waited for.
-
-        Raises
-        ------
-        EngineError : they do not come.
-        """
-        began = time.monotonic()
-        while len(nodes := list(grid.get_node_ids())) < self._sites:
-            if time.monotonic() - began > WAITING_SECONDS:
-                raise EngineError(
-                    f"only {len(nodes)} of {self._sites} sites have registered",
-                    cure="Try again on a less busy machine, or use engine=local.",
-                )
-            time.sleep(POLL_SECONDS)
-        return nodes
 
     def _train(self, sites: Sites, nodes: list[int], round_number: int) -> None:
         vector = self._full(self._optimizer.vector)
@@ -287,6 +262,8 @@ class Coordinator:
     def _evaluate(self, sites: Sites, nodes: list[int], *, prove: bool) -> None:
         """Have the weights evaluated by themselves: at the end, or where other sites train than evaluate."""
         last, judging = self._round == self.plan.server.rounds, Judging(self._judged(), prove)
+        if last and not sites.settled:
+            self._standing.require_quorum()
         done = sites.evaluate(nodes, judging, self._round)
         tries = RETRIES if last else 0
         while done.lost and tries:  # sites that have sent their counts once do not send them again

@@ -40,6 +40,7 @@ from server.books import Books
 from server.exchange import content_of, exchange
 from server.secagg.session import Session
 from server.secagg.session import Sum as Total
+from server.standing import Standing
 
 KEYS = "query.secure"
 """Type of the messages of keys."""
@@ -95,6 +96,7 @@ class SecureSites:
     following : which task comes after which, so that its session can be prepared.
     first : number of the first session; every site's last one is below it.
     record : keeps transcripts, None keeps none.
+    standing : who takes part, and which errors of a site a run goes on after.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class SecureSites:
         roster: Roster,
         following: Following,
         first: int = 0,
+        standing: Standing,
         record: Recorder | None = None,
     ) -> None:
         self._grid, self._plan, self._size, self._books = grid, plan, size, books
@@ -122,6 +125,19 @@ class SecureSites:
         # a run is resumed; they are not counted.
         self._bytes = [0, 0]
         self.lost: dict[str, str] = {}  # site -> why it dropped out of the last session, where it said so
+        self._standing = standing
+        standing.admit = self._admit
+
+    @property
+    def settled(self) -> bool:
+        """Whether the next session has been prepared with some sites; see :class:`server.asking.Sites`."""
+        return self._ahead is not None
+
+    def _admit(self, node: int, name: str) -> None:
+        """Take in a site that comes, or comes back, and go on above every session that it was in."""
+        self._ids[node] = self._roster.id_of(name)
+        self._nodes[self._ids[node]] = node
+        self._number = max(self._number, self._standing.session + 1)
 
     # The questions
 
@@ -347,10 +363,11 @@ class SecureSites:
     @contextlib.contextmanager
     def _bearing(self, site: int) -> Iterator[None]:
         """Go on without a site that a block fails for, and note why."""
-        try:
-            yield
-        except (SecureAggregationError, EngineError) as error:
-            self.lost.setdefault(self._roster.names[site], error.what)
+        with self._standing.bearing(self._nodes[site], self.lost):
+            try:
+                yield
+            except (SecureAggregationError, EngineError) as error:
+                self.lost.setdefault(self._roster.names[site], error.what)
 
 
 def _name(task: Task) -> str:

@@ -10,6 +10,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 import server.rounds as rounds
+import server.standing as standing
 from client.app import make_app
 from client.failures import error_to_wire
 from client.messages import pack
@@ -189,7 +190,7 @@ def test_sites_that_register_late_are_waited_for(plan_of, sites_of, tmp_path, mo
     assert list(found.counts) == sites.names
     grid = Registering(make_app(sites), nodes)
     grid.most = 2
-    monkeypatch.setattr(rounds, "WAITING_SECONDS", 0.0)
+    monkeypatch.setattr(standing, "WAITING_SECONDS", 0.0)
     with pytest.raises(EngineError, match="only 1 of 3 sites"):
         Coordinator(plan, RunFolder(tmp_path / "never"), "federated", sites=3).run(grid)
 

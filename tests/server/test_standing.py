@@ -1,0 +1,141 @@
+"""Sites that are late, gone, back, or refuse: the run goes on as long as there are enough others."""
+
+import pytest
+import torch
+from flwr.app import Message
+from flwr.proto.node_pb2 import NodeInfo
+
+import server.standing as standing
+from client.app import make_app
+from client.failures import error_to_wire
+from fer_models.errors import ConfigError, EngineError, PolicyError
+from server.patience import Patience, PatientGrid
+from server.rounds import Coordinator
+from server.run_folder import RunFolder
+from server.standing import SITES
+from simulations.grid import LocalGrid
+
+REFUSAL = PolicyError("the run would cost too much", where="site-1, privacy.epsilon_a_run", cure="Add noise.")
+
+
+class Unsteady(LocalGrid):
+    """A grid whose sites come and go: ``acts(node, kind, round)`` says how one behaves at a message."""
+
+    def __init__(self, sites, acts, count=3):
+        super().__init__(make_app(sites), {i + 1: {"partition-id": i} for i in range(count)})
+        self.acts, self.silent, self.hidden, self.trained = acts, {}, set(), []
+
+    def get_nodes(self):
+        return [
+            NodeInfo(node_id=n, name=f"site-{n - 1}") for n in self.get_node_ids() if n not in self.hidden
+        ]
+
+    def _answer(self, message):
+        act = self.acts(
+            message.metadata.dst_node_id, message.metadata.message_type, message.metadata.group_id
+        )
+        if act == "refuse":
+            return Message(error_to_wire(REFUSAL), reply_to=message)
+        if message.metadata.message_type == "train":
+            self.trained.append((message.metadata.group_id, message.metadata.dst_node_id))
+        return None if act == "silent" else super()._answer(message)
+
+    def pull_messages(self, message_ids):
+        return [each for each in super().pull_messages(message_ids) if each is not None]
+
+    def who(self, number):
+        return sorted(node for group, node in self.trained if group == str(number))
+
+
+def run(plan, grid, folder, patience=None):
+    grid = PatientGrid(grid, patience or Patience(deadline=0.4, keys=0.4, quorum=2))
+    return Coordinator(plan, RunFolder(folder), "federated", sites=3).run(grid)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(standing, "WAITING_SECONDS", 0.5)
+    monkeypatch.setattr(standing, "GRACE", 0.0)
+
+
+def test_a_patient_grid_changes_nothing_where_all_answer(plan_of, sites_of, tmp_path):
+    plan = plan_of(rounds=2)
+    nodes = {i + 1: {"partition-id": i} for i in range(3)}
+    alone = Coordinator(plan, RunFolder(tmp_path / "a"), "federated").run(
+        LocalGrid(make_app(sites_of()), nodes)
+    )
+    found = run(plan, Unsteady(sites_of(), lambda *_: ""), tmp_path / "b")
+    assert torch.equal(alone.vector, found.vector)
+    assert RunFolder(tmp_path / "b").read_json(SITES) == {
+        "present": ["site-0", "site-1", "site-2"], "away": [], "refused": {},
+    }  # fmt: skip
+
+
+def test_a_late_site_is_left_out_of_its_round_and_is_back_in_the_next(plan_of, sites_of, tmp_path):
+    grid = Unsteady(
+        sites_of(), lambda n, kind, group: "silent" if (n, kind, group) == (2, "train", "2") else ""
+    )
+    found = run(plan_of(rounds=3), grid, tmp_path)
+    assert [grid.who(each) for each in (1, 2, 3)] == [[1, 2, 3]] * 3
+    assert len(found.counts) == 3
+    # Its second update did not count: the sum of visits is of one answer less.
+    assert found.totals.bytes_up == 8 * found.totals.bytes_down // 9
+
+
+def test_a_site_that_goes_and_comes_takes_part_from_the_next_round_on(plan_of, sites_of, tmp_path):
+    def acts(node, kind, group):
+        if kind == "train":
+            grid.hidden = {"1": {3}, "2": {3}, "3": set()}.get(group, set())
+        return ""
+
+    grid = Unsteady(sites_of(), acts)
+    run(plan_of(rounds=5), grid, tmp_path)
+    assert [grid.who(each) for each in range(1, 6)] == [[1, 2, 3], [1, 2], [1, 2], [1, 2, 3], [1, 2, 3]]
+
+
+def test_a_site_that_refuses_is_left_out_with_its_rule(plan_of, sites_of, tmp_path):
+    grid = Unsteady(sites_of(), lambda node, *_: "refuse" if node == 2 else "")
+    found = run(plan_of(rounds=2), grid, tmp_path)
+    assert sorted(found.counts) == ["site-0", "site-2"]
+    told = RunFolder(tmp_path).read_json(SITES)
+    assert told["refused"] == {
+        "site-1": {"kind": "PolicyError", "what": REFUSAL.what, "where": "site-1, privacy.epsilon_a_run"}
+    }
+    assert told["present"] == ["site-0", "site-2"]
+
+
+def test_a_site_that_refuses_in_the_middle_is_left_out_from_then_on(plan_of, sites_of, tmp_path):
+    def acts(node, kind, group):
+        return "refuse" if node == 2 and (kind, group) >= ("train", "2") and kind == "train" else ""
+
+    grid = Unsteady(sites_of(), acts)
+    run(plan_of(rounds=3), grid, tmp_path)
+    assert [grid.who(each) for each in (1, 2, 3)] == [[1, 2, 3], [1, 3], [1, 3]]
+
+
+def test_without_a_quorum_a_run_ends_by_what_is_wrong(plan_of, sites_of, tmp_path):
+    refusing = Unsteady(sites_of(), lambda node, *_: "refuse" if node < 3 else "")
+    with pytest.raises(PolicyError, match="would cost too much"):
+        run(plan_of(rounds=2), refusing, tmp_path / "refused")
+    silent = Unsteady(sites_of(), lambda node, *_: "silent" if node < 3 else "")
+    with pytest.raises(EngineError, match="only 1 of 2 sites take part"):
+        run(plan_of(rounds=2), silent, tmp_path / "silent")
+
+
+def test_a_round_that_too_few_answer_is_lost_and_said_so(plan_of, sites_of, tmp_path):
+    told = []
+    grid = Unsteady(
+        sites_of(), lambda n, kind, group: "silent" if n < 3 and (kind, group) == ("train", "1") else ""
+    )
+    patient = PatientGrid(grid, Patience(deadline=0.4, keys=0.4, quorum=2))
+    Coordinator(plan_of(rounds=2), RunFolder(tmp_path), "federated", told.append, sites=3).run(patient)
+    assert "1 sites answered where 2 are needed" in told[0]["lost"]
+    assert "no answer before the deadline" in told[0]["lost"]
+    assert "lost" not in told[-1]
+
+
+def test_patience_has_bounds():
+    for wrong in ({"deadline": 0.0}, {"deadline": 1e6}, {"quorum": -1}):
+        with pytest.raises(ConfigError, match="a deadline of"):
+            Patience(**wrong)
+    assert Patience(deadline=5.0).of("query.secure") == 5.0
