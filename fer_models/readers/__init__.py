@@ -13,15 +13,16 @@ from fer_models.fingerprint import fingerprint
 from fer_models.readers.affectnet import read_affectnet
 from fer_models.readers.ckplus import read_ckplus
 from fer_models.readers.classfolders import read_classfolders
+from fer_models.readers.clips import read_dfew, read_ferv39k, read_mafw
 from fer_models.readers.demographic import read_fairface, read_utkface
-from fer_models.readers.fer2013 import read_fer2013
+from fer_models.readers.fer2013 import holds_csv, read_fer2013
 from fer_models.readers.imagefolder import read_imagefolder
 from fer_models.readers.jaffe import read_jaffe
 from fer_models.readers.london import read_london
 from fer_models.readers.many import read_many
 from fer_models.readers.posed import read_faces_mpi, read_kdef, read_mug, read_nimstim, read_rafd
 from fer_models.readers.rafdb import read_rafdb
-from fer_models.readers.sequences import read_cremad, read_dfew, read_ferv39k, read_mafw, read_oulucasia
+from fer_models.readers.sequences import read_cremad, read_oulucasia
 from fer_models.readers.tables import Progress, existing
 from fer_models.readers.wild import read_caers, read_expw, read_ferg, read_sfew
 from fer_models.samples import Samples
@@ -56,9 +57,6 @@ READERS: Mapping[str, Callable[..., Samples]] = {
 }
 """Reader of each name; its keyword arguments are the options of that name."""
 
-
-SHALLOW = ("fer2013",)
-"""Readers that do not look into folders inside of theirs."""
 
 _CALLERS = ("progress", "building", "cache")
 """Arguments of readers that the caller gives, and no user."""
@@ -118,7 +116,7 @@ def _kept(
     cache: Cache,
 ) -> Samples:
     """Read through a store, if the files are many enough to be worth one."""
-    deep = name not in SHALLOW
+    deep = not (name == "fer2013" and holds_csv(root))  # whose csv file has no folders beside it to look at
     named = [
         Path(value).expanduser() for value in options.values() if isinstance(value, str | Path) and value
     ]

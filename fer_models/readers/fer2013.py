@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 
 from fer_models.errors import ConfigError, DataError
 from fer_models.labels import EXPRESSIONS, FER2013_CODES, SEVEN
+from fer_models.readers.fer2013_folders import holds_ferplus, holds_tree, list_ferplus, list_tree
 from fer_models.readers.ferplus import Ballot, known_rule, read_ballot, targets
+from fer_models.readers.listing import Listing, samples_of
 from fer_models.readers.tables import Progress, check_header, existing, opened
 from fer_models.samples import MAPPED_ABOVE, Samples, picture_store
+from fer_models.stores import Building
 
 SIZE = 48
 """Height and width of a picture in pixels."""
@@ -53,12 +56,13 @@ def read_fer2013(
     rule: str = "majority",
     mapped_above: int = MAPPED_ABOVE,
     progress: Progress | None = None,
+    building: Building | None = None,
 ) -> Samples:
     """Read FER2013 and, unless ``rule`` is ``original``, its FER+ votes.
 
     Parameters
     ----------
-    root : the csv file, or the folder it lies in.
+    root : the csv file, or the folder it lies in; or one of the folders of :mod:`fer_models.readers.fer2013_folders`.
     votes : the FER+ file; ``auto`` looks for it beside the csv file.
     rule : a rule of :data:`fer_models.readers.ferplus.RULES`, or ``original`` for the csv file's own seven
         classes without votes.
@@ -70,6 +74,16 @@ def read_fer2013(
         other rows; the message names file and line.
     ConfigError : the rule is unknown, or needs votes and none are given.
     """
+    listing = _folders(Path(root), rule)
+    if listing is not None:
+        return samples_of(
+            listing,
+            size=SIZE,
+            labels=SEVEN if rule == "original" else EXPRESSIONS,
+            mapped_above=mapped_above,
+            progress=progress,
+            building=building,
+        )
     file = _pictures_file(root)
     ballot = _ballot(file, votes, rule)
     rows = _read_rows(file, progress, 0 if ballot is None else len(ballot.line))
@@ -79,6 +93,31 @@ def read_fer2013(
     _same_rows(file, rows, ballot)
     made = targets(ballot, rule)
     return _samples(file, rows, made.label, made.reason, made.votes, EXPRESSIONS, mapped_above)
+
+
+def holds_csv(root: Path) -> bool:
+    """Whether a folder holds a csv file of pictures, or is one."""
+    return root.is_file() or any((root / name).is_file() for name in NAMES)
+
+
+def _folders(root: Path, rule: str) -> Listing | None:
+    """List what lies in folders of pictures; None where there is a csv file, or neither.
+
+    Raises
+    ------
+    ConfigError : class folders, to which no votes can be joined, with a rule for votes.
+    """
+    if holds_csv(root) or not root.is_dir():
+        return None
+    if holds_ferplus(root) and rule != "original":
+        known_rule(rule)
+        return list_ferplus(root, rule)
+    if not holds_tree(root):
+        return None
+    if rule != "original":
+        what = "class folders have no FER+ votes: their numbers are no rows of fer2013.csv"
+        raise ConfigError(what, where="rule", cure="Set rule=original, or give fer2013.csv.")
+    return list_tree(root)
 
 
 def _pictures_file(root: Path | str) -> Path:

@@ -6,6 +6,7 @@ rules are those of ``src/ferplus.py`` in github.com/microsoft/FERPlus, over whol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,8 +75,8 @@ def read_ballot(path: Path) -> Ballot:
     votes: list[list[int]] = []
     for line, row in table(path, ("Usage", "Image name", *FERPLUS_COLUMNS)):
         cells = [row[name] for name in FERPLUS_COLUMNS]
-        wrong = [cell for cell in cells if not (cell.isascii() and cell.isdigit() and len(cell) <= 4)]
-        if wrong:
+        if not is_votes(cells):
+            wrong = [cell for cell in cells if not is_votes([cell])]
             raise DataError(
                 f"{wrong[0]!r} is no number of votes",
                 where=f"{path}:{line}",
@@ -86,6 +87,11 @@ def read_ballot(path: Path) -> Ballot:
         named.append(bool(row["Image name"]))
         votes.append([int(cell) for cell in cells])
     return Ballot(usage, lines, np.array(named, bool), np.array(votes, np.int32).reshape(-1, 10))
+
+
+def is_votes(cells: Sequence[str]) -> bool:
+    """Whether cells are whole numbers of votes."""
+    return all(cell.isascii() and cell.isdigit() and len(cell) <= 4 for cell in cells)
 
 
 def known_rule(rule: str) -> None:

@@ -43,6 +43,7 @@ class Listing:
     groups : attribute -> its values, :data:`fer_models.labels.UNDISCLOSED` where nothing is told.
     boxes : the face in the picture; None takes the central square.
     marks : what tells one row of a picture from another, such as the number of a face.
+    moments : share of a video that has passed, above 0 and below 1, where the file is one; None for a picture.
     votes : class -> votes or ratings; None where there are none, and the class is all that is known.
     skipped : reason -> rows or files left out.
     subject_is : what a subject is, of :data:`fer_models.samples.SUBJECTS`.
@@ -57,6 +58,7 @@ class Listing:
     groups: dict[str, list[str]] = field(default_factory=dict)
     boxes: list[Box | None] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
+    moments: list[float | None] = field(default_factory=list)
     votes: list[Mapping[str, float] | None] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     subject_is: str = PERSON
@@ -71,6 +73,7 @@ class Listing:
         groups: Mapping[str, str] | None = None,
         box: Box | None = None,
         mark: str = "",
+        moment: float | None = None,
         votes: Mapping[str, float] | None = None,
     ) -> None:
         """Append one picture; a group column that earlier or later pictures lack is undisclosed there."""
@@ -84,6 +87,7 @@ class Listing:
         self.subjects.append(subject)
         self.boxes.append(box)
         self.marks.append(mark)
+        self.moments.append(moment)
         self.votes.append(votes)
 
     def skip(self, reason: str, count: int = 1) -> None:
@@ -207,7 +211,10 @@ def samples_of(
     found = [listing.names[row] for row in rows]
     wanted = class_names(found, labels, where=str(listing.root))
     store, kept, skipped = decode_all(
-        [listing.paths[row] for row in rows], options, [listing.boxes[row] for row in rows]
+        [listing.paths[row] for row in rows],
+        options,
+        [listing.boxes[row] for row in rows],
+        [listing.moments[row] for row in rows],
     )
     rows = rows[kept]
     return Samples(
@@ -269,7 +276,11 @@ def _votes(listing: Listing, rows: NDArray[np.intp], labels: tuple[str, ...]) ->
     """Votes for the classes of the table, where some row has any; a row without has one for its class."""
     if not any(listing.votes):
         return None
-    told = [listing.votes[row] or {listing.names[row]: 1.0} for row in rows]
+    told = [listing.votes[row] or {} for row in rows]
+    told = [
+        votes if any(votes.get(name, 0.0) > 0 for name in labels) else {listing.names[row]: 1.0}
+        for row, votes in zip(rows, told, strict=True)
+    ]
     return np.array([[votes.get(name, 0.0) for name in labels] for votes in told], np.float32)
 
 

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from fer_models.errors import ConfigError, DataError
 from fer_models.readers.tables import Progress
+from fer_models.readers.videos import frame_of
 from fer_models.samples import MAPPED_ABOVE, picture_store
 from fer_models.stores import Building
 
@@ -62,12 +63,15 @@ class PictureOptions:
             raise ConfigError(f"unreadable is {self.unreadable!r}", where="unreadable", cure=cure)
 
 
-def decode(path: Path, size: int, channels: int, box: Box | None = None) -> NDArray[np.uint8]:
+def decode(
+    path: Path, size: int, channels: int, box: Box | None = None, moment: float | None = None
+) -> NDArray[np.uint8]:
     """Return one picture as uint8 (size, size) gray or (size, size, 3) colour.
 
     It is turned upright as its EXIF orientation says, cropped to the central square, and resized with a
     Lanczos filter. With a ``box`` it is cropped to the square around it instead, as it is stored.
-    Transparency is dropped; of an animation the first frame is read.
+    Transparency is dropped; of an animation the first frame is read. With a ``moment`` it is a video, of which the
+    frame at that share of its length is taken.
 
     Raises
     ------
@@ -76,6 +80,8 @@ def decode(path: Path, size: int, channels: int, box: Box | None = None) -> NDAr
     if not path.is_file():
         raise DataError(MISSING, where=str(path), cure="Add the file, or set unreadable=skip.")
     try:
+        if moment is not None:
+            return _square(frame_of(path, moment), size, channels)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -125,7 +131,10 @@ def _square(image: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:
 
 
 def decode_all(
-    paths: Sequence[Path], options: PictureOptions, boxes: Sequence[Box | None] | None = None
+    paths: Sequence[Path],
+    options: PictureOptions,
+    boxes: Sequence[Box | None] | None = None,
+    moments: Sequence[float | None] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.intp], dict[str, int]]:
     """Decode pictures into a store; return it, the indices of the pictures in it, and what was skipped.
 
@@ -141,12 +150,13 @@ def decode_all(
             0,
         )
     else:
-        store, done = place.begin(_digest(paths, boxes), shape)
+        store, done = place.begin(_digest(paths, boxes, moments), shape)
     failed = {} if place is None else place.failed
     for index in range(done, len(paths)):
         try:
-            box = None if boxes is None else boxes[index]
-            store[index - len(failed)] = decode(paths[index], options.size, options.channels, box)
+            box, moment = boxes[index] if boxes else None, moments[index] if moments else None
+            picture = decode(paths[index], options.size, options.channels, box, moment)
+            store[index - len(failed)] = picture
         except DataError as error:
             if options.unreadable == "error":
                 raise
@@ -163,9 +173,10 @@ def decode_all(
     return found, kept, dict(Counter(failed.values()))
 
 
-def _digest(paths: Sequence[Path], boxes: Sequence[Box | None] | None) -> str:
+def _digest(paths: Sequence[Path], *columns: Sequence[object] | None) -> str:
     """What is decoded, in which order."""
     seal = hashlib.sha256("\n".join(map(str, paths)).encode(errors="surrogateescape"))
-    if boxes is not None and any(boxes):
-        seal.update(repr(list(boxes)).encode())
+    for column in columns:
+        if column is not None and any(column):
+            seal.update(repr(list(column)).encode())
     return seal.hexdigest()

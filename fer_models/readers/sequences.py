@@ -1,20 +1,29 @@
-"""Oulu-CASIA, DFEW, FERV39k, MAFW and CREMA-D: expressions as sequences, of which some frames are taken.
+"""Oulu-CASIA and CREMA-D: expressions as sequences of people who are known, of which some frames are taken.
 
 The unit is the sequence: all its frames have its label, and its name or its person keeps them in one split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fer_models.errors import DataError
-from fer_models.labels import CLIP_CODES, CREMAD_CODES, DFEW_CODES, canonical
+from fer_models.labels import CREMAD_CODES, canonical
 from fer_models.readers.classfolders import folders
 from fer_models.readers.groups import BANDS, group_column
-from fer_models.readers.listing import OTHER_NAME, Listing, coded, reading, require_choice, require_frames
+from fer_models.readers.listing import (
+    OTHER_FILE,
+    OTHER_NAME,
+    Listing,
+    coded,
+    reading,
+    require_choice,
+    require_frames,
+)
 from fer_models.readers.people import CREMAD_LEVEL, CREMAD_RACE, CREMAD_SEX
-from fer_models.readers.tables import below, inner, table, text_of
+from fer_models.readers.tables import below, inner, table
+from fer_models.readers.videos import SUFFIXES
 
 EMPTY = "clip without frames"
 TIE = "votes have no single highest"
@@ -22,9 +31,7 @@ NO_VOTES = "clip without votes on the face alone"
 OTHER_LIGHT = "spectrum or illumination not asked for"
 
 _OULU = "Give the folder that holds OriginalImg or PreProcess_Img, or NI and VL themselves."
-_DFEW = "Give the folder that holds EmoLabel_DataSplit and Clip, as its owner ships it."
-_LISTS = "Put the lists of DFER-CLIP (annotation/ in github.com/zengqunzhao/DFER-CLIP) into the folder."
-_CREMAD = "Give the folder with VideoDemographics.csv, processedResults/ and frames/CLIP/*.jpg, see docs/datasets.md."
+_CREMAD = "Give the folder with VideoDemographics.csv, processedResults/ and VideoFlash/*.flv, see docs/datasets.md."
 
 
 def middle_frames(frames: Sequence[Path], count: int) -> list[Path]:
@@ -35,10 +42,10 @@ def middle_frames(frames: Sequence[Path], count: int) -> list[Path]:
     return [frames[(2 * part + 1) * len(frames) // (2 * count)] for part in range(count)]
 
 
-def _add_clip(
+def add_clip(
     listing: Listing, folder: Path, count: int, name: str, *, subject: str = "", **facts: object
 ) -> None:
-    """Add frames of one clip; a clip without any is counted."""
+    """Add frames of one clip; a clip without any is counted. Without a ``subject`` the clip is one."""
     frames = listing.pictures_in(folder.iterdir()) if folder.is_dir() else []
     listing.skip(EMPTY, int(not frames))
     clip = folder.relative_to(listing.root).as_posix()
@@ -107,103 +114,10 @@ def _place(person: Path) -> str:
     return "Oulu" if int(number) <= 50 else "Beijing"
 
 
-def list_dfew(root: Path, *, fold: int = 1, frames: int = 1) -> Listing:
-    """List DFEW: ``EmoLabel_DataSplit/train(single-labeled)/set_1.csv`` and ``Clip/clip_224x224/00001/*.jpg``.
-
-    Parameters
-    ----------
-    fold : 1 to 5 of the owner's five; whose test part is the test part.
-    frames : taken of a clip, evenly spaced.
-
-    Raises
-    ------
-    DataError : a file is missing, or holds an unknown code.
-    """
-    require_choice("fold", fold, range(1, 6))
-    clips = below(root, "Clip", "clip_224x224", cure=_DFEW)
-    listing = Listing(f"DFEW fold {fold}", root, subject_is="clip")
-    lists = below(root, "EmoLabel_DataSplit", cure=_DFEW)
-    for split in ("train", "test"):
-        path = below(lists, f"{split}(single-labeled)", f"set_{fold}.csv", cure=_DFEW)
-        for line, cells in table(path, ("video_name", "label")):
-            where = f"{path}:{line}"
-            if not cells["video_name"].isdecimal():
-                cure = "It is a number such as 1 or 00001: get the csv file again."
-                raise DataError(f"no clip {cells['video_name']!r}", where=where, cure=cure)
-            name = coded(DFEW_CODES, cells["label"], "label", where=where)
-            _add_clip(listing, clips / cells["video_name"].zfill(5), frames, name, split=split)
-    return listing
-
-
-def list_ferv39k(root: Path, *, frames: int = 1) -> Listing:
-    """List FERV39k: ``2_ClipsforFaceCrop/<scene>/<class>/<clip>/*.jpg`` with the lists of DFER-CLIP.
-
-    Parameters
-    ----------
-    frames : taken of a clip, evenly spaced.
-
-    Raises
-    ------
-    DataError : a list is missing, a code is unknown, or a code and a folder's class differ.
-    """
-    clips = below(root, "2_ClipsforFaceCrop", cure=_LISTS)
-    listing = Listing("FERV39k", root, subject_is="clip")
-    for split, where, parts, name in _clips(root, "FERV39K_{}.txt", 3):
-        scene, word, clip = parts
-        if canonical(word, where=where) != name:
-            cure = "Take the list of this very data set; codes differ between lists."
-            raise DataError(f"the code says {name}, the folder {word}", where=where, cure=cure)
-        folder = clips / scene / word / clip
-        _add_clip(listing, folder, frames, name, split=split, groups={"scene": scene})
-    return listing
-
-
-def list_mafw(root: Path, *, fold: int = 1, frames: int = 1) -> Listing:
-    """List MAFW: ``data/faces/00001/*.jpg`` with the lists of DFER-CLIP; eleven classes.
-
-    Parameters
-    ----------
-    fold : 1 to 5, whose test part is the test part.
-    frames : taken of a clip, evenly spaced.
-
-    Raises
-    ------
-    DataError : a list is missing, or holds an unknown code.
-    """
-    require_choice("fold", fold, range(1, 6))
-    clips = below(root, "data", "faces", cure=_LISTS)
-    listing = Listing(f"MAFW fold {fold}", root, subject_is="clip")
-    for split, _, parts, name in _clips(root, f"MAFW_set_{fold}_{{}}.txt", 1):
-        _add_clip(listing, clips / parts[0], frames, name, split=split)
-    return listing
-
-
-def _clips(root: Path, file: str, depth: int) -> Iterator[tuple[str, str, tuple[str, ...], str]]:
-    """Yield split, place, last parts of the clip's folder, and class of every line of the lists ``file``.
-
-    The braces in the name stand for train and test; a line reads ``<clip folder> <frames> <code>``.
-    """
-    for split in ("train", "test"):
-        path = below(root, file.format(split), cure=_LISTS)
-        for where, parts, name in _lines(path, depth):
-            yield split, where, parts, name
-
-
-def _lines(path: Path, depth: int) -> Iterator[tuple[str, tuple[str, ...], str]]:
-    for number, line in enumerate(text_of(path).splitlines(), 1):
-        words = line.split()
-        if not words:
-            continue
-        where = f"{path}:{number}"
-        parts = Path(words[0]).parts[-depth:]
-        if len(words) != 3 or len(parts) != depth or ".." in parts:
-            cure = "A line reads: folder of the clip, number of frames, code."
-            raise DataError(f"{line.strip()!r} names no clip", where=where, cure=cure)
-        yield where, parts, coded(CLIP_CODES, words[2], "code", where=where)
-
-
 def list_cremad(root: Path, *, target: str = "played", frames: int = 1) -> Listing:
-    """List CREMA-D: ``frames/1001_DFA_ANG_XX/*.jpg``, cut from the owner's videos, with votes and the actors' groups.
+    """List CREMA-D: ``VideoFlash/1001_DFA_ANG_XX.flv``, with votes and the actors' groups.
+
+    Frames that were cut beforehand, ``frames/1001_DFA_ANG_XX/*.jpg``, are taken where there are any.
 
     Parameters
     ----------
@@ -216,7 +130,7 @@ def list_cremad(root: Path, *, target: str = "played", frames: int = 1) -> Listi
     DataError : a file is missing, or holds an unknown code or actor.
     """
     require_choice("target", target, ("played", "face"))
-    clips = below(root, "frames", cure=_CREMAD)
+    clips = below(root, "frames|VideoFlash|VideoMP4", cure=_CREMAD)
     actors = _actors(below(root, "VideoDemographics.csv", cure=_CREMAD))
     votes = (
         _face_votes(below(root, "processedResults", "tabulatedVotes.csv", cure=_CREMAD))
@@ -224,8 +138,8 @@ def list_cremad(root: Path, *, target: str = "played", frames: int = 1) -> Listi
         else {}
     )
     listing = Listing("CREMA-D", root)
-    for clip in folders(clips):
-        parts = clip.name.split("_")
+    for clip in _cremad_clips(listing, clips):
+        parts = clip.stem.split("_")
         if len(parts) != 4:
             listing.skip(OTHER_NAME)
             continue
@@ -234,12 +148,32 @@ def list_cremad(root: Path, *, target: str = "played", frames: int = 1) -> Listi
         groups = coded_actor(actors, actor, clip) | {
             "intensity": coded(CREMAD_LEVEL, level, "level", where=str(clip))
         }
-        told = votes.get(clip.name) if target == "face" else None
+        told = votes.get(clip.stem) if target == "face" else None
         if target == "face":
             name = _most(listing, told)
-        if name:
-            _add_clip(listing, clip, frames, name, subject=actor, groups=groups, votes=told)
+        if name and clip.is_dir():
+            add_clip(listing, clip, frames, name, subject=actor, groups=groups, votes=told)
+        elif name:
+            _add_video(listing, clip, frames, name, subject=actor, groups=groups, votes=told)
     return listing
+
+
+def _cremad_clips(listing: Listing, folder: Path) -> list[Path]:
+    """The folders of frames, or the videos, in a folder; files of another kind are counted."""
+    if found := folders(folder):
+        return found
+    inside = sorted(folder.iterdir())
+    found = [path for path in inside if path.suffix.lower() in SUFFIXES and not path.name.startswith("._")]
+    listing.skip(OTHER_FILE, len(inside) - len(found))
+    return found
+
+
+def _add_video(listing: Listing, path: Path, count: int, name: str, **facts: object) -> None:
+    """Add frames of a video: the middles of ``count`` equal parts."""
+    require_frames("frames", count)
+    for part in range(count):
+        moment = (2 * part + 1) / (2 * count)
+        listing.add(path, name, mark=f"#{part + 1}", moment=moment, **facts)  # type: ignore[arg-type]
 
 
 def coded_actor(actors: Mapping[str, dict[str, str]], actor: str, clip: Path) -> dict[str, str]:
@@ -293,7 +227,4 @@ def _most(listing: Listing, votes: Mapping[str, float] | None) -> str:
 
 
 read_oulucasia = reading(list_oulucasia)
-read_dfew = reading(list_dfew)
-read_ferv39k = reading(list_ferv39k)
-read_mafw = reading(list_mafw)
 read_cremad = reading(list_cremad)

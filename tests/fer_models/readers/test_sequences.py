@@ -1,11 +1,15 @@
 """Expressions as sequences: which frames are taken, whose they are, and the votes on CREMA-D's clips."""
 
+import shutil
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fer_models.errors import ConfigError, DataError
 from fer_models.readers import read
+from fer_models.readers.listing import OTHER_FILE
 from fer_models.readers.sequences import EMPTY, NO_VOTES, OTHER_LIGHT, OTHER_NAME, TIE, middle_frames
 
 
@@ -66,62 +70,6 @@ def test_oulucasia_folders_that_are_unknown(oulu, draw, name, message):
     draw(f"PreProcess_Img/VL_Acropped/{name}/000.jpeg")
     with pytest.raises(DataError, match=message):
         read("oulucasia", oulu)
-
-
-def test_dfew(draw, write, rows):
-    root = draw(*(f"Clip/clip_224x224/00007/{n}.jpg" for n in range(1, 4)), "Clip/clip_224x224/00123/1.jpg")
-    write("EmoLabel_DataSplit/train(single-labeled)/set_2.csv", "video_name,label\n7,1\n9,4\n")
-    path = write("EmoLabel_DataSplit/test(single-labeled)/set_2.csv", "video_name,label\n00123,7\n")
-    samples = read("dfew", root, fold=2)
-    assert rows(samples) == [
-        ("Clip/clip_224x224/00007/2.jpg", "happiness", "train", "Clip/clip_224x224/00007"),
-        ("Clip/clip_224x224/00123/1.jpg", "fear", "test", "Clip/clip_224x224/00123"),
-    ]
-    assert samples.skipped == {EMPTY: 1}
-    assert len(read("dfew", root, fold=2, frames=3)) == 4
-    for row, message in {"00123,0": "unknown label '0'", "../1,2": "no clip '../1'"}.items():
-        path.write_text(f"video_name,label\n{row}\n")
-        with pytest.raises(DataError, match=message) as caught:
-            read("dfew", root, fold=2)
-        assert caught.value.where == f"{path}:2"
-    with pytest.raises(DataError, match=r"no set_1\.csv"):
-        read("dfew", root)
-    with pytest.raises(ConfigError, match="fold is 6"):
-        read("dfew", root, fold=6)
-
-
-PREFIX = "/data/somebody/FERV39K/2_ClipsforFaceCrop"
-
-
-def test_ferv39k(draw, write, rows):
-    root = draw("2_ClipsforFaceCrop/Terror/Neutral/0026/1.jpg", "2_ClipsforFaceCrop/War/Angry/0001/1.jpg")
-    write("FERV39K_train.txt", f"{PREFIX}/Terror/Neutral/0026 12 2\n")
-    path = write("FERV39K_test.txt", f"{PREFIX}/War/Angry/0001 9 3\n")
-    samples = read("ferv39k", root)
-    assert [row[1:3] + row[4:] for row in rows(samples, "scene")] == [
-        ("neutral", "train", "Terror"),
-        ("anger", "test", "War"),
-    ]
-    wrong = {
-        f"{PREFIX}/War/Angry/0001 9 4": "the code says surprise, the folder Angry",
-        f"{PREFIX}/War/Angry/0001 9 11": "unknown code '11'",
-        f"{PREFIX}/War/Angry/0001 9": "names no clip",
-        "Angry/0001 9 3": "names no clip",
-    }
-    for line, message in wrong.items():
-        path.write_text(line)
-        with pytest.raises(DataError, match=message) as caught:
-            read("ferv39k", root)
-        assert caught.value.where == f"{path}:1"
-
-
-def test_mafw(draw, write, rows):
-    root = draw("data/faces/00001/1.jpg", "data/faces/00215/1.jpg")
-    write("MAFW_set_1_train.txt", "/data/somebody/MAFW/data/faces/00001 65 7\n\n")
-    write("MAFW_set_1_test.txt", "/data/somebody/MAFW/data/faces/00215 87 10\n")
-    samples = read("mafw", root)
-    assert samples.labels == ("contempt", "disappointment")
-    assert [row[2] for row in rows(samples)] == ["train", "test"]
 
 
 VOTES = """\
@@ -190,3 +138,35 @@ def test_cremad_tables_that_are_wrong(cremad, write):
     with pytest.raises(DataError, match="unknown race 'Martian'") as caught:
         read("cremad", cremad)
     assert caught.value.where == f"{path}:2"
+
+
+def write_video(path, shades):
+    """A video of one shade a frame."""
+    import cv2
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"FLV1"), 30, (32, 32))
+    for shade in shades:
+        writer.write(np.full((32, 32, 3), shade, np.uint8))
+    writer.release()
+
+
+def test_cremad_videos_as_their_owners_ship_them(cremad, rows):
+    shutil.rmtree(cremad / "frames")
+    write_video(cremad / "VideoFlash/1001_DFA_ANG_XX.flv", range(0, 240, 24))
+    write_video(cremad / "VideoFlash/1002_IEO_NEU_XX.flv", [200])
+    (cremad / "VideoFlash/1002_IEO_SAD_HI.flv").write_text("version https://git-lfs.github.com/spec/v1")
+    (cremad / "VideoFlash/index.html").write_text("")
+    samples = read("cremad", cremad, frames=2, size=16, unreadable="skip")
+    assert [row[:2] + row[3:4] for row in rows(samples)] == [
+        ("VideoFlash/1001_DFA_ANG_XX.flv#1", "anger", "1001"),
+        ("VideoFlash/1001_DFA_ANG_XX.flv#2", "anger", "1001"),
+        ("VideoFlash/1002_IEO_NEU_XX.flv#1", "neutral", "1002"),
+        ("VideoFlash/1002_IEO_NEU_XX.flv#2", "neutral", "1002"),
+    ]
+    # Of ten frames the middles of two halves: the third and the eighth; of one frame that one.
+    assert samples.pictures.mean((1, 2)) == pytest.approx([48, 168, 200, 200], abs=12)
+    assert samples.skipped == {OTHER_FILE: 1, "unreadable picture": 2}
+    with pytest.raises(DataError, match="no video with frames") as caught:
+        read("cremad", cremad)
+    assert caught.value.where.endswith("1002_IEO_SAD_HI.flv")

@@ -3,19 +3,21 @@
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from fer_models import labels
-from fer_models.errors import DataError
+from fer_models.errors import DataError, FedferError
 from fer_models.labels import UNDISCLOSED, VOCABULARY
-from fer_models.readers import READERS
+from fer_models.readers import READERS, read
 from fer_models.readers.people import VALUES
 from fer_models.samples import SPLITS
 
 FREE = {"fer2013", "imagefolder", "many"}
-"""Readers without a tree here: their classes are tested elsewhere, and a user's own groups are free words."""
+"""Readers whose whole tables are read below: a user's own groups are free words."""
 
 TREES = {
     "affectnet": lambda a, b, c, d: {
@@ -77,6 +79,16 @@ TREES = {
         "london_faces_info.csv": f"face_id,face_age,face_gender,face_eth\n001,{a},{b},{c}\n",
         "001_03.jpg": "",
         f"001_{d}.jpg": "",
+    },
+    "ferv39k with the owner's lists": lambda a, b, c, d: {
+        "4_setups/All_scenes/train_All.csv": f"War/{a}/0001 {b}\n",
+        "4_setups/All_scenes/test_All.csv": f"War/{c}/0001 {d}\n",
+        f"2_ClipsforFaceCrop/War/{a}/0001/1.jpg": "",
+    },
+    "mafw with the owner's lists": lambda a, b, c, d: {
+        "Train & Test Set/single/no_caption/set_1/train.txt": f"00001.mp4 {a}\n00001.mp4 {c}\n",
+        "Train & Test Set/single/no_caption/set_1/test.txt": f"00001.mp4 {b}\n",
+        "data/frames/00001/1.jpg": "",
     },
     "mafw": lambda a, b, c, d: {
         "MAFW_set_1_train.txt": f"x/00001 9 {a}\n",
@@ -146,14 +158,14 @@ WORDS = st.one_of(st.sampled_from(KNOWN), st.text("abAB019+-. é", min_size=1, m
 
 
 def test_every_reader_has_a_tree():
-    assert set(TREES) == set(READERS) - FREE
+    assert {name.partition(" ")[0] for name in TREES} == set(READERS) - FREE
 
 
 @pytest.mark.parametrize("reader", TREES)
 @settings(max_examples=40, deadline=None)
 @given(words=st.tuples(WORDS, WORDS, WORDS, WORDS), option=st.booleans())
 def test_classes_and_groups_have_common_names(reader, words, option):
-    lister = READERS[reader].__wrapped__
+    lister = READERS[reader.partition(" ")[0]].__wrapped__
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         for name, text in TREES[reader](*words).items():
@@ -171,6 +183,74 @@ def test_classes_and_groups_have_common_names(reader, words, option):
     for column, values in listing.groups.items():
         assert column == "scene" or set(values) <= {*VALUES[column], UNDISCLOSED}
     assert all(listing.skipped.values())
+
+
+PIXELS = " ".join(["7"] * 48 * 48)
+BOX = '"(0, 0, 48, 48)"'
+HEADER = f"Usage,Image name,{','.join(labels.FERPLUS_COLUMNS)}"
+
+TABLES = {
+    "csv": lambda a, b, c, d: {
+        "fer2013.csv": f"emotion,pixels,Usage\n{a},{PIXELS},Training\n{b},{PIXELS},{c}\n"
+    },
+    "votes": lambda a, b, c, d: {
+        "fer2013.csv": f"emotion,pixels,Usage\n0,{PIXELS},Training\n",
+        "fer2013new.csv": f"{HEADER}\nTraining,x,{a},{b},{c},{d},0,0,0,0,0,0\n",
+    },
+    "tree": lambda a, b, c, d: {
+        f"train/{a}/Training_1.png": "",
+        f"test/{b}/{c}_1.png": "",
+        f"{d}/sad/1.png": "",
+    },
+    "ferplus": lambda a, b, c, d: {
+        "FER2013Train/label.csv": f"a.png,{BOX},{a},{b},{c},{d},0,0,0,0,0,0\n",
+        "FER2013Valid/label.csv": f"a.png,{BOX},{d},0,0,0,0,0,0,{c},0,0\n",
+        "FER2013Test/label.csv": f"{a},{BOX},5,0,0,0,0,0,0,0,0,0\n",
+        "FER2013Train/a.png": "",
+        "FER2013Valid/a.png": "",
+    },
+    "imagefolder": lambda a, b, c, d: {
+        "metadata.csv": f"file_name,label,gender,split\na.png,{a},{b},{c}\na.png,{d},,\n",
+        "a.png": "",
+    },
+    "many": lambda a, b, c, d: {
+        f"one/train/{a}/1.png": "",
+        f"one/test/{b}/1.png": "",
+        "two/metadata.csv": f"file_name,label,split\na.png,{c},train\na.png,{d},test\n",
+        "two/a.png": "",
+    },
+}
+"""Layouts that are read whole, pictures and all."""
+
+SETS = [{"reader": "classfolders", "root": "one"}, {"reader": "imagefolder", "root": "two"}]
+
+
+@pytest.mark.parametrize("layout", TABLES)
+@settings(max_examples=25, deadline=None)
+@given(words=st.tuples(WORDS, WORDS, WORDS, WORDS))
+def test_whole_tables_have_common_names(layout, words):
+    reader = layout if layout in READERS else "fer2013"
+    options = {"many": {"sets": SETS}, "csv": {"rule": "original"}, "tree": {"rule": "original"}}.get(
+        layout, {}
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        for name, text in TABLES[layout](*words).items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            if name.endswith(".png"):
+                Image.new("L", (8, 8), 3).save(root / name)
+            else:
+                (root / name).write_text(text)
+        try:
+            samples = read(reader, root, **options)
+        except FedferError as error:
+            assert error.where
+            assert error.cure
+            return
+    assert set(samples.labels) <= set(VOCABULARY)
+    assert set(samples.split.tolist()) <= set(SPLITS)
+    assert all(samples.skipped.values())
+    assert np.isfinite(samples.targets(np.arange(len(samples)))).all()
 
 
 def test_the_vocabulary_has_no_name_twice():
