@@ -24,6 +24,8 @@ def show(check: Check, console: Console) -> None:
         console.print()
         console.print(table)
     console.print()
+    for note in check.notes:
+        console.print(f"note: {escape(note)}")
     for finding in check.findings:
         console.print(f"[{_STYLE[finding.severity]}]{finding.severity}[/]: {escape(finding.text)}")
     if not check.findings:

@@ -91,6 +91,7 @@ class Check:
     skipped : reason -> rows or files left out by the reader or a split.
     findings : errors first.
     subject_is : of :data:`fer_models.samples.SUBJECTS`.
+    notes : what to know of its columns.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Check:
     skipped: Mapping[str, int]
     findings: tuple[Finding, ...] = field(default=())
     subject_is: str = PERSON
+    notes: tuple[str, ...] = ()
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -141,6 +143,7 @@ def check(samples: Samples) -> Check:
         label_parity={attribute: _label_parity(samples, attribute) for attribute in samples.groups},
         skipped=dict(samples.skipped),
         subject_is=samples.subject_is,
+        notes=samples.notes,
     )
     return Check(**{**vars(found), "findings": findings(found)})
 

@@ -133,6 +133,7 @@ class Samples:
     name : the data set's name, for reports.
     known : bool (N, C) or None; the classes that a row's data set tells apart, its label among them. None: all.
     subject_is : one of :data:`SUBJECTS`.
+    notes : what to know of its columns, a sentence each.
     """
 
     pictures: NDArray[np.uint8]
@@ -147,6 +148,7 @@ class Samples:
     name: str = "samples"
     known: NDArray[np.bool_] | None = None
     subject_is: str = PERSON
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.pictures)
@@ -258,6 +260,7 @@ class Samples:
                 "skipped": dict(self.skipped),
                 "name": self.name,
                 "subject_is": self.subject_is,
+                "notes": self.notes,
             }
             temporary = folder / "samples.json.part"
             temporary.write_text(json.dumps(facts))
@@ -296,6 +299,7 @@ class Samples:
             name=facts["name"],
             known=column.get("known"),
             subject_is=facts.get("subject_is", PERSON),
+            notes=tuple(facts.get("notes", ())),
         )
 
 

@@ -113,6 +113,8 @@ def split(samples: Samples, data: DataSettings, seed: int) -> Samples:
     found = divided(samples, data.split, data.test, seed, copies_out=data.copies)
     for text in leaks(found, pictures=data.copies == "keep"):
         say(f"warning: {text}")
+    for text in found.notes:
+        say(f"note: {text}")
     return found
 
 

@@ -12,15 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_models.errors import DataError
+from fer_models.errors import ConfigError, DataError
 from fer_models.labels import canonical
 from fer_models.readers.groups import BANDS, USUAL_GROUPS, group_column
-from fer_models.readers.listing import Listing, reading
-from fer_models.readers.pictures import APPLEDOUBLE
+from fer_models.readers.listing import Listing, reading, require_choice
+from fer_models.readers.pictures import APPLEDOUBLE, decode
 from fer_models.readers.tables import inside, table
 from fer_models.samples import is_split, split_name
+from fer_models.skin_tone import angle, tones
 
 METADATA = "metadata.csv"
+
+MEASURED = 224
+"""Pixels of the square that colour is measured in."""
 
 _TREE = "Put metadata.csv with the columns file_name and label into the folder of the pictures."
 
@@ -52,6 +56,7 @@ def list_imagefolder(
     groups: Sequence[str] | None = None,
     split: str | None = "split",
     bands: Mapping[str, Sequence[float]] | None = None,
+    skin_tone: str = "told",
 ) -> Listing:
     """Read pictures and the facts that ``metadata.csv`` tells about them.
 
@@ -66,11 +71,15 @@ def list_imagefolder(
         the csv file's folder names, or train.
     bands : column -> ascending lower ends of the bands its numbers are cut into, added to
         :data:`fer_models.readers.groups.BANDS`; an empty list leaves the cells as they are.
+    skin_tone : ``told``, a column like others; ``controlled``: measured from colour, see
+        :mod:`fer_models.skin_tone`, which you may ask for where all photographs are in colour, of faces seen from the
+        front that fill the square, and were taken in one controlled light.
 
     Raises
     ------
     DataError : a file or column is missing, a cell is unknown, or a name leaves the folder.
     """
+    require_choice("skin_tone", skin_tone, ("told", "controlled"))
     columns = _Columns(label, subject, None if groups is None else tuple(groups), split)
     rows = _Rows(Listing(root.resolve().name, root))
     for file, default in metadata_files(root):
@@ -79,10 +88,33 @@ def list_imagefolder(
         raise DataError("no row names a picture", where=str(root / METADATA), cure=_TREE)
     attributes = _attributes(rows, columns, dict(BANDS) | dict(bands or {}))
     rows.listing.groups = {name: column.tolist() for name, column in attributes.items()}
+    if skin_tone == "controlled":
+        _measure(rows.listing)
     return rows.listing
 
 
 read_imagefolder = reading(list_imagefolder)
+
+
+def _measure(listing: Listing) -> None:
+    """Add a group of skin tone, measured from colour.
+
+    Raises
+    ------
+    ConfigError : the table tells one already.
+    """
+    if "skin_tone" in listing.groups:
+        what = "the table tells a skin_tone: two sources of one group cannot be told apart"
+        raise ConfigError(what, where="skin_tone", cure="Set skin_tone=told, or name groups without it.")
+    angles: list[float | None] = []
+    for path in listing.paths:
+        try:
+            angles.append(angle(decode(path, MEASURED, 3)))
+        except DataError:  # of which the decoder makes an error or a count, as asked
+            angles.append(None)
+    found = tones(angles, listing.subjects)
+    listing.groups["skin_tone"] = found.values.tolist()
+    listing.notes = (*listing.notes, found.note())
 
 
 def metadata_files(root: Path) -> list[tuple[Path, str]]:

@@ -46,6 +46,7 @@ class Listing:
     moments : share of a video that has passed, above 0 and below 1, where the file is one; None for a picture.
     votes : class -> votes or ratings; None where there are none, and the class is all that is known.
     skipped : reason -> rows or files left out.
+    notes : what to know of its columns, a sentence each.
     subject_is : what a subject is, of :data:`fer_models.samples.SUBJECTS`.
     """
 
@@ -62,6 +63,7 @@ class Listing:
     votes: list[Mapping[str, float] | None] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     subject_is: str = PERSON
+    notes: tuple[str, ...] = ()
 
     def add(
         self,
@@ -229,6 +231,7 @@ def samples_of(
         skipped=dict(listing.skipped + Counter(skipped)),
         name=listing.name,
         subject_is=listing.subject_is,
+        notes=listing.notes,
     )
 
 

@@ -162,6 +162,7 @@ def _joined(parts: Mapping[str, Samples], labels: tuple[str, ...], mapped_above:
         skipped={f"{name}: {why}": n for name, part in parts.items() for why, n in part.skipped.items()},
         name=" and ".join(parts),
         subject_is=_kind(parts),
+        notes=tuple(f"{name}: {note}" for name, part in parts.items() for note in part.notes),
     )
 
 

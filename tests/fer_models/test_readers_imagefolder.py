@@ -8,6 +8,7 @@ from fer_models.errors import ConfigError, DataError
 from fer_models.readers import read
 from fer_models.readers.imagefolder import read_imagefolder
 from fer_models.readers.pictures import APPLEDOUBLE, MISSING, UNDECODABLE
+from fer_models.samples import Samples
 
 HEADER = "file_name,label,subject,gender,age,ethnicity,ita,split"
 ROWS = [
@@ -169,3 +170,19 @@ def test_many_numbers_without_bands_are_refused(tmp_path):
         read_imagefolder(root, groups=["ita"])
     assert len(np.unique(read_imagefolder(root, groups=["ita"], bands={"ita": [0, 1, 2]}).groups["ita"])) == 3
     assert len(np.unique(read_imagefolder(root, groups=["ita"], bands={"ita": []}).groups["ita"])) == 21
+
+
+def test_skin_tone_is_measured_only_on_request_and_says_how_well_it_repeats(tmp_path):
+    shades = {"a1": (236, 188, 158), "a2": (230, 180, 150), "b1": (90, 54, 33), "c1": (120, 120, 120)}
+    for name, colour in shades.items():
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"{name}.png")
+    lines = [f"{name}.png,happy,{name[0]},x" for name in shades]
+    (tmp_path / "metadata.csv").write_text("file_name,label,subject,skin_tone\n" + "\n".join(lines))
+    assert read("imagefolder", tmp_path).groups["skin_tone"].tolist() == ["x"] * 4
+    found = read("imagefolder", tmp_path, groups=[], skin_tone="controlled")
+    assert found.groups["skin_tone"].tolist() == ["lighter", "lighter", "darker", "undisclosed"]
+    assert "100% of 1 people" in found.notes[0]
+    with pytest.raises(ConfigError, match="two sources of one group"):
+        read("imagefolder", tmp_path, skin_tone="controlled")
+    found.save(tmp_path / "saved")
+    assert Samples.load(tmp_path / "saved").notes == found.notes
