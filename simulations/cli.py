@@ -36,6 +36,7 @@ commands
   audit key FILE a key to sign audits with
   audit verify DIR  check a signed audit: key=PUBLIC model=RUN
   export RUN     a model for a box without a GPU: export RUN format=int8 --out DIR; onnx, int8 or openvino
+  predict MODEL INPUT  expressions in pictures, folders, films and from cameras (0): --out FILE --annotate DIR
   audit-privacy  how much a training leaks, at least: canaries, or model=RUN for a finished run
   curves RUN ... accuracy against rounds, visits and bytes of some runs
   faces          a contact sheet of drawn faces: faces sheet=FILE.png
@@ -122,7 +123,7 @@ def _command(words: list[str]) -> int:
         from server.cli import server
 
         return server(words[1:])
-    from simulations import commands, export
+    from simulations import commands, export, predict
 
     table: dict[str, Callable[[list[str]], int]] = {
         "compare": commands.compare,
@@ -135,6 +136,7 @@ def _command(words: list[str]) -> int:
         "faces": commands.faces,
         "models": commands.models,
         "export": export.run,
+        "predict": predict.run,
         "fairness": commands.fairness,
         "tune-private": commands.tune_private,
         "doctor": commands.doctor,

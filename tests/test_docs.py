@@ -29,6 +29,7 @@ from simulations.exporting.asked import options_among as export_options
 from simulations.exporting.command import MARK
 from simulations.faces import FacesConfig
 from simulations.partition import PartitionSpec
+from simulations.predicting.asked import asked as predict_words
 from simulations.prediction_audit import parsed as parsed_audit
 from simulations.privacy_audit.finished import CHANGEABLE, run_among
 from simulations.run_audit import options_among
@@ -248,6 +249,9 @@ def test_command_lines_compose(document, words):
             return
         assert any(word.startswith("model=") for word in rest)
         _, rest = explain_among([word for word in rest if not word.startswith("model=")])
+    elif words[0] == "predict":
+        assert predict_words(rest)
+        return
     elif words[0] == "export":
         folder, rest = out_folder(rest, MARK)
         _, _, rest = export_options(rest)

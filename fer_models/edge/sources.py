@@ -1,0 +1,173 @@
+"""Where pictures come from: files, folders, films and cameras, one frame after the other in flat memory."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from fer_models.edge.faces import Pixels
+from fer_models.errors import DataError
+from fer_models.readers.pictures import SUFFIXES
+
+FILMS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
+"""Endings of the file names that are taken for films, in lower case."""
+
+MOST_PIXELS = 64_000_000
+"""Pixels of the largest picture that is decoded: 200 MB in colour."""
+
+
+CONVERT = "Convert the film to H.264 in mp4, or leave it out."
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture.
+
+    Attributes
+    ----------
+    source : the file, or ``camera 0``.
+    number : of the frame, from 0; 0 for a picture.
+    seconds : since the film began; None for pictures and cameras.
+    pixels : None where it could not be read.
+    problem : why not; empty otherwise.
+    """
+
+    source: str
+    number: int
+    seconds: float | None
+    pixels: Pixels | None
+    problem: str = ""
+
+
+def frames(inputs: Sequence[str], every: int = 1) -> Iterator[Frame]:
+    """Yield the pictures of files, folders, films and cameras (by their number), in their order.
+
+    A damaged picture of a list or a folder is a frame with a problem, and the others go on.
+
+    Parameters
+    ----------
+    every : of films and cameras, only each so many-th frame.
+
+    Raises
+    ------
+    DataError : an input is not there or not readable as a whole; a film without a single frame; no camera there.
+    """
+    for name in inputs:
+        if name.isascii() and name.isdigit():
+            yield from _film(int(name), f"camera {name}", every)
+            continue
+        path = Path(name).expanduser()
+        if path.is_dir():
+            yield from _folder(path, every)
+        elif not path.is_file():
+            raise DataError(
+                "no such file or folder",
+                where=name,
+                cure="Give pictures, folders, films or a camera's number.",
+            )
+        elif path.suffix.lower() in FILMS:
+            yield from _film(str(path), str(path), every)
+        else:
+            yield picture(path)
+
+
+def _folder(folder: Path, every: int) -> Iterator[Frame]:
+    known = SUFFIXES | FILMS
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in known and not path.name.startswith("._") and path.is_file()
+    )
+    if not files:
+        raise DataError(
+            "the folder holds no picture and no film", where=str(folder), cure="Give another folder."
+        )
+    for path in files:
+        if path.suffix.lower() not in FILMS:
+            yield picture(path)
+            continue
+        try:
+            yield from _film(str(path), str(path), every)
+        except DataError as error:
+            yield Frame(str(path), 0, None, None, error.what)
+
+
+def picture(path: Path) -> Frame:
+    """Return a picture file, upright as its EXIF orientation says; damaged or huge ones have a problem."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    most = f"more than {MOST_PIXELS // 1_000_000} megapixels"
+                    return Frame(str(path), 0, None, None, f"{most}: {image.width} x {image.height}")
+                upright = ImageOps.exif_transpose(image)
+                gray = upright.mode in ("1", "L", "LA", "I", "I;16", "F")
+                pixels = np.asarray(_eight_bits(upright).convert("L" if gray else "RGB"))
+    except MemoryError:
+        return Frame(str(path), 0, None, None, "too large for this machine's memory")
+    except Exception as error:  # damaged bytes make decoders raise nearly anything
+        return Frame(str(path), 0, None, None, f"unreadable picture: {str(error) or type(error).__name__}")
+    if min(pixels.shape[:2]) < 8:
+        return Frame(str(path), 0, None, None, f"too small: {pixels.shape[1]} x {pixels.shape[0]}")
+    return Frame(str(path), 0, None, pixels)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit gray to 8 bits, where Pillow's conversion would cut everything above 255 to white."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no known range")
+    if not image.mode.startswith("I"):
+        return image
+    pixels = np.asarray(image)
+    return Image.fromarray((pixels >> 8 if pixels.max() > 255 else pixels).astype(np.uint8))
+
+
+def _film(device: str | int, name: str, every: int) -> Iterator[Frame]:
+    capture = _opened(device, name)
+    import cv2
+
+    try:
+        rate = float(capture.get(cv2.CAP_PROP_FPS))
+        number = 0
+        while capture.grab():
+            if number % every == 0:
+                good, pixels = capture.retrieve()
+                if good:
+                    seconds = number / rate if isinstance(device, str) and rate > 0 else None
+                    yield Frame(
+                        name, number, seconds, np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+                    )
+            number += 1
+        if number == 0:
+            raise DataError(
+                "no frame can be decoded",
+                where=name,
+                cure="Convert the film to H.264 in mp4, or leave it out.",
+            )
+    finally:
+        capture.release()
+
+
+def _opened(device: str | int, name: str) -> Any:
+    os.environ.setdefault(
+        "OPENCV_LOG_LEVEL", "SILENT"
+    )  # its remarks about cameras go to the terminal otherwise
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    import cv2
+
+    capture = cv2.VideoCapture(device)
+    if capture.isOpened():
+        return capture
+    capture.release()
+    if isinstance(device, int):
+        cure = "Look which cameras there are (ls /dev/video*), and whether you may read them."
+        raise DataError("there is no such camera", where=name, cure=cure)
+    raise DataError("the film cannot be decoded", where=name, cure=CONVERT)

@@ -1,0 +1,93 @@
+"""Faces in scenes: found, turned upright, cropped; and what no face can be found in."""
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_models.edge.faces import Face, FaceFinder, cropped
+from fer_models.errors import ConfigError, ModelError
+from simulations.faces import FacesConfig, draw
+
+
+@pytest.fixture(scope="module")
+def face():
+    """A drawn face without difficulties, 128 pixels."""
+    plain = FacesConfig(count=1, size=128, channels=3, pose=0, light=0, occlusion=0, noise=0)
+    return draw(plain, 0).pictures[0]
+
+
+def scene(face, *places, size=(320, 480)):
+    picture = np.full((*size, 3), np.median(face[:6].reshape(-1, 3), 0).astype(np.uint8), np.uint8)
+    for top, left in places:
+        picture[top : top + len(face), left : left + len(face)] = face
+    return picture
+
+
+def overlap(face, top, left, side):
+    x = min(face.box[2], left + side) - max(face.box[0], left)
+    y = min(face.box[3], top + side) - max(face.box[1], top)
+    return max(x, 0) * max(y, 0) / (face.area + side**2 - max(x, 0) * max(y, 0))
+
+
+def test_a_face_is_found_where_it_is(face):
+    found = FaceFinder()(scene(face, (100, 200)))
+    assert len(found) == 1
+    assert overlap(found[0], 100, 200, 128) > 0.4
+
+
+def test_several_faces_are_found_the_largest_first(face):
+    small = cv2.resize(face, (96, 96), interpolation=cv2.INTER_AREA)
+    picture = scene(face, (20, 20))
+    picture[180:276, 300:396] = small
+    found = FaceFinder()(picture)
+    assert [overlap(found[0], 20, 20, 128) > 0.4, overlap(found[1], 180, 300, 96) > 0.4] == [True, True]
+    assert found[0].area > found[1].area
+
+
+def test_a_large_picture_gives_boxes_in_its_own_pixels(face):
+    large = cv2.resize(scene(face, (100, 200)), None, fx=5, fy=5)
+    found = FaceFinder()(large)
+    assert overlap(found[0], 500, 1000, 640) > 0.4
+
+
+def test_no_face_is_found_in_nothing():
+    assert FaceFinder()(np.full((200, 200), 90, np.uint8)) == []
+
+
+def test_the_whole_picture_is_one_face():
+    assert FaceFinder("whole")(np.zeros((40, 60), np.uint8)) == [Face((0, 0, 60, 40))]
+
+
+def test_eyes_are_made_level(face):
+    """Of a face that is turned about its middle, the crop is that of the upright one."""
+    centre = (200.0, 160.0)
+    picture = scene(face, (96, 136), size=(320, 400))
+    turned = cv2.warpAffine(picture, cv2.getRotationMatrix2D(centre, 15, 1), (400, 320), borderMode=1)
+    eyes = ((180.0, 165.36), (220.0, 154.64))  # level before a turn of 15 degrees
+    box = (136.0, 96.0, 264.0, 224.0)
+    upright, straight = cropped(picture, Face(box), 48, 1), cropped(turned, Face(box, eyes), 48, 1)
+    crooked = cropped(turned, Face(box), 48, 1)
+
+    def apart(a, b):
+        return np.abs(a.astype(int) - b.astype(int)).mean()
+
+    assert apart(upright, straight) < 3 < apart(upright, crooked)
+
+
+def test_a_crop_has_the_asked_form_even_at_an_edge(face):
+    for channels, form in ((1, (64, 64)), (3, (64, 64, 3))):
+        assert cropped(face, Face((-20, -20, 60, 60)), 64, channels).shape == form
+        assert cropped(face[:, :, 0], Face((100, 100, 140, 170)), 64, channels, 0.25).shape == form
+    assert np.array_equal(cropped(face, Face((0, 0, 128, 128)), 128, 3), face)
+
+
+def test_finders_that_are_not_there(tmp_path):
+    with pytest.raises(ConfigError, match="unknown way"):
+        FaceFinder("mtcnn")
+    with pytest.raises(ConfigError, match="go together"):
+        FaceFinder("yunet")
+    with pytest.raises(ConfigError, match="go together"):
+        FaceFinder("haar", tmp_path / "model.onnx")
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(ModelError, match=r"no model of YuNet"):
+        FaceFinder("yunet", tmp_path / "model.onnx")
