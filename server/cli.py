@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from client.identity import Roster
 from client.strict import nearest
 from fer_models.errors import ConfigError, SecureAggregationError
+
+if TYPE_CHECKING:
+    from client.plan import Plan
 
 USAGE = "Write: fedfer server verify-round FOLDER [--session N] [--roster FILE] [--json]."
 
@@ -23,8 +26,12 @@ UNTRUSTED = (
 OPTIONS = ("--session", "--roster", "--json")
 
 
-def server(words: Sequence[str]) -> int:
+def server(words: Sequence[str], compose: Callable[[Sequence[str], int], Plan]) -> int:
     """Run a command of the coordinator and return its exit code.
+
+    Parameters
+    ----------
+    compose : see :data:`server.studying.Composing`; the settings of plans are a room further to the right.
 
     Raises
     ------
@@ -37,7 +44,7 @@ def server(words: Sequence[str]) -> int:
     def run(rest: Sequence[str]) -> int:
         from server.studying import run as started  # with it comes torch, which no other command needs
 
-        return started(rest)
+        return started(rest, compose)
 
     commands = {
         "init": enrolment.init,

@@ -15,6 +15,7 @@ import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from client.alone import alone
 from client.identity import Roster
 from client.plan import Plan, read_plan
 from client.strict import parse
@@ -29,12 +30,14 @@ from server.patience import Patience, PatientGrid
 from server.results import Result
 from server.rounds import Coordinator
 from server.run_folder import RunFolder, write_text
+from server.run_state import LOCK, OUTCOME, PROGRESS
 from server.signing import signed
 
 SYSTEM = "federated"
 """The system's name in a run folder."""
 
-OUTCOME, PROGRESS, ROSTER = "outcome.json", "progress.jsonl", "roster.json"
+ROSTER = "roster.json"
+"""The public keys of the sites that the run began with."""
 
 PATIENCE = "patience.json"
 """The file that says how long sites are waited for; it is no part of the plan, and may change before a run goes on."""
@@ -60,6 +63,11 @@ def run_study(grid: Grid, path: Path) -> None:
     """
     torch.set_num_threads(1)  # so that sums repeat, whatever the machine
     folder = RunFolder(path)
+    with alone(path / LOCK, "another process works on this run", "server"):
+        _run(grid, folder)
+
+
+def _run(grid: Grid, folder: RunFolder) -> None:
     try:
         result = _rounds(grid, folder)
         _keep(folder, _plan_of(folder), result)

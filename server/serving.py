@@ -22,10 +22,14 @@ from client.words import read_words
 from fer_models.errors import EngineError
 from server.coordinator import Coordinator
 from server.gate import flower_key
+from server.run_state import run_folders, run_said
 from server.superlink import GONE, Running, control, listens, nodes, programs, reconcile, require_free
 
 TICK = 0.2
 """Seconds between two looks at the processes."""
+
+RUNS_SHOWN = 5
+"""Runs of which the status tells, the newest."""
 
 
 def start(words: Sequence[str]) -> int:
@@ -105,6 +109,8 @@ def status(words: Sequence[str]) -> int:
     for each in coordinator.enrolled().active:
         state = known.get(flower_key(each.node_key), "not known to the SuperLink yet")
         sys.stdout.write(f"site {each.site}: {'never seen' if state == 'registered' else state}\n")
+    for path in run_folders(coordinator)[-RUNS_SHOWN:]:
+        sys.stdout.writelines(f"{line}\n" for line in run_said(Path(path)))
     return 0
 
 

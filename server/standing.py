@@ -21,6 +21,7 @@ from server.exchange import POLL_SECONDS, content_of, exchange
 from server.patience import PatientGrid
 from server.robust import fewest_updates
 from server.run_folder import RunFolder
+from server.run_state import SITES
 
 WAITING_SECONDS = 300.0
 """How long sites may take to come."""
@@ -33,9 +34,6 @@ PING = 3.0
 
 REFUSED_AGAIN = 60.0
 """Seconds until a site that has refused is asked again."""
-
-SITES = "sites.json"
-"""The file of a run folder that says who takes part, who is away and who refuses by which rule."""
 
 BORNE = (EngineError, SecureAggregationError)
 """Errors that may be of one moment; a site that sends another one refuses."""

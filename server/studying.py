@@ -2,60 +2,93 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from flwr.common.serde import fab_to_proto, user_config_to_proto
-from flwr.proto.control_pb2 import ListRunsRequest, StartRunRequest
-from flwr.supercore.fab import Fab
 from rich.console import Console
 
-import fer_models.errors as errors
 from client.plan import Plan
 from client.plan_signature import sign_plan
 from client.site_check import plan_of
-from client.words import read_words
-from fer_models.errors import ConfigError, EngineError, FedferError
-from server.bundle import bundle
+from client.words import Words, read_words
+from fer_models.errors import ConfigError
 from server.coordinator import Coordinator
-from server.deployed import OUTCOME, PROGRESS, ROSTER, SIGNATURE
+from server.deployed import PATIENCE, ROSTER, SIGNATURE
+from server.following import followed, start
+from server.patience import Patience
 from server.run_folder import RunFolder, write_text
-from server.superlink import control
+from server.watching import watching
 
-FLOWER = "flower.json"
-"""Which of Flower's runs works in a run folder."""
+USAGE = (
+    "Write: fedfer server run DIR PLAN.json, or experiment=NAME and KEY=VALUE in its place; --name NAME "
+    "--run-dir RUN --quorum SITES --deadline SECONDS."
+)
 
-TICK = 0.5
-"""Seconds between two looks."""
+OPTIONS = ("--name", "--run-dir", "--quorum", "--deadline")
 
-ENDED = "finished"
-"""Flower's status of a run that has ended, whatever came of it."""
+Composing = Callable[[Sequence[str], int], Plan]
+"""Returns the plan of some settings for so many sites, as the simulation would make it."""
 
 
-def run(words: Sequence[str]) -> int:
+def run(words: Sequence[str], compose: Composing) -> int:
     """Run a plan, or take up one that was left off; Ctrl-C leaves it running."""
-    usage = "Write: fedfer server run DIR PLAN.json [--name NAME] [--run-dir RUN]."
-    found = read_words(words, usage, valued=("--name", "--run-dir"))
-    if len(found.others) != 2:
-        raise ConfigError("server run needs a folder and a plan", where="command line", cure=usage)
-    coordinator, plan = Coordinator.open(Path(found.others[0])), plan_of(Path(found.others[1]))
+    found = read_words(words, USAGE, valued=OPTIONS)
+    if not found.others:
+        raise ConfigError("server run needs a folder and a plan", where="command line", cure=USAGE)
+    coordinator = Coordinator.open(Path(found.others[0]))
+    plan = _plan(found, coordinator, compose)
     if "--name" in found.options:
         plan = replace(plan, run=found.options["--name"])  # two runs of one plan are two in every ledger
     default = coordinator.path / "runs" / (plan.run or "run")
+    patience = _patience(found)
     folder = prepared(coordinator, plan, Path(found.options.get("--run-dir", default)))
-    say = Console(highlight=False).print
-    say(f"run folder: {folder.path}", soft_wrap=True, markup=False)
+    console = Console(highlight=False)
+
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True, markup=False)
+
+    say(f"run folder: {folder.path}")
     if not folder.complete:
+        folder.write_json(PATIENCE, asdict(patience))  # holds from the next start of the rounds' process on
         start(coordinator, folder)
-        for line in followed(coordinator, folder):
-            say(line, soft_wrap=True, markup=False)
-    say(f"done: {folder.path / 'summary.json'} and {folder.path / 'model'}", soft_wrap=True, markup=False)
+        try:
+            with watching(console) as show:
+                for event in followed(coordinator, folder):
+                    show(event)
+        except KeyboardInterrupt:
+            say("The study goes on; the same command looks on again.")
+            return 0
+    say(f"done: {folder.path / 'summary.json'} and {folder.path / 'model'}")
     return 0
+
+
+def _plan(found: Words, coordinator: Coordinator, compose: Composing) -> Plan:
+    """Return the plan of a file, or of settings."""
+    given = found.others[1:]
+    if len(given) == 1 and "=" not in given[0]:
+        return plan_of(Path(given[0]))
+    if not given or not all("=" in each for each in given):
+        raise ConfigError("server run needs a folder and a plan", where="command line", cure=USAGE)
+    roster = coordinator.enrolled().roster
+    return compose(given, len(roster.names) if roster else 0)
+
+
+def _patience(found: Words) -> Patience:
+    """Return how long sites are waited for.
+
+    Raises
+    ------
+    ConfigError : a number is none.
+    """
+    given = {}
+    for name, kind in (("quorum", int), ("deadline", float)):
+        try:
+            if (word := found.options.get(f"--{name}")) is not None:
+                given[name] = kind(word)
+        except ValueError as error:
+            raise ConfigError(f"--{name} {word!r} is no number", where="command line", cure=USAGE) from error
+    return Patience(**given)
 
 
 def prepared(coordinator: Coordinator, plan: Plan, path: Path) -> RunFolder:
@@ -83,81 +116,3 @@ def prepared(coordinator: Coordinator, plan: Plan, path: Path) -> RunFolder:
         write_text(path / ROSTER, roster.to_json())
     write_text(path / SIGNATURE, sign_plan(coordinator.identity(), plan))
     return folder
-
-
-def start(coordinator: Coordinator, folder: RunFolder) -> None:
-    """Let Flower work on a run folder, unless it does already.
-
-    Raises
-    ------
-    EngineError : the SuperLink does not answer.
-    """
-    if _works(coordinator, folder):
-        return
-    (folder.path / OUTCOME).unlink(missing_ok=True)
-    fab = bundle()
-    request = StartRunRequest(
-        fab=fab_to_proto(Fab(hashlib.sha256(fab).hexdigest(), fab, {})),
-        override_config=user_config_to_proto({"folder": str(folder.path.absolute())}),
-    )
-    with control(coordinator) as client:
-        found = client.StartRun(request)
-    folder.write_json(FLOWER, {"run": found.run_id})
-
-
-def _works(coordinator: Coordinator, folder: RunFolder) -> bool:
-    """Whether one of Flower's runs works on the folder now."""
-    facts = folder.read_json(FLOWER)
-    if not isinstance(facts, dict):
-        return False
-    with control(coordinator) as client:
-        known = client.ListRuns(ListRunsRequest(run_id=int(facts["run"]))).run_dict
-    return any(each.status.status != ENDED for each in known.values())
-
-
-def followed(coordinator: Coordinator, folder: RunFolder) -> Iterator[str]:
-    """Yield a line for every round, until the run has ended.
-
-    Raises
-    ------
-    FedferError : the run ended with it.
-    EngineError : the process of the run died; the same command goes on from the last checkpoint.
-    """
-    progress, seen, looked = folder.path / PROGRESS, 0, time.monotonic()
-    while True:
-        outcome = folder.read_json(OUTCOME)
-        lines = progress.read_text().splitlines() if progress.exists() else []
-        for line in lines[seen:]:
-            yield said(json.loads(line))
-        seen = len(lines)
-        if isinstance(outcome, dict):
-            if "error" in outcome:
-                raise _error(outcome["error"])
-            return
-        if time.monotonic() - looked > 10 * TICK:
-            looked = time.monotonic()
-            if not _works(coordinator, folder) and folder.read_json(OUTCOME) is None:
-                raise EngineError(
-                    "the process of the run died",
-                    where=str(coordinator.state_path / "superexec.log"),
-                    cure="Run the same command again; it goes on from the last checkpoint.",
-                )
-        time.sleep(TICK)
-
-
-def said(line: dict[str, Any]) -> str:
-    """Return what is shown of a round."""
-    told = f"round {line['round']}/{line['rounds']}"
-    if "lost" in line:
-        told += f"  lost: {line['lost']}"
-    if "accuracy" in line:
-        told += f"  accuracy {line['accuracy']:.3f}  worst recall {line['worst_recall']:.3f}"
-    if line.get("epsilon") is not None:
-        told += f"  epsilon {line['epsilon']:.2f}"
-    return f"{told}  {line['seconds']:.1f} s"
-
-
-def _error(parts: dict[str, str]) -> FedferError:
-    kind = getattr(errors, str(parts.get("kind")), EngineError)
-    known = kind if isinstance(kind, type) and issubclass(kind, FedferError) else EngineError
-    return known(parts["what"], where=parts["where"], cure=parts["cure"])

@@ -57,7 +57,7 @@ commands
   server sites DIR  who takes part, and whether keys and certificates are good
   server renew DIR  make the server's certificate anew
   server start DIR  run the coordinator until it is stopped: gate, SuperLink, SuperExec: --log-json
-  server run DIR PLAN  run a plan over the connected sites, or take up one that was left off: --name NAME --run-dir RUN
+  server run DIR PLAN  run a plan, or experiment=NAME KEY=VALUE, over the connected sites; the same words go on with it
   server status DIR  which processes run, which sites are connected
   server stop DIR  end them
   server log DIR  who was let in and put out, every entry held against its hash: --head NUMBER:HASH --log-json
@@ -121,8 +121,9 @@ def _command(words: list[str]) -> int:
         return site(words[1:])
     if words[0] == "server":
         from server.cli import server
+        from simulations.planning import planned
 
-        return server(words[1:])
+        return server(words[1:], planned)
     from simulations import commands, export, predict
 
     table: dict[str, Callable[[list[str]], int]] = {

@@ -27,7 +27,6 @@ from fer_models.zoo import build
 from server.bundle import bundle
 from server.coordinator import Coordinator
 from server.run_folder import RunFolder
-from server.studying import said
 from server.superlink import control, nodes
 from simulations.cli import main
 from simulations.compose import composed
@@ -189,11 +188,3 @@ def test_a_study_without_enough_sites_does_not_start(tmp_path, fedfer, refused):
 def test_a_bundle_names_what_is_installed_and_is_the_same_each_time():
     assert bundle() == bundle()
     assert len(bundle()) < 5_000
-
-
-def test_a_round_is_told_in_a_line():
-    line = {"round": 2, "rounds": 9, "seconds": 3.14}
-    assert said(line) == "round 2/9  3.1 s"
-    assert said({**line, "lost": "too few"}) == "round 2/9  lost: too few  3.1 s"
-    told = {**line, "accuracy": 0.5, "worst_recall": 0.25, "epsilon": 1.234}
-    assert said(told) == "round 2/9  accuracy 0.500  worst recall 0.250  epsilon 1.23  3.1 s"

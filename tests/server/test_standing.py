@@ -12,7 +12,7 @@ from fer_models.errors import ConfigError, EngineError, PolicyError
 from server.patience import Patience, PatientGrid
 from server.rounds import Coordinator
 from server.run_folder import RunFolder
-from server.standing import SITES
+from server.run_state import SITES
 from simulations.grid import LocalGrid
 
 REFUSAL = PolicyError("the run would cost too much", where="site-1, privacy.epsilon_a_run", cure="Add noise.")
