@@ -36,6 +36,12 @@ def require_fit(plan: Plan, samples: Samples, site: str, *, opted_out: bool = Fa
             where=site,
             cure="Read the pictures in the size and channels of the model.",
         )
+    if plan.server.people and samples.subject is None:
+        raise DataError(
+            "the plan asks for sums over people, and no column says who is on a picture",
+            where=site,
+            cure="Give the pictures a column subject, or plan server.people=false.",
+        )
     blind = [name for name, values in plan.attributes.items() if UNDISCLOSED not in values]
     if opted_out and blind:
         raise DataError(

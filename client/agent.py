@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from client.admission import require_allowed, require_fit, require_room, too_many_units
-from client.audit_counts import audit_round, cost_of_audit, with_noise
+from client.audit_counts import audit_round, cost_of_audit, counted_places, with_noise
 from client.by_site import own_attributes
 from client.distributed import share_of
 from client.finish import cost_of_step, step_of
@@ -255,13 +255,7 @@ class Agent:
     ) -> Update:
         assert plan.privacy is not None
         distributed, where = plan.privacy.noise == "distributed", f"{self.name}, round {round_number}"
-        if distributed and plan.aggregation == "plain" and not self.simulated:
-            raise PrivacyError(
-                "this site's share of distributed noise would reach the coordinator by itself, which its noise is "
-                "too little for",
-                where=where,
-                cure="Use aggregation=secure, or privacy.noise=site.",
-            )
+        self._require_hidden_share(plan, where)
         if plan.privacy.unit == "subject":
             _ = data.people  # refuses pictures of unknown people before the ledger is written
         entropy = BoundEntropy(self._entropy, plan.digest.encode() + question)
@@ -280,10 +274,27 @@ class Agent:
         # What leaves besides the update is made of public constants.
         return Update(delta, 1.0, plan.expected_visits, 0.0, self._ledger.history(), self._ledger.head)
 
+    def _require_hidden_share(self, plan: Plan, where: str) -> None:
+        """Refuse to give a share of noise to a coordinator that would see it by itself."""
+        assert plan.privacy is not None
+        if plan.privacy.noise == "distributed" and plan.aggregation == "plain" and not self.simulated:
+            raise PrivacyError(
+                "this site's share of distributed noise would reach the coordinator by itself, which its noise is "
+                "too little for",
+                where=where,
+                cure="Use aggregation=secure, or privacy.noise=site.",
+            )
+
+    def counted_test(self, plan: Plan) -> NDArray[np.intp]:
+        """Return the places of the test pictures that count: all but where noise on counts protects people."""
+        key = self.draw(audit_round(plan), "counted test pictures")
+        return counted_places(plan, self.samples, self.test, key)
+
     def audit(
         self, plan: Plan, vector: NDArray[np.float32], counts: Counts, seen: Head | None = None
     ) -> LabelCounts:
         """Return tables of counts of the test pictures, judged with ``vector``, with noise; the ledger comes first."""
+        self._require_hidden_share(plan, f"{self.name}, test counts")
         number, bound = audit_round(plan), plan.digest.encode() + vector.tobytes()
         key = BoundEntropy(self._entropy, bound).key(number, "audit counts")
         self._admit(plan, number, seen)

@@ -122,7 +122,7 @@ def evaluate_many(agents: Sequence[Agent], content: RecordDict) -> list[RecordDi
     _require_plain(plan)
     prove = bool(scalar(content, "prove"))
     vector = vector_of(content, np.float32)
-    counts = evaluate_sites(agents, plan, vector, prove=prove)
+    counts = evaluate_sites(agents, plan, vector, prove=prove, people=plan.server.people)
     each = (time.process_time() - began) / len(agents)
     if is_noisy(plan):
         noisy = [agent.audit(plan, vector, found) for agent, found in zip(agents, counts, strict=True)]
@@ -130,7 +130,9 @@ def evaluate_many(agents: Sequence[Agent], content: RecordDict) -> list[RecordDi
             pack(n.counts, _facts(agent, each) | ledger_facts(n))
             for agent, n in zip(agents, noisy, strict=True)
         ]
-    return [pack(found.to_vector(), _facts(agent, each)) for agent, found in zip(agents, counts, strict=True)]
+    told = [(found.to_vector(), *([found.people.to_vector()] if found.people else [])) for found in counts]
+    facts = [_facts(agent, each) for agent in agents]
+    return [pack(np.concatenate(own), fact) for own, fact in zip(told, facts, strict=True)]
 
 
 def _facts(agent: Agent, seconds: float) -> dict[str, str | float]:

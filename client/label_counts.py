@@ -58,6 +58,43 @@ def shares(counts: NDArray[np.int64]) -> tuple[float, ...]:
 
 def discrete_laplace(epsilon: Fraction, stream: KeyedStream) -> int:
     """Draw a whole number x with probability proportional to exp(-epsilon |x|)."""
+    while True:
+        size, negative = _geometric(epsilon, stream), _below(2, stream) == 1
+        if size or not negative:
+            return -size if negative else size
+
+
+def laplace_share(epsilon: Fraction, shares: int, stream: KeyedStream) -> int:
+    """Draw one of so many independent numbers whose sum is discrete Laplace noise of that epsilon.
+
+    *Proof.* Write q = exp(-epsilon), and NB(r) for the negative binomial distribution with generating function
+    ((1 - q) / (1 - q z))^r. Discrete Laplace noise is the difference of two independent geometric numbers, each NB(1),
+    and NB(1) is the sum of m independent NB(1 / m). So a share is the difference of two of these. To draw NB(1 / m):
+    draw a geometric number of balls, and give the i-th of them to the share with probability
+    (1 / m + those it has) / i, as in Polya's urn. The share's part of g balls is then binomial with a chance drawn from
+    the beta distribution with parameters 1 / m and 1 - 1 / m. A geometric number is Poisson with an exponential mean;
+    thinned by that chance it is Poisson with a mean that is the product of the two, which has the gamma distribution
+    of shape 1 / m: NB(1 / m). All chances are fractions, so whole numbers draw it exactly.
+
+    More shares than m make the noise larger by an independent number, and the guarantee no weaker.
+
+    Parameters
+    ----------
+    shares : m.
+    """
+    up, down = _polya(epsilon, shares, stream), _polya(epsilon, shares, stream)
+    return up - down
+
+
+def _polya(epsilon: Fraction, shares: int, stream: KeyedStream) -> int:
+    own = 0
+    for ball in range(1, _geometric(epsilon, stream) + 1):
+        own += _below(shares * ball, stream) < 1 + shares * own
+    return own
+
+
+def _geometric(epsilon: Fraction, stream: KeyedStream) -> int:
+    """Draw a whole number x from 0 on with probability proportional to exp(-epsilon x)."""
     scale, steps = epsilon.denominator, epsilon.numerator
     while True:
         rest = _below(scale, stream)
@@ -66,9 +103,7 @@ def discrete_laplace(epsilon: Fraction, stream: KeyedStream) -> int:
         whole = 0
         while _bernoulli_exp(Fraction(1), stream):
             whole += 1
-        size, negative = (rest + scale * whole) // steps, _below(2, stream) == 1
-        if size or not negative:
-            return -size if negative else size
+        return (rest + scale * whole) // steps
 
 
 def variance_of(epsilon: float) -> float:

@@ -259,6 +259,14 @@ class Plan:
                 where="server.evaluate_every",
                 cure=f"Give server.evaluate_every={self.server.rounds}, or privacy.audit_epsilon=null.",
             )
+        if privacy.audit_epsilon is not None and self.server.people:
+            raise PrivacyError(
+                "no noise hides a picture in sums over people: one more of a person with n pictures moves a sum of "
+                "squares by 2 n + 1, and n has no bound",
+                where="server.people",
+                cure="Use privacy.unit=subject, where each person counts once and all intervals are over people; or "
+                "server.people=false.",
+            )
         together = self.most_sites if privacy.noise == "distributed" else 1
         units = privacy.nominal_units * together
         if privacy.delta * units >= 1:
@@ -306,6 +314,8 @@ class Plan:
                 del given[name]
         if self.server.by_site is None:
             del given["server"]["by_site"]
+        if not self.server.people:
+            del given["server"]["people"]
         if self.privacy is not None and self.privacy.audit_epsilon is None:
             del given["privacy"]["audit_epsilon"]
         given["model"] = self.model.to_dict()

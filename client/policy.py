@@ -25,7 +25,7 @@ from client.strict import parse, require
 from fer_models.errors import PolicyError
 from fer_models.labels import UNDISCLOSED
 
-Statistic = Literal["label_counts", "group_counts", "test_counts", "feature_sums"]
+Statistic = Literal["label_counts", "group_counts", "test_counts", "feature_sums", "people_sums"]
 """What may be counted: training pictures by class; by group and class; answers on test pictures; sums of features."""
 
 FINGERPRINT = re.compile(r"[0-9a-f]{4}( [0-9a-f]{4}){7}")
@@ -71,7 +71,8 @@ training:
 
 statistics:
   # What may be counted: label_counts (training pictures by class), group_counts (by group and class), test_counts
-  # (right and wrong answers on test pictures, by class and group), feature_sums (for steps after training).
+  # (right and wrong answers on test pictures, by class and group), feature_sums (for steps after training), people_sums
+  # (sums over the people on test pictures, from which an audit knows how sure its figures are).
   allowed: [label_counts, group_counts, test_counts]
   # The fewest pictures of this site that each of these may be over: training pictures, for test_counts test pictures.
   minimum_counts: {label_counts: 10, group_counts: 10, test_counts: 5, feature_sums: 10}
@@ -350,6 +351,8 @@ def asked_statistics(plan: Plan) -> dict[Statistic, str]:
     groups = ", ".join(each.name for each in plan.groups)
     by = f" by {groups}" if groups else ""
     found: dict[Statistic, str] = {"test_counts": f"right and wrong answers on test pictures by class{by}"}
+    if plan.server.people:
+        found["people_sums"] = f"sums over the people on test pictures by class{by}"
     if plan.fairness is not None or plan.server.by_site is not None:
         found["group_counts"] = "counts of training pictures by group and class"
     if plan.counts_labels and plan.fairness is None:

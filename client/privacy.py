@@ -79,12 +79,6 @@ class Privacy:
             "privacy.audit_epsilon",
             "Give 1 or so.",
         )
-        require(
-            self.audit_epsilon is None or self.unit == "record",
-            "counts of test pictures protect single pictures, and the plan persons",
-            "privacy.audit_epsilon",
-            "Use privacy.unit=record, or privacy.audit_epsilon=null.",
-        )
         require(0 < self.delta < 1, "delta is not in (0, 1)", "privacy.delta", "Give 1e-5 or so.")
         many = f"{self.views} views of a picture"
         require(1 <= self.views <= 64, many, "privacy.views", "Give 1 to 64, such as 4.")

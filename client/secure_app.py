@@ -91,7 +91,8 @@ def evaluate_secure(sites: Sequence[SecureSite], contents: Sequence[RecordDict])
     answers = [_tried(lambda s=s, c=c: s.begin(c, plan, "evaluate", number)) for s, c in pairs]
     free = [i for i, answer in enumerate(answers) if answer is None]
     if free:
-        counts = evaluate_sites([sites[i].agent for i in free], plan, vector, prove=prove)
+        agents = [sites[i].agent for i in free]
+        counts = evaluate_sites(agents, plan, vector, prove=prove, people=plan.server.people)
         each = (time.process_time() - began) / len(free)
         for i, found in zip(free, counts, strict=True):
             seconds = each if sites[i].agent.simulated else 0.0

@@ -18,6 +18,7 @@ WORKED_OUT = (
 
 
 TESTED = " A site's counts of test pictures carry noise of its own, and are private by themselves."
+SHARED = " The noise on the counts of test pictures is divided among the sites in the same way."
 
 
 def trust_of(privacy: Privacy, *, simulated: bool, secure: Secure | None = None) -> str:
@@ -28,7 +29,7 @@ def trust_of(privacy: Privacy, *, simulated: bool, secure: Secure | None = None)
     simulated : the sites are made up and run in the coordinator's processes.
     secure : the terms of secure aggregation, None with plain aggregation.
     """
-    tested = "" if privacy.audit_epsilon is None else TESTED
+    tested = "" if privacy.audit_epsilon is None else TESTED if privacy.noise == "site" else SHARED
     if privacy.noise == "site":
         return (
             "Each site's updates are private by themselves: the guarantee holds against everybody who sees them, the "
@@ -56,6 +57,8 @@ def trust_of(privacy: Privacy, *, simulated: bool, secure: Secure | None = None)
 def learned_of(plan: Plan) -> str:
     """Return what the coordinator of a finished run learned of its sites."""
     secure, counts = plan.secure, f"counts of right and wrong answers by class and group{_of_audit(plan)}"
+    if plan.server.people:
+        counts += ", with the last ones sums of their squares and products over the people on the pictures"
     if secure is None:
         update = (
             "its update, with the noise of privacy" if plan.privacy else "its update and its training loss"
@@ -82,10 +85,11 @@ def learned_of(plan: Plan) -> str:
 
 def _of_audit(plan: Plan) -> str:
     """Return how counts of test pictures are protected, empty where they are not."""
-    epsilon = None if plan.privacy is None else plan.privacy.audit_epsilon
-    if epsilon is None:
+    privacy = plan.privacy
+    if privacy is None or privacy.audit_epsilon is None:
         return ""
-    return f", these once, after the last round, with noise of epsilon {epsilon:g} at each site"
+    whose = "at each site" if privacy.noise == "site" else "divided among the sites"
+    return f", these once, after the last round, with noise of epsilon {privacy.audit_epsilon:g} {whose}"
 
 
 def _of_finish(plan: Plan) -> str:

@@ -113,6 +113,8 @@ class ServerWork:
         needs every update by itself: "median", "trimmed_mean", "krum", "multi_krum", "bulyan".
     malicious : sites of a round that the rule has to bear.
     by_site : weighs sites by how each of them fares (:mod:`client.by_site`); None by ``weighting`` alone.
+    people : sites add to the counts of a last evaluation the sums over people that intervals over people need
+        (:mod:`fer_models.people`).
     adjustment : tau by which the logits that are evaluated and kept are adjusted for the shares of the classes,
         logits - tau log prior (Menon et al. 2021, eq. 9); 0 leaves them.
     """
@@ -133,6 +135,7 @@ class ServerWork:
     rule: Literal["mean", "median", "trimmed_mean", "krum", "multi_krum", "bulyan"] = "mean"
     malicious: int = 0
     by_site: BySite | None = None
+    people: bool = False
 
     def __post_init__(self) -> None:
         require(self.rounds >= 1, "no rounds", "server.rounds", "Give 1 or more.")

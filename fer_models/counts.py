@@ -13,8 +13,9 @@ addition, so a secure sum of counts gives the same figures as all rows in one pl
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fer_models.effects import OVERALL, Effect
 from fer_models.errors import DataError
+from fer_models.people import People
 
 LARGEST = 1 << 53
 """Counts stay at or below this, so that they are exact as float64 and in JSON."""
@@ -38,9 +40,8 @@ class Counts:
         disclose; empty when there are no attributes.
     overall : int64 (C, C), indexed [true, predicted].
     by_group : attribute -> int64 (G, C, C), indexed [group, true, predicted]; sums to ``overall``.
-    effects : attribute -> how much less its rows say because persons have several, and
-        :data:`fer_models.effects.OVERALL` -> the same of all rows; empty where rows are independent. No part of the
-        counts themselves: sums, vectors and JSON are without.
+    people : sums over the persons on the rows, from which intervals over people come; None where nobody is named, and
+        rows are taken as independent.
 
     Raises
     ------
@@ -51,7 +52,7 @@ class Counts:
     groups: Mapping[str, tuple[str, ...]]
     overall: NDArray[np.int64]
     by_group: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
-    effects: Mapping[str, Effect] = field(default_factory=dict)
+    people: People | None = None
 
     def __post_init__(self) -> None:
         classes = len(self.labels)
@@ -138,6 +139,12 @@ class Counts:
         """Return the effect of persons on the rates of an attribute's groups, none where rows are independent."""
         return self.effects.get(attribute, Effect())
 
+    @functools.cached_property
+    def effects(self) -> Mapping[str, Effect]:
+        """How much less rows say because persons have several, by attribute and of all; empty where they do not."""
+        tables = {OVERALL: self.overall[None], **self.by_group}
+        return {} if self.people is None else self.people.effects(tables)
+
     @property
     def rows(self) -> int:
         """How many rows were counted."""
@@ -147,7 +154,8 @@ class Counts:
         if self.labels != other.labels or dict(self.groups) != dict(other.groups):
             raise _error("counts of different labels or groups cannot be added", ", ".join(self.labels))
         by_group = {name: self.by_group[name] + other.by_group[name] for name in self.groups}
-        return Counts(self.labels, self.groups, self.overall + other.overall, by_group)
+        both = None if self.people is None or other.people is None else self.people + other.people
+        return Counts(self.labels, self.groups, self.overall + other.overall, by_group, both)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Counts):
@@ -158,7 +166,7 @@ class Counts:
     __hash__ = None  # type: ignore[assignment]
 
     def to_vector(self) -> NDArray[np.int64]:
-        """Return all counts as one int64 array: overall, then attribute by attribute, in C order."""
+        """Return all counts as one int64 array: overall, then attribute by attribute, in C order; without people."""
         return np.concatenate([self.overall.ravel(), *(table.ravel() for table in self.by_group.values())])
 
     @classmethod
@@ -185,10 +193,23 @@ class Counts:
             start += len(values)
         return cls(tuple(labels), names, tables[0], by_group)
 
+    @classmethod
+    def told(
+        cls,
+        vector: ArrayLike,
+        people: NDArray[np.int64] | None,
+        labels: Sequence[str],
+        groups: Mapping[str, Sequence[str]],
+    ) -> Counts:
+        """Rebuild counts from :meth:`to_vector` and, where they are told, from the vector of the people behind them."""
+        found = cls.from_vector(vector, labels, groups)
+        return found if people is None else replace(found, people=People.from_vector(people, labels, groups))
+
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and strings for ``json.dumps``."""
         groups = {name: list(values) for name, values in self.groups.items()}
-        return {"labels": list(self.labels), "groups": groups, "counts": self.to_vector().tolist()}
+        people = {} if self.people is None else {"people": self.people.to_vector().tolist()}
+        return {"labels": list(self.labels), "groups": groups, "counts": self.to_vector().tolist(), **people}
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Counts:
@@ -200,14 +221,17 @@ class Counts:
         """
         try:
             labels, groups, counts = facts["labels"], facts["groups"], facts["counts"]
+            people = facts.get("people", [])
             words = [*labels, *groups, *(value for values in groups.values() for value in values)]
-            plain = all(isinstance(word, str) for word in words) and all(type(n) is int for n in counts)
-            vector = np.array(counts, np.int64) if plain else None
+            plain = all(isinstance(word, str) for word in words) and all(
+                type(n) is int for n in (*counts, *people)
+            )
+            vector, sums = (np.array(each, np.int64) if plain else None for each in (counts, people))
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise _error("these are no saved counts", "counts") from error
-        if vector is None:
+        if vector is None or sums is None:
             raise _error("names must be strings and counts integers", "counts")
-        return cls.from_vector(vector, labels, groups)
+        return cls.told(vector, sums if len(sums) else None, labels, groups)
 
     def label_counts(self) -> Counts:
         """Return the counts of a model that is always right: the parity of the labels themselves."""

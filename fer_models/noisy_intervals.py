@@ -97,7 +97,8 @@ def figures_with_noise(
     for key, each in joint.items():
         found[f"{key}_interval"] = _one(figures, key, each, level)
     found["parity"] = {
-        name: _parity(facts, counts, name, noise.cell, level) for name, facts in figures["parity"].items()
+        name: parity_with_noise(facts, counts, name, noise, level)
+        for name, facts in figures["parity"].items()
     }
     return found
 
@@ -117,7 +118,11 @@ def _by_class(facts: Mapping[str, Any], key: str, spread: Mapping[str, float], l
     }
 
 
-def _parity(facts: Mapping[str, Any], counts: Counts, name: str, noise: float, level: float) -> Facts:
+def parity_with_noise(
+    facts: Mapping[str, Any], counts: Counts, name: str, carried: Noise, level: float = 0.95
+) -> Facts:
+    """Return what :func:`fer_models.parity.parity` found of an attribute at a level, the noise in its intervals."""
+    noise = carried.cell
     table, c, found = counts.by_group[name], len(counts.labels), dict(facts)
     hits, true, rows = np.diagonal(table, axis1=1, axis2=2), table.sum(2), table.sum((1, 2))
     n = np.maximum(rows, 1)

@@ -1,33 +1,33 @@
-"""What the intervals over people need to know of the people behind counts: sums over persons that add up over sites."""
+"""What intervals over people need to know of the people behind counts: sums over persons that add up over sites."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_models.counts import Counts
-from fer_models.effects import OVERALL, PersonCounts, Sums
+from fer_models.effects import OVERALL, Effect, PersonCounts, Sums
 from fer_models.errors import DataError
 
-CURE = "Run the same version of FedFER everywhere."
+Tables = Mapping[str, NDArray[np.int64]]
+"""Attribute -> counts (G, C, C), :data:`fer_models.effects.OVERALL` -> those of all rows (1, C, C)."""
 
 
 @dataclass(frozen=True, eq=False)
 class People:
     """Sums over the persons that some rows show, of all rows and of every group of every attribute.
 
-    They are whole numbers and merge by addition, as :class:`fer_models.counts.Counts` do. A person whom two parts
-    know counts as two: where that happens, intervals are somewhat narrow.
+    They are whole numbers and merge by addition, as counts do. A person whom two sites know counts as two: where that
+    happens, intervals are somewhat narrow.
 
     Attributes
     ----------
-    tables : :data:`fer_models.effects.OVERALL` and every attribute, in the order of the counts -> its sums.
+    sums : :data:`fer_models.effects.OVERALL` and every attribute, in the order of the counts.
     """
 
-    tables: Mapping[str, Sums]
+    sums: Mapping[str, Sums]
 
     @classmethod
     def zero(cls, labels: Sequence[str], groups: Mapping[str, Sequence[str]]) -> People:
@@ -40,8 +40,8 @@ class People:
         cls,
         person: NDArray[np.str_] | NDArray[np.int64],
         true: NDArray[np.integer],
-        predicted: NDArray[np.int64],
-        labels: Sequence[str],
+        predicted: NDArray[np.integer],
+        classes: int,
         groups_columns: Mapping[str, NDArray[np.str_]],
         group_values: Mapping[str, Sequence[str]],
     ) -> People:
@@ -50,8 +50,9 @@ class People:
         Parameters
         ----------
         person : (N,), who is on each row.
-        true, predicted, labels, groups_columns, group_values : as for :meth:`fer_models.counts.Counts.of`, which
-            refuses what does not fit.
+        true, predicted, groups_columns, group_values : as for :meth:`fer_models.counts.Counts.of`, which refuses what
+            does not fit.
+        classes : C.
         """
         who = np.unique(person, return_inverse=True)[1]
         codes = {OVERALL: np.zeros(len(who), np.int64)}
@@ -60,21 +61,36 @@ class People:
             codes[name] = np.array([place[value] for value in groups_columns[name].tolist()], np.int64)
         found = {}
         for name, group in codes.items():
-            own = len(group_values.get(name, (OVERALL,)))
-            persons = PersonCounts(own, len(labels))
-            persons.add(who, group, true.astype(np.int64), predicted)
-            every = np.arange(len(labels))
-            found[name] = persons.sums(list(range(own)), every, overall=name == OVERALL)
+            sizes = len(group_values.get(name, (OVERALL,)))
+            persons = PersonCounts(sizes, classes)
+            persons.add(who, group, true.astype(np.int64), predicted.astype(np.int64))
+            found[name] = persons.sums(list(range(sizes)), np.arange(classes), overall=name == OVERALL)
         return cls(found)
 
     def __add__(self, other: People) -> People:
-        pairs = {name: (own, other.tables[name]) for name, own in self.tables.items()}
+        pairs = {name: (own, other.sums[name]) for name, own in self.sums.items()}
         return People({n: Sums(a.moments + b.moments, a.joint + b.joint) for n, (a, b) in pairs.items()})
+
+    def effects(self, tables: Tables) -> dict[str, Effect]:
+        """Return how much less the rows of tables say, by attribute; nothing where every person has one row."""
+        if OVERALL in self.sums and self.sums[OVERALL].moments[0, 0, 0] == tables[OVERALL].sum():
+            return {}
+        return {name: own.effect(tables[name]) for name, own in self.sums.items()}
+
+    def of_groups(self, attribute: str, places: Sequence[int]) -> People:
+        """Return the people of some groups of one attribute; of all rows together nothing is known then."""
+        own = self.sums[attribute]
+        return People({attribute: Sums(own.moments[:, list(places)], own.joint)})
+
+    @property
+    def overall(self) -> People:
+        """The people of all rows, by no attribute."""
+        return People({OVERALL: self.sums[OVERALL]})
 
     def to_vector(self) -> NDArray[np.int64]:
         """Return all sums as one int64 array (:func:`people_size`,); of what is symmetric, one half."""
         parts = []
-        for own in self.tables.values():
+        for own in self.sums.values():
             upper = np.triu_indices(own.joint.shape[-1])
             parts += [own.moments.ravel(), *(each[upper] for each in own.joint)]
         return np.concatenate(parts)
@@ -89,29 +105,19 @@ class People:
         ------
         DataError : another length, or a number below 0.
         """
+        if vector.shape != (people_size(labels, groups),) or (vector.size and int(vector.min()) < 0):
+            cure = "Run the same version of FedFER everywhere."
+            raise DataError("these are no sums over people", where="people", cure=cure)
         found, start = cls.zero(labels, groups), 0
-        if vector.shape != (people_size(labels, groups),) or (vector.size and vector.min() < 0):
-            raise DataError("these are no sums over people", where="people", cure=CURE)
-        for own in found.tables.values():
+        for own in found.sums.values():
             stop = start + own.moments.size
             own.moments[:] = vector[start:stop].reshape(own.moments.shape)
             start, upper = stop, np.triu_indices(own.joint.shape[-1])
             for each in own.joint:
                 stop = start + len(upper[0])
-                each[upper] = vector[start:stop]
-                each.T[upper] = vector[start:stop]
+                each[upper] = each.T[upper] = vector[start:stop]
                 start = stop
         return found
-
-    def behind(self, counts: Counts) -> Counts:
-        """Return counts that know of the people behind them, so that all that is made of them is over people.
-
-        Where every person has one row, rows are independent and the counts stay as they are.
-        """
-        if self.tables[OVERALL].moments[0, 0, 0] == counts.rows:
-            return counts
-        tables = {OVERALL: counts.overall[None], **counts.by_group}
-        return replace(counts, effects={name: own.effect(tables[name]) for name, own in self.tables.items()})
 
 
 def people_size(labels: Sequence[str], groups: Mapping[str, Sequence[str]]) -> int:

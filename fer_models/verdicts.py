@@ -2,7 +2,8 @@
 
 A limit that lies inside its figure's interval is undecided, whichever side the figure is on. All verdicts of one
 call hold together at the level (Bonferroni over rules, and over the groups that a rule judges one by one), so
-that a false alarm anywhere is at most as likely as the level says.
+that a false alarm anywhere is at most as likely as the level says. Where counts carry noise, the intervals hold it too,
+and nothing else changes: how often verdicts then err is measured (:mod:`simulations.bench.audit_noise`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from fer_models.errors import ConfigError
 from fer_models.intervals import corrected
 from fer_models.labels import UNDISCLOSED
 from fer_models.metrics import summarise
+from fer_models.noisy_intervals import Noise, figures_with_noise, parity_with_noise
 from fer_models.parity import DEMOGRAPHIC, ODDS, RATIO, SMALLEST, parity
 
 PASS, FAIL, UNDECIDED = "pass", "fail", "not enough data"
@@ -85,6 +87,7 @@ def judge(
     rules: Sequence[Rule],
     level: float = 0.95,
     people: Mapping[str, Mapping[str, int]] | None = None,
+    noise: Noise | None = None,
 ) -> list[Verdict]:
     """Return the verdicts on the rules, in their order.
 
@@ -97,6 +100,7 @@ def judge(
     Parameters
     ----------
     people : attribute -> group -> persons, where rows name them.
+    noise : what the counts carry, None for none.
 
     Raises
     ------
@@ -106,13 +110,24 @@ def judge(
         _require_fitting(counts, rule, f"rules[{number}]")
     strict = corrected(level, len(rules))
     known = people or {}
-    without_groups = Counts(counts.labels, {}, counts.overall, effects=counts.effects)
-    overall = cache(lambda: summarise(without_groups, level=strict))
+    everybody = None if counts.people is None else counts.people.overall
+    without_groups = Counts(counts.labels, {}, counts.overall, people=everybody)
+    overall = cache(lambda: _figures(without_groups, strict, noise))
     return [
         _with_people(verdict, names, known.get(rule.attribute, {}))
         for rule in rules
-        for names, verdict in _judged(counts, rule, strict, overall)
+        for names, verdict in _judged(counts, rule, strict, overall, noise)
     ]
+
+
+def _figures(counts: Counts, level: float, noise: Noise | None) -> Mapping[str, Any]:
+    found = summarise(counts, level=level)
+    return found if noise is None else figures_with_noise(found, counts, noise, level)
+
+
+def _between(counts: Counts, attribute: str, level: float, noise: Noise | None) -> Mapping[str, Any]:
+    found = parity(counts, attribute, level=level)
+    return found if noise is None else parity_with_noise(found, counts, attribute, noise, level)
 
 
 def _with_people(verdict: Verdict, names: Sequence[str], people: Mapping[str, int]) -> Verdict:
@@ -124,7 +139,11 @@ def _with_people(verdict: Verdict, names: Sequence[str], people: Mapping[str, in
 
 
 def _judged(
-    counts: Counts, rule: Rule, level: float, overall: Callable[[], Mapping[str, Any]]
+    counts: Counts,
+    rule: Rule,
+    level: float,
+    overall: Callable[[], Mapping[str, Any]],
+    noise: Noise | None,
 ) -> Iterator[tuple[Sequence[str], Verdict]]:
     """Yield each verdict by its intervals with the groups that it rests on; ``overall`` has the figures of all."""
     if not rule.attribute:
@@ -132,7 +151,7 @@ def _judged(
         return
     names = rule.groups or tuple(each for each in counts.groups[rule.attribute] if each != UNDISCLOSED)
     if rule.metric in EACH_GROUP:
-        groups = parity(counts, rule.attribute, level=corrected(level, len(names)))["groups"]
+        groups = _between(counts, rule.attribute, corrected(level, len(names)), noise)["groups"]
         for name in names:
             yield (name,), _decided(rule, name, *_of_class(groups[name], rule))
     elif rule.reference:
@@ -140,11 +159,11 @@ def _judged(
         for name in others:
             pair = (rule.reference, name)
             chosen = _restricted(counts, rule.attribute, pair)
-            yield pair, _gap(chosen, rule, f"{name}, {rule.reference}", corrected(level, len(others)))
+            yield pair, _gap(chosen, rule, f"{name}, {rule.reference}", corrected(level, len(others)), noise)
     else:
         # Without a choice of groups the counts stay whole, and so the figure is the one of every other table.
         chosen = _restricted(counts, rule.attribute, names) if rule.groups else counts
-        yield names, _gap(chosen, rule, "", level)
+        yield names, _gap(chosen, rule, "", level, noise)
 
 
 def _of_class(figures: Mapping[str, Any], rule: Rule) -> tuple[Any, Any]:
@@ -155,8 +174,8 @@ def _of_class(figures: Mapping[str, Any], rule: Rule) -> tuple[Any, Any]:
     return found[0], found[1]
 
 
-def _gap(counts: Counts, rule: Rule, group: str, level: float) -> Verdict:
-    found = parity(counts, rule.attribute, level=level)
+def _gap(counts: Counts, rule: Rule, group: str, level: float, noise: Noise | None) -> Verdict:
+    found = _between(counts, rule.attribute, level, noise)
     figures = found["per_class"].get(rule.label, {}) if rule.label else found
     figure, interval = (figures.get(f"{rule.metric}{end}") for end in ("", "_interval"))
     return _decided(rule, group, figure, interval, _left_out(found["excluded"], rule))
@@ -191,8 +210,9 @@ def _decided(rule: Rule, group: str, figure: Any, limits: Any, left_out: str = "
 def _restricted(counts: Counts, attribute: str, names: tuple[str, ...]) -> Counts:
     """Return the counts of some groups of one attribute."""
     places = [counts.groups[attribute].index(name) for name in names]
-    table, effect = counts.by_group[attribute][places], counts.effect(attribute).of_groups(places)
-    return Counts(counts.labels, {attribute: names}, table.sum(0), {attribute: table}, {attribute: effect})
+    table = counts.by_group[attribute][places]
+    people = counts.people.of_groups(attribute, places) if counts.people and counts.effects else None
+    return Counts(counts.labels, {attribute: names}, table.sum(0), {attribute: table}, people)
 
 
 def _require_fitting(counts: Counts, rule: Rule, where: str) -> None:

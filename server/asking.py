@@ -6,7 +6,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +23,7 @@ from client.question import Question
 from client.secagg.layout import Sum
 from client.told import Told
 from fer_models.counts import Counts, vector_size
-from fer_models.errors import EngineError
+from fer_models.errors import EngineError, PrivacyError
 from fer_models.noisy_counts import cleaned
 from server.aggregation import aggregate_of
 from server.books import Books
@@ -152,11 +152,33 @@ def sum_counts(counts: Sequence[Counts]) -> Counts:
     first = counts[0]
     if any((other.labels, other.groups) != (first.labels, first.groups) for other in counts):
         return functools.reduce(operator.add, counts)  # which says what differs
-    return Counts.from_vector(sum(each.to_vector() for each in counts), first.labels, first.groups)
+    people = [each.people for each in counts if each.people is not None]
+    total = functools.reduce(operator.add, people) if len(people) == len(counts) else None
+    vector = sum(each.to_vector() for each in counts)
+    return replace(Counts.from_vector(vector, first.labels, first.groups), people=total)
+
+
+def counts_of(answer: RecordDict, plan: Plan) -> Counts:
+    """Return the counts of a site's answer to an evaluation, with the sums over people that the plan asks for."""
+    numbers, size = vector_of(answer, np.int64), vector_size(plan.labels, plan.attributes)
+    people = numbers[size:] if plan.server.people else None
+    return Counts.told(numbers if people is None else numbers[:size], people, plan.labels, plan.attributes)
 
 
 def take_noisy(done: Answers, plan: Plan, total: NDArray[np.int64], sites: int) -> None:
-    """Make counts of a sum of so many sites' tables with noise: only the sum is cut to what counts can be."""
+    """Make counts of a sum of so many sites' tables with noise: only the sum is cut to what counts can be.
+
+    Raises
+    ------
+    PrivacyError : fewer sites than distributed noise was divided among.
+    """
+    assert plan.privacy is not None
+    if sites < plan.privacy.threshold:
+        raise PrivacyError(
+            f"counts of {sites} sites with noise that was divided among {plan.privacy.threshold}",
+            where="privacy.threshold",
+            cure="Evaluate with as many sites as the plan was made for.",
+        )
     done.counts, done.noises = {EVERYBODY: cleaned(total, plan.labels, plan.attributes)}, sites
 
 
@@ -264,8 +286,7 @@ class PlainSites:
                 self._books.charge(answer)
                 noisy.append(answer)
             else:
-                counts = vector_of(answer, np.int64)
-                done.counts[site] = Counts.from_vector(counts, self._plan.labels, self._plan.attributes)
+                done.counts[site] = counts_of(answer, self._plan)
             done.cpu_seconds += seconds
 
         messages = self._messages(nodes, MessageType.EVALUATE, content, round_number)

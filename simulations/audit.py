@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class Judged:
             return found
         groups = {name: self.samples.groups[name][self.rows] for name in self.attributes}
         rows = self.samples.subject[self.rows], self.samples.label[self.rows], self.predicted
-        return People.of(*rows, found.labels, groups, found.groups).behind(found)
+        return replace(found, people=People.of(*rows, len(found.labels), groups, found.groups))
 
 
 def judge_model(path: Path, settings: Settings) -> Judged:

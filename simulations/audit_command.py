@@ -26,8 +26,6 @@ from simulations.versus.command import run as compare
 
 DOORS = "Write: fedfer audit model=RUN ..., fedfer audit predictions=FILE.csv ..., or fedfer audit run=DIR."
 
-NOISY = "verdicts are not known on counts with noise"
-
 People = Mapping[str, Mapping[str, int]]
 
 
@@ -53,13 +51,12 @@ def run(words: Sequence[str], file: Path | None, folder: Path | None = None, key
     source, counts, people, parts = _counted(words)
     references = {} if tolerance is None else tolerance.references(counts)
     found = {**record({**source, **judged_file(source)}, counts, people, references), **parts}
-    if "noise" in parts:
-        found = record_with_noise(found, counts, Noise.of(parts["noise"]))
-        if tolerance is not None:
-            raise ConfigError(NOISY, where="tolerance", cure="Read the intervals, which hold the noise.")
+    noise = Noise.of(parts["noise"]) if "noise" in parts else None
+    if noise is not None:
+        found = record_with_noise(found, counts, noise)
     found["config"], console = config_of(words, path), new_console()
     show(found, console)
-    verdicts = [] if tolerance is None else verdicts_on(tolerance, counts, people)
+    verdicts = [] if tolerance is None else verdicts_on(tolerance, counts, people, noise)
     if tolerance is not None:
         found |= {"tolerance": {"level": tolerance.level}, "verdicts": facts(verdicts)}
         show_verdicts(verdicts, console)

@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
-from client.audit_counts import is_noisy
 from client.plan import Plan
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError
+from fer_models.noisy_intervals import Noise
 from server.report import write_report
 from server.run_folder import RunFolder, reading
 from simulations.run_audit import count_run
@@ -35,12 +35,6 @@ def read_limits(file: str, plan: Plan, systems: Sequence[str]) -> Tolerance:
             where="tolerance",
             cure="Use fedfer simulate or fedfer compare, or audit the run with system=NAME.",
         )
-    if is_noisy(plan):
-        raise ConfigError(
-            "verdicts are not known on counts with noise",
-            where="tolerance",
-            cure="Leave tolerance or privacy.audit_epsilon out.",
-        )
     tolerance = read_tolerance(Path(file))
     verdicts_on(tolerance, Counts.zero(plan.labels, plan.attributes), {})
     return tolerance
@@ -54,7 +48,8 @@ def hold(folder: Path, file: str, tolerance: Tolerance, console: Console) -> Non
     ToleranceError, EvidenceError : after everything is written, a limit is broken, or undecided.
     """
     _, counts, parts = count_run([f"run={folder}", f"system={JUDGED}"])
-    verdicts = verdicts_on(tolerance, counts, parts.get("people", {}))
+    noise = Noise.of(parts["noise"]) if "noise" in parts else None
+    verdicts = verdicts_on(tolerance, counts, parts.get("people", {}), noise)
     _write(folder, {"file": file, "level": tolerance.level, "verdicts": facts(verdicts)})
     show_verdicts(verdicts, console)
     require_kept(verdicts, Path(file))

@@ -110,6 +110,7 @@ class ServerSettings:
     schedule: str = "constant"
     ema: float = 0.0
     evaluate_every: int = 1
+    people: bool = False
     adjustment: float = 0.0
     rule: str = "mean"
     malicious: int = 0

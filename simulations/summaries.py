@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from client.audit_counts import share_of_table
-from client.label_counts import variance_of
+from client.audit_counts import epsilon_of_count, shares_of, variance_of_count
 from client.plan import Plan
 from client.trust import WORKED_OUT, learned_of, trust_of
 from fer_models.counts import Counts
@@ -22,11 +21,6 @@ from simulations.partition import Partition
 from simulations.prepare import accountant_note
 
 Summary = dict[str, Any]
-
-NOISE = (
-    "Each site added discrete Laplace noise to its counts of test pictures before they left it. The sum was made to "
-    "fit by least squares and only then cut to whole numbers from 0 on."
-)
 
 _GUARANTEE = ("delta", "noise_multiplier", "unit", "noise", "counts_epsilon", "audit_epsilon")
 
@@ -108,24 +102,40 @@ def federated_summary(
 
 def with_noise(found: Summary, plan: Plan, result: Result) -> Summary:
     """Return a summary whose counts carry noise: wider intervals, what is said of the noise, and of no site alone."""
-    assert plan.privacy is not None and plan.privacy.audit_epsilon is not None
-    groups, epsilon = [len(values) for values in plan.attributes.values()], plan.privacy.audit_epsilon
-    share = float(share_of_table(epsilon, len(groups)))
-    variance = result.totals.noises * variance_of(share)
+    assert plan.privacy is not None
+    groups, sites = [len(values) for values in plan.attributes.values()], result.totals.noises
+    variance = variance_of_count(plan, sites)
     noise = {
-        "epsilon": epsilon,
+        "epsilon": plan.privacy.audit_epsilon,
         "unit": plan.privacy.unit,
         "mechanism": "discrete_laplace",
         "tables": max(1, len(groups)),
-        "epsilon_of_count": share,
-        "sites": result.totals.noises,
+        "epsilon_of_count": float(epsilon_of_count(plan)),
+        "sites": sites,
+        "shares": shares_of(plan),
         "deviation": variance**0.5,
         "deviation_overall": variance_of_cell(groups, variance) ** 0.5,
-        "text": NOISE,
+        "text": noise_in_words(plan),
     }
     per_site = [{"site": name, "epsilon": value} for name, value in sorted(result.epsilon.items())]
     told = {"noise_of_counts": noise, "sites": None, "sites_note": None, "per_site": per_site}
     return figures_with_noise(found, result.overall, Noise.of(noise)) | told
+
+
+def noise_in_words(plan: Plan) -> str:
+    """Return what was done to the counts of test pictures of a plan whose counts carry noise."""
+    assert plan.privacy is not None
+    whose = (
+        "Each site added discrete Laplace noise to its counts of test pictures before they left it."
+        if plan.privacy.noise == "site"
+        else f"Each site added a share of discrete Laplace noise to its counts of test pictures; the shares of "
+        f"{shares_of(plan)} sites are the whole of it."
+    )
+    one = (
+        " One picture of each person was counted, drawn at random." if plan.privacy.unit == "subject" else ""
+    )
+    made = " The sum was made to fit by least squares and only then cut to whole numbers from 0 on."
+    return whose + one + made
 
 
 def _held(samples: Samples, division: Partition, split: str) -> list[int]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from client.strict import parse, require
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError, EvidenceError, ToleranceError
+from fer_models.noisy_intervals import Noise
 from fer_models.verdicts import FAIL, UNDECIDED, Rule, Verdict, judge
 from simulations.display import shown
 
@@ -68,15 +69,18 @@ def read_tolerance(path: Path) -> Tolerance:
 
 
 def verdicts_on(
-    tolerance: Tolerance, counts: Counts, people: Mapping[str, Mapping[str, int]]
+    tolerance: Tolerance,
+    counts: Counts,
+    people: Mapping[str, Mapping[str, int]],
+    noise: Noise | None = None,
 ) -> list[Verdict]:
-    """Return the verdicts on the rules of a tolerance file.
+    """Return the verdicts on the rules of a tolerance file; ``noise`` is what the counts carry.
 
     Raises
     ------
     ConfigError : a rule does not fit the counts; see :func:`fer_models.verdicts.judge`.
     """
-    return judge(counts, tolerance.rules, tolerance.level, people)
+    return judge(counts, tolerance.rules, tolerance.level, people, noise)
 
 
 def facts(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:

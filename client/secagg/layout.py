@@ -9,7 +9,8 @@ train          the update times the weight, or with distributed noise a share of
                the tally behind it; without privacy the training loss and the pictures seen; CPU time; with an
                evaluation also its counts
 evaluate       test pictures by group, true and predicted class (:mod:`fer_models.counts`), or their tables with noise
-               (:mod:`client.audit_counts`); CPU time
+               (:mod:`client.audit_counts`); where the plan asks for it sums over the people on them
+               (:mod:`fer_models.people`); CPU time
 label_counts   training pictures of each class, in fair training of each group and class
 moments        what a step after the last round adds up over training pictures (:mod:`client.finish`)
 =============  ====================================================================================================
@@ -35,6 +36,7 @@ from client.audit_counts import audit_size, is_noisy
 from client.finish import size_of, step_of
 from client.secagg.encoding import LARGEST, Layout, Segment
 from fer_models.counts import Counts, vector_size
+from fer_models.people import people_size
 
 if TYPE_CHECKING:  # which need nets, and this does not
     from client.agent import Update
@@ -44,6 +46,9 @@ Purpose = Literal["train", "evaluate", "label_counts", "moments"]
 
 MOST = 1 << 40
 """Largest count of pictures, and largest CPU time in microseconds, of one site in one session."""
+
+MOST_SUM = 1 << 48
+"""Largest sum over the people of one site, of squares and products of their pictures."""
 
 LOSS_STEPS = 1 << 16
 """Steps in a loss of 1."""
@@ -84,6 +89,8 @@ def layout_of(plan: Plan, purpose: Purpose, numbers: int = 0, *, evaluates: bool
             Segment("audit", "exact", audit_size(plan), MOST + OFFSET) if is_noisy(plan) else counts,
             cpu,
         ]
+        if plan.server.people:
+            parts.append(Segment("people", "exact", people_size(plan.labels, plan.attributes), MOST_SUM))
     elif purpose == "moments":
         parts = [Segment("moments", "exact", numbers, 2 * MOMENTS)]
     else:
@@ -124,7 +131,8 @@ def trained(plan: Plan, update: Update, cpu_seconds: float, counts: Counts | Non
 
 def evaluated(counts: Counts, cpu_seconds: float) -> Values:
     """Return what a site sends of an evaluation by itself."""
-    return {"counts": counts.to_vector(), "cpu": _time(cpu_seconds)}
+    people = {} if counts.people is None else {"people": counts.people.to_vector()}
+    return {"counts": counts.to_vector(), "cpu": _time(cpu_seconds), **people}
 
 
 def audited(counts: NDArray[np.int64], cpu_seconds: float) -> Values:
@@ -201,7 +209,7 @@ def read_sum(plan: Plan, layout: Layout, total: bytes | bytearray, survivors: in
         loss,
         visits,
         int(found["cpu"][0]) / 1e6 if "cpu" in found else 0.0,
-        None if counts is None else Counts.from_vector(counts, plan.labels, plan.attributes),
+        None if counts is None else Counts.told(counts, found.get("people"), plan.labels, plan.attributes),
         None if labels is None else labels - survivors * OFFSET,
         None if moments is None else moments - survivors * MOMENTS,
         None if audit is None else audit - survivors * OFFSET,

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from fer_models.calibration import BINS, binned, calibration_error
 from fer_models.counts import Counts
-from fer_models.effects import OVERALL, Effect, PersonCounts
+from fer_models.effects import OVERALL, PersonCounts
 from fer_models.errors import DataError
 from fer_models.labels import ALIASES, EXPRESSIONS, TIE, UNDISCLOSED
+from fer_models.people import People
 from fer_models.readers.codes import MOST_GROUPS, Codes, JointCodes, group_codes
 from fer_models.readers.groups import crossed_parts
 from fer_models.readers.tables import Block, blocks, check_header, existing, header_of
@@ -305,7 +306,7 @@ class Tally:
         tables = {
             name: self.tables[name][list(each.values())][:, kept][:, :, kept] for name, each in order.items()
         }
-        counts = Counts(labels, groups, self.overall[np.ix_(kept, kept)], tables, self._effects(order, kept))
+        counts = Counts(labels, groups, self.overall[np.ix_(kept, kept)], tables, self._sums(order, kept))
         errors = {
             name: {group: calibration_error(self.bins[name][code]) for group, code in each.items()}
             for name, each in order.items()
@@ -333,18 +334,14 @@ class Tally:
             for name, each in order.items()
         }
 
-    def _effects(self, order: Mapping[str, Mapping[str, int]], kept: NDArray[np.int64]) -> dict[str, Effect]:
-        """Return how much less rows say because persons have several; nothing where each person has one."""
-        if len(self.persons) in (0, self.overall.sum()):
-            return {}
+    def _sums(self, order: Mapping[str, Mapping[str, int]], kept: NDArray[np.int64]) -> People | None:
+        """Return the sums over persons, None where nobody is named."""
+        if not self.layout.subject:
+            return None
         places = {OVERALL: [0], **{name: list(each.values()) for name, each in order.items()}}
-        tables = {OVERALL: self.overall[None], **self.tables}
-        return {
-            name: self.shared[name]
-            .sums(own, kept, overall=name == OVERALL)
-            .effect(tables[name][own][:, kept][:, :, kept])
-            for name, own in places.items()
-        }
+        return People(
+            {name: self.shared[name].sums(own, kept, overall=name == OVERALL) for name, own in places.items()}
+        )
 
     def _require_single_ids(self) -> None:
         """Refuse an id that occurs twice; hashes that are equal are looked up in the file."""

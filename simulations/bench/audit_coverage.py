@@ -157,7 +157,7 @@ def compare(
         tally.add(*each)
     for each in _between(truth, counts.by_group["group"], found["parity"]["group"]):
         tally.add(*each)
-    tally.judged({each.verdict for each in judge(counts, rules)})
+    tally.judged({each.verdict for each in judge(counts, rules, noise=noise)})
     tally.stated(any(_backwards(truth, gap) for gap in stated["gaps"]))
 
 

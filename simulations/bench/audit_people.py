@@ -7,6 +7,8 @@ the true figures are, too; rows of one person are not independent.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
@@ -70,7 +72,8 @@ def drawn(rng: np.random.Generator, truth: Chances) -> Counts:
     predicted = np.where(right, true, _choice(rng, wrong / wrong.sum(1, keepdims=True)))
     column = {"group": np.array(GROUPS)[group]}
     counts = Counts.of(true, predicted, EXPRESSIONS, column, {"group": GROUPS})
-    return People.of(person, true, predicted, EXPRESSIONS, column, counts.groups).behind(counts)
+    people = People.of(person, true, predicted, len(EXPRESSIONS), column, counts.groups)
+    return replace(counts, people=people)
 
 
 def _choice(rng: np.random.Generator, chances: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -1,5 +1,7 @@
 """Effective rows by hand, beside a bootstrap of persons, and in simulated test sets where persons are alike."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,26 +10,27 @@ from scipy.special import stdtrit
 
 from fer_models.counts import Counts
 from fer_models.effects import OVERALL, OVERALL_RATES, RATES, Effect, PersonCounts
+from fer_models.errors import DataError
 from fer_models.findings import findings
 from fer_models.metrics import summarise
+from fer_models.people import People, people_size
 from fer_models.verdicts import Rule, judge
 
 
 def counted(person, group, true, predicted, classes=2, chunk=7):
-    """Counts with the effects of persons, added in chunks as a reader does."""
+    """Counts with the sums over persons, added in chunks as a reader does."""
     groups = tuple("abcdef"[: int(group.max()) + 1])
     names = np.array(groups)[group]
     plain = Counts.of(true, predicted, tuple("uvwxyz"[:classes]), {"group": names}, {"group": groups})
-    effects = {}
+    sums = {}
     for name, codes in ((OVERALL, np.zeros_like(group)), ("group", group)):
         persons = PersonCounts(100, classes)
         for start in range(0, len(person), chunk):
             part = slice(start, start + chunk)
             persons.add(person[part], codes[part], true[part], predicted[part])
-        table = plain.overall[None] if name == OVERALL else plain.by_group[name]
-        sums = persons.sums(list(range(len(table))), np.arange(classes), overall=name == OVERALL)
-        effects[name] = sums.effect(table)
-    return Counts(plain.labels, plain.groups, plain.overall, plain.by_group, effects)
+        places = [0] if name == OVERALL else list(range(len(groups)))
+        sums[name] = persons.sums(places, np.arange(classes), overall=name == OVERALL)
+    return replace(plain, people=People(sums))
 
 
 def clustered(rng, people, rows, spread=1.0, groups=2):
@@ -118,7 +121,7 @@ def test_intervals_over_people_cover_where_those_over_rows_do_not(people):
 
 
 def _accuracy(counts):
-    whole = Counts(counts.labels, {}, counts.overall, effects=counts.effects)
+    whole = Counts(counts.labels, {}, counts.overall, people=counts.people.overall)
     return summarise(whole)["accuracy_interval"]
 
 
@@ -151,3 +154,39 @@ def test_verdicts_on_some_groups_keep_their_persons():
 
 def test_the_effect_of_nobody_is_none():
     assert Effect().limits("recall", np.array([3, 0]), np.array([10, 0]), 0.95)[1].tolist() == [0, 1]
+
+
+def test_sums_of_two_sites_give_the_intervals_of_all_their_people_in_one_place():
+    """What a federated audit rests on: no site sees the rates of all, and yet the variance around them is exact."""
+    rng = np.random.default_rng(7)
+    person = np.sort(rng.integers(50, size=900))
+    true, group = rng.integers(3, size=900), person % 2
+    guess = np.where(rng.random(900) < rng.random(50)[person], true, rng.integers(3, size=900))
+    whole = counted(person, group, true, guess, classes=3, chunk=100)
+    sites = [
+        counted(person[at], group[at], true[at], guess[at], classes=3, chunk=100)
+        for at in (person < 20, person >= 20)
+    ]
+    vector = sum(site.people.to_vector() for site in sites)
+    assert len(vector) == people_size(whole.labels, whole.groups)
+    found = replace(sites[0] + sites[1], people=People.from_vector(vector, whole.labels, whole.groups))
+    assert summarise(found) == summarise(whole) != summarise(replace(whole, people=None))
+    assert summarise(Counts.from_json((sites[0] + sites[1]).to_json())) == summarise(whole)
+    assert (sites[0] + replace(sites[1], people=None)).people is None
+    by_hand = [(true == c).sum() for c in range(3)]
+    rates = [(guess[true == c] == c).mean() for c in range(3)]
+    for c in range(3):
+        own = [((true == c) & (guess == c) & (person == i)).sum() for i in range(50)]
+        rows = [((true == c) & (person == i)).sum() for i in range(50)]
+        apart = np.array(own) - rates[c] * np.array(rows)
+        alike = by_hand[c] ** 2 / (np.array(rows) ** 2).sum()
+        spread = (apart**2).sum() / by_hand[c] ** 2 * alike / (alike - 1)
+        effective = rates[c] * (1 - rates[c]) / spread * (1.959964 / stdtrit(alike - 1, 0.975)) ** 2
+        assert found.effect().share("recall")[0, c] == pytest.approx(min(1, effective / by_hand[c]), rel=1e-6)
+
+
+@pytest.mark.parametrize("spoil", [lambda v: v[:-1], lambda v: np.where(np.arange(len(v)) == 3, -1, v)])
+def test_no_other_vector_is_taken_for_sums_over_people(spoil):
+    vector = People.zero("uvw", {"group": ("a", "b")}).to_vector()
+    with pytest.raises(DataError, match="no sums over people"):
+        People.from_vector(spoil(vector), "uvw", {"group": ("a", "b")})

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError
 from fer_models.intervals import corrected, newcombe_difference, proportion_interval, wilson
+from fer_models.noisy_intervals import Noise
 from fer_models.parity import parity
 from fer_models.verdicts import METRICS, Rule, judge
 
@@ -144,3 +145,25 @@ def test_nothing_is_decided_on_a_few_people_however_many_rows_they_have():
     assert found[1].reason == found[2].reason == "too few people: b: 9"
     assert [each.figure for each in found] == [each.figure for each in judge(COUNTS, rules)]
     assert [each.verdict for each in judge(COUNTS, rules)] == ["pass", "fail", "fail", "pass"]
+
+
+def test_noise_widens_what_verdicts_go_by_and_turns_none_around():
+    """Whatever the metric, over all, by group, with a reference or between all: hardly any noise changes nothing."""
+    rules = [Rule("accuracy", limit) for limit in (0.77, 0.8, 0.85)]
+    rules += [Rule("accuracy", 0.7, "race"), Rule("recall", 0.45, "race", "fear"), Rule("macro_f1", 0.7)]
+    for gap in ("accuracy_gap", "equal_opportunity_difference", "demographic_parity_difference_worst"):
+        label = "fear" if gap == "equal_opportunity_difference" else ""
+        rules += [Rule(gap, limit, "race", label) for limit in (0.05, 0.3, 0.6)]
+        rules += [Rule(gap, 0.25, "race", label, reference="a")]
+    plain = judge(COUNTS, rules)
+    for deviation in (1e-9, 8.0, 300.0):
+        noisy = judge(COUNTS, rules, noise=Noise(deviation, deviation))
+        changed = sum(after.verdict != before.verdict for before, after in zip(plain, noisy, strict=True))
+        assert changed == 0 if deviation < 1e-6 else changed > 0
+        for before, after in zip(plain, noisy, strict=True):
+            assert after.figure == before.figure
+            assert after.verdict in (before.verdict, "not enough data")
+            assert before.interval is not None and after.interval is not None
+            assert after.interval[0] <= before.interval[0] + 1e-9
+            assert after.interval[1] >= before.interval[1] - 1e-9
+    assert {after.verdict for after in noisy} == {"not enough data"}

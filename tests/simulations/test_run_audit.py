@@ -132,3 +132,22 @@ def test_a_folder_without_a_finished_run_is_refused_and_stays_as_it_is(fedfer, r
 )
 def test_a_summary_that_cannot_be_audited_is_refused(older, fedfer, refused, change, said):
     assert refused(fedfer("audit", f"run={older(change)}"), RunFolderError, said)
+
+
+def test_sums_over_people_give_a_federation_the_intervals_of_all_rows_in_one_place(fedfer, audited, tmp_path):
+    """By secure sums alone: the same figures, findings and gaps as of the model, whose auditor sees every row."""
+    data = ["data=faces", "data.options.count=600", "seed=4"]
+    words = ["experiment=quickstart", *data, "server.rounds=1", "partition.sites=3", "engine.workers=1"]
+    words += ["aggregation=secure", "server.people=true", "compare.probes=false"]
+    code, _, err = fedfer("simulate", *words, "--run-dir", str(tmp_path / "run"))
+    assert code == 0, err
+    _, federated = audited(tmp_path / "run")
+    file = tmp_path / "model.json"
+    assert fedfer("audit", f"model={tmp_path / 'run'}", *data, "--json", str(file))[0] == 0
+    central = json.loads(file.read_text())
+    for key in ("figures", "findings", "disparities", "intervals", "people", "counts"):
+        assert federated[key] == central[key], key
+    assert federated["intervals"]["over"] == "people"
+    assert "squares and products over the people" in federated["privacy"]["learned"]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())["systems"]["federated"]
+    assert summary["accuracy_interval"] == central["figures"]["accuracy_interval"]

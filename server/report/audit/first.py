@@ -227,7 +227,9 @@ def _over(record: Facts) -> Iterator[str]:
     if record.child("intervals").text("over") == "people":
         yield f"Intervals are over people, as pictures of one person are alike: {each}."
     elif persons and rows > persons:
-        yield f"{each}. Intervals take pictures as independent and are too narrow for that."
+        run = record.child("source").text("door") == "run"
+        cure = " With server.people=true sites add up what wider ones need." if run else ""
+        yield f"{each}. Intervals take pictures as independent and are too narrow for that.{cure}"
     elif not persons:
         yield "Nobody said which pictures show the same person. Where people have several, intervals are too narrow."
 

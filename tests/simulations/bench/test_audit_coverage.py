@@ -94,7 +94,7 @@ def test_intervals_of_noisy_counts_hold_in_a_small_study(monkeypatch):
     found = study_noise(draws=20)
     assert found["noise.coverage"] >= 0.91
     assert found["noise.false_alarm"] <= 0.1
-    assert not any(key.startswith("noise.false_pass") for key in found), "no verdicts on noisy counts"
+    assert found["noise.false_fail"] + found["noise.false_pass"] <= 0.1
     monkeypatch.setattr(audit_coverage, "figures_with_noise", lambda figures, counts, noise: figures)
     assert study_noise(draws=5)["noise.coverage"] < 0.8
 
