@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from client.admission import require_allowed, require_fit, require_room, too_many_units
-from client.audit_counts import audit_round, cost_of_audit, counted_places, with_noise
+from client.answered import Answered
+from client.audit_counts import audit_round, cost_of_audit, counted_places, is_noisy, with_noise
 from client.by_site import own_attributes
 from client.distributed import share_of
 from client.finish import cost_of_step, step_of
@@ -57,6 +58,7 @@ class Agent:
     opted_out : the site tells nobody's group. Nobody can see that it does not: what it sends of groups is hidden in
         sums, and its pictures are taught like all others not to show their group.
     policy : the site's rules for plans, None allows all.
+    answered : which weights it has judged, None for none so far.
     """
 
     def __init__(
@@ -71,8 +73,9 @@ class Agent:
         benches: Benches,
         opted_out: bool = False,
         policy: SitePolicy | None = None,
+        answered: Answered | None = None,
     ) -> None:
-        self.opted_out, self._policy = opted_out, policy
+        self.opted_out, self._policy, self._answered = opted_out, policy, answered or Answered()
         self._groups: tuple[str, Grouped] | None = None
         self.name, self.samples, self.test = name, samples, test
         self._train, self._entropy, self._ledger, self._benches = train, entropy, ledger, benches
@@ -284,6 +287,14 @@ class Agent:
                 where=where,
                 cure="Use aggregation=secure, or privacy.noise=site.",
             )
+
+    def admit_counts(self, plan: Plan, digest: str) -> None:
+        """Refuse to judge more weights on its test pictures than the plan has evaluations; see :mod:`client.answered`.
+
+        ``digest`` is that of the weights. Where counts carry noise, the ledger bounds them.
+        """
+        if not is_noisy(plan):
+            self._answered.admit(plan, digest, self.name)
 
     def counted_test(self, plan: Plan) -> NDArray[np.intp]:
         """Return the places of the test pictures that count: all but where noise on counts protects people."""

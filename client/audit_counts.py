@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from client.mechanisms import History, Mechanism
 from fer_models.counts import Counts
+from fer_models.errors import PrivacyError
 
 if TYPE_CHECKING:
     from client.plan import Plan
@@ -39,6 +40,31 @@ if TYPE_CHECKING:
 def is_noisy(plan: Plan) -> bool:
     """Whether the sites' counts of test pictures carry noise."""
     return plan.privacy is not None and plan.privacy.audit_epsilon is not None
+
+
+def require_countable(plan: Plan) -> None:
+    """Refuse a plan whose counts of test pictures would cost more than is planned, or that no noise protects.
+
+    Raises
+    ------
+    PrivacyError : counts with noise are asked for more often than once, or beside sums over people.
+    """
+    if not is_noisy(plan):
+        return
+    if plan.server.evaluate_every < plan.server.rounds:
+        raise PrivacyError(
+            "every evaluation would release counts of test pictures, and epsilon is planned for the last alone",
+            where="server.evaluate_every",
+            cure=f"Give server.evaluate_every={plan.server.rounds}, or privacy.audit_epsilon=null.",
+        )
+    if plan.server.people:
+        raise PrivacyError(
+            "no noise hides a picture in sums over people: one more of a person with n pictures moves a sum of "
+            "squares by 2 n + 1, and n has no bound",
+            where="server.people",
+            cure="Use privacy.unit=subject, where each person counts once and all intervals are over people; or "
+            "server.people=false.",
+        )
 
 
 def audit_round(plan: Plan) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from client.answered import weights_digest
 from client.evaluation import (
     EVALUATION_BATCH,
     count_parts,
@@ -48,8 +49,10 @@ def evaluate_sites(
     prove : whether to prove first that no answer depends on the other pictures of its batch.
     people : whether the sums over people go with the counts.
     """
+    digest = weights_digest(vector)
     for agent in agents:
         agent.require_willing(plan)
+        agent.admit_counts(plan, digest)
     bench = agents[0].bench(plan)
     bench.load_(tensor_of(vector))
     samples, places = agents[0].samples, [agent.counted_test(plan) for agent in agents]
@@ -71,7 +74,7 @@ def evaluate_sites(
         return counts
     said = np.split(found, np.cumsum([len(own) for own in rows])[:-1])
     each = zip(counts, rows, said, hidden, strict=True)
-    return [_with_people(own, samples, *parts) for own, *parts in each]
+    return [_with_people(own, samples, test, answers, silent) for own, test, answers, silent in each]
 
 
 def _with_people(

@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from client.audit_counts import require_countable
 from client.by_site import require_by_site
 from client.fairness import Fairness, disclosed, require_fair
 from client.finish import Finish, require_finish
@@ -253,20 +254,7 @@ class Plan:
                 where="privacy.counts_epsilon",
                 cure="Set local.loss=logit_adjusted or server.adjustment=1.0 without a prior, or null.",
             )
-        if privacy.audit_epsilon is not None and self.server.evaluate_every < self.server.rounds:
-            raise PrivacyError(
-                "every evaluation would release counts of test pictures, and epsilon is planned for the last alone",
-                where="server.evaluate_every",
-                cure=f"Give server.evaluate_every={self.server.rounds}, or privacy.audit_epsilon=null.",
-            )
-        if privacy.audit_epsilon is not None and self.server.people:
-            raise PrivacyError(
-                "no noise hides a picture in sums over people: one more of a person with n pictures moves a sum of "
-                "squares by 2 n + 1, and n has no bound",
-                where="server.people",
-                cure="Use privacy.unit=subject, where each person counts once and all intervals are over people; or "
-                "server.people=false.",
-            )
+        require_countable(self)
         together = self.most_sites if privacy.noise == "distributed" else 1
         units = privacy.nominal_units * together
         if privacy.delta * units >= 1:

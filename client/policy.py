@@ -75,7 +75,7 @@ statistics:
   # (sums over the people on test pictures, from which an audit knows how sure its figures are).
   allowed: [label_counts, group_counts, test_counts]
   # The fewest pictures of this site that each of these may be over: training pictures, for test_counts test pictures.
-  minimum_counts: {label_counts: 10, group_counts: 10, test_counts: 5, feature_sums: 10}
+  minimum_counts: {label_counts: 10, group_counts: 10, test_counts: 5, people_sums: 5, feature_sums: 10}
   # Groups with fewer test pictures than this are counted as undisclosed.
   smallest_group: 10
   # Whether figures of this site alone may be shown to the coordinator.
@@ -334,7 +334,7 @@ def _of_statistics(rules: StatisticsRules, plan: Plan, pictures: int, tested: in
         fewest = rules.minimum_counts[name]
         if name not in rules.allowed:
             yield "statistics.allowed", f"the plan asks for {asked}", f"Plan without them, or allow {name}."
-        elif (tested if name == "test_counts" else pictures) < fewest:
+        elif (tested if name in ("test_counts", "people_sums") else pictures) < fewest:
             what = f"{asked}, and they may be over {fewest} pictures or more, which the site has not"
             yield "statistics.minimum_counts", what, f"Leave the site out, or plan without {name}."
     if plan.aggregation == "plain" and not rules.by_site:

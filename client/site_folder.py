@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from client.answered import Answered
 from client.enrolment import Request, make_request, require_name
 from client.identity import Identity
 from client.keys import (
@@ -217,4 +218,5 @@ class SiteFolder:
             benches=benches,
             opted_out=held.opted_out,
             policy=policy,
+            answered=Answered(self.path / "judged.txt"),
         )

@@ -8,6 +8,7 @@ the true figures are, too; rows of one person are not independent.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from scipy.special import betaincinv
 
 from fer_models.counts import Counts
 from fer_models.labels import EXPRESSIONS
+from fer_models.parity import SMALLEST
 from fer_models.people import People
 from simulations.bench.audit_coverage import (
     GROUPS,
@@ -34,24 +36,66 @@ ALIKE = 8.0
 """Parameters of the beta distribution of a recall sum to it: a deviation of .15 where the mean recall is .7."""
 
 
+BOOTSTRAP = 400
+"""Draws of people, with replacement, of a bootstrap that the closed form is held beside."""
+
+
+class Rows(NamedTuple):
+    """A test set row by row, all int64 (N,): who is on it, of which group, its class and what it was called."""
+
+    person: NDArray[np.int64]
+    group: NDArray[np.int64]
+    true: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+
+
 def study_people(draws: int, seed: int = 0) -> dict[str, float]:
     """Return ``people.coverage``, ``people.false_alarm`` and so on, as :func:`summary` names them, over ``draws`` test
-    sets with a gap and as many without; and ``people.coverage_row_wise``, that of accuracy if rows were independent.
+    sets with a gap and as many without; ``people.coverage_row_wise``, that of accuracy if rows were independent; and
+
+    ``people.width_over_bootstrap`` : the width of accuracy's interval over that of a percentile bootstrap of people;
+    ``people.bootstrap_coverage`` : that of the bootstrap's intervals of accuracy;
+    ``people.bootstrap_false_alarm`` : how often the bootstrap states a gap in accuracy where there is none.
     """
     tally, rows, rng = Tally(), Tally(), np.random.default_rng(seed)
+    boots, ratios = Tally(), []
     for gap in (False, True):
         truth = chances(gap)
         rules = limits_at(truth)
         tally.test_set = f"{PEOPLE} people, {'a' if gap else 'no'} gap"
-        for _ in range(draws):
-            counts = drawn(rng, truth)
+        for number in range(draws):
+            table = rows_of(rng, truth)
+            counts = counts_of(table)
             compare(tally, truth, counts, rules)
-            plain = Counts(counts.labels, {}, counts.overall)
-            whole = plain.effect().limits("accuracy", *_right(plain), 0.95)[0]
-            rows.add("accuracy", "", float(np.trace(truth.sum(0))), whole.tolist())
+            whole = (
+                Counts(counts.labels, {}, counts.overall).effect().limits("accuracy", *_right(counts), 0.95)
+            )
+            rows.add("accuracy", "", float(np.trace(truth.sum(0))), whole[0].tolist())
+            limits = bootstrap(np.random.default_rng([seed, gap, number]), table)
+            boots.add("accuracy", "", float(np.trace(truth.sum(0))), limits["accuracy"])
+            if not gap:
+                boots.add("gap", "", 0.0, limits["gap"], 0.0)
+            closed = counts.effect().limits("accuracy", *_right(counts), 0.95)[0]
+            ratios.append(np.ptp(closed) / np.ptp(limits["accuracy"]))
     found = {key: rate for key, rate in summary(tally, draws).items() if "." not in key}
     found["coverage_row_wise"] = min(held / times for held, times in rows.held.values())
+    found["width_over_bootstrap"] = float(np.mean(ratios))
+    held, times = boots.held["accuracy", "", ""]
+    alarms, chances_of_alarm = boots.alarms["gap", "", ""]
+    found |= {"bootstrap_coverage": held / times, "bootstrap_false_alarm": alarms / chances_of_alarm}
     return {f"people.{key}": rate for key, rate in found.items()}
+
+
+def bootstrap(rng: np.random.Generator, table: Rows) -> dict[str, list[float]]:
+    """Return the percentile intervals of accuracy and of its gap between groups of a bootstrap of people."""
+    hits, n = np.zeros((PEOPLE, len(GROUPS))), np.zeros((PEOPLE, len(GROUPS)))
+    np.add.at(hits, (table.person, table.group), table.true == table.predicted)
+    np.add.at(n, (table.person, table.group), 1)
+    weight = rng.multinomial(PEOPLE, np.full(PEOPLE, 1 / PEOPLE), BOOTSTRAP)
+    x, rows = weight @ hits, weight @ n
+    rates = np.divide(x, rows, out=np.full_like(x, np.nan), where=rows > 0)[:, n.sum(0) >= SMALLEST]
+    figures = {"accuracy": x.sum(1) / rows.sum(1), "gap": np.nanmax(rates, 1) - np.nanmin(rates, 1)}
+    return {name: np.quantile(each, (0.025, 0.975)).tolist() for name, each in figures.items()}
 
 
 def _right(counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -59,7 +103,12 @@ def _right(counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def drawn(rng: np.random.Generator, truth: Chances) -> Counts:
-    """Return the counts of a test set of people, with the effect of their rows."""
+    """Return the counts of a test set of people, with the sums over them."""
+    return counts_of(rows_of(rng, truth))
+
+
+def rows_of(rng: np.random.Generator, truth: Chances) -> Rows:
+    """Return the rows of a test set of people."""
     group = np.repeat(rng.choice(len(GROUPS), PEOPLE, p=SHARES), ROWS)
     person = np.repeat(np.arange(PEOPLE), ROWS)
     own = truth / truth.sum(2, keepdims=True)
@@ -70,10 +119,15 @@ def drawn(rng: np.random.Generator, truth: Chances) -> Counts:
     wrong = own[group, true].copy()
     wrong[np.arange(len(person)), true] = 0
     predicted = np.where(right, true, _choice(rng, wrong / wrong.sum(1, keepdims=True)))
-    column = {"group": np.array(GROUPS)[group]}
-    counts = Counts.of(true, predicted, EXPRESSIONS, column, {"group": GROUPS})
-    people = People.of(person, true, predicted, len(EXPRESSIONS), column, counts.groups)
-    return replace(counts, people=people)
+    return Rows(person, group, true, predicted)
+
+
+def counts_of(table: Rows) -> Counts:
+    """Return the counts of a test set, with the sums over its people."""
+    column = {"group": np.array(GROUPS)[table.group]}
+    counts = Counts.of(table.true, table.predicted, EXPRESSIONS, column, {"group": GROUPS})
+    rows = table.person, table.true, table.predicted
+    return replace(counts, people=People.of(*rows, len(EXPRESSIONS), column, counts.groups))
 
 
 def _choice(rng: np.random.Generator, chances: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -166,4 +166,6 @@ def test_every_evaluation_would_cost_so_only_the_last_is_asked_for(noisy):
     plan = noisy()
     with pytest.raises(PrivacyError, match=r"server\.evaluate_every"):
         dataclasses.replace(plan, server=dataclasses.replace(plan.server, evaluate_every=1))
+    with pytest.raises(PrivacyError, match="n has no bound"):
+        dataclasses.replace(plan, server=dataclasses.replace(plan.server, people=True))
     assert not any(plan.judges_in(number) for number in range(1, plan.server.rounds + 1))

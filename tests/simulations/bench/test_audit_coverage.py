@@ -88,6 +88,11 @@ def test_intervals_over_people_hold_in_a_small_study():
     assert found["people.coverage"] >= 0.88
     assert found["people.false_alarm"] <= 0.1
     assert found["people.coverage_row_wise"] < 0.85
+    assert 0.95 < found["people.width_over_bootstrap"] < 1.15, (
+        "the closed form is what a bootstrap of people comes to"
+    )
+    assert 0.8 < found["people.bootstrap_coverage"] <= 1
+    assert found["people.bootstrap_false_alarm"] == 1, "its percentiles of max - min never hold 0"
 
 
 def test_intervals_of_noisy_counts_hold_in_a_small_study(monkeypatch):
