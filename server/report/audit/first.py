@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from fer_models.labels import TIE
 from fer_models.parity import SMALLEST, WEAK
 from server.report import wording
 from server.report.audit.naming import TIMES
@@ -90,6 +91,9 @@ def _found(record: Facts) -> list[str]:
         name = max(support, key=lambda key: support[key])
         guess = wording.percent(support[name] / sum(support.values()))
         said.append(f"Always answering {name} would be right for {guess}.")
+    unseen = [name for name, rows in support.items() if not rows and name != TIE]
+    if unseen:
+        said.append(f"No picture is labelled {' or '.join(unseen)}: nothing is known of that.")
     return said
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from fer_models.counts import Counts
-from fer_models.parity import SMALLEST, WEAK
+from fer_models.parity import SMALLEST
 from server.report import groups as report
 from server.report.audit.first import people
 from server.report.audit.forest import ACCURACY, forest
-from server.report.audit.heat import confusions, heat_map
+from server.report.audit.heat import confusions, few, heat_map
 from server.report.folder import Facts
 from server.report.systems import System
 
@@ -31,7 +31,7 @@ def _attribute(record: Facts, counts: Counts, view: dict[str, Any], name: str) -
     parity, known = record.child("figures").child("parity").child(name), record.child("people").child(name)
     persons = {group: int(known.number(group) or 0) for group in known}
     for row in view["rows"]:
-        row["notes"] = [*row["notes"], *_few(persons.get(row["name"]))]
+        row["notes"] = [*row["notes"], *few(persons.get(row["name"]))]
         if row["name"] in persons:
             row["pictures"] += f", {people(persons[row['name']])}"
     notes = {row["name"]: ", ".join(row["notes"]) for row in view["rows"]}
@@ -44,12 +44,6 @@ def _attribute(record: Facts, counts: Counts, view: dict[str, Any], name: str) -
         "confusions": confusions(counts, name),
         "calibration": _calibration(record.child("source").child("calibration_error").child(name)),
     }
-
-
-def _few(persons: int | None) -> list[str]:
-    if persons is None or persons >= WEAK:
-        return []
-    return ["too few people"] if persons < SMALLEST else ["few people"]
 
 
 def bands(verdicts: Sequence[Facts], attribute: str) -> dict[str, float]:

@@ -21,11 +21,12 @@ FEW = f"under {SMALLEST}"
 
 
 class Cell(NamedTuple):
-    """One cell: its text, its shade (None where nothing is shown), and what a reader should mind."""
+    """One cell: its text, its shade (None where nothing is shown), what a reader should mind, and its interval."""
 
     text: str
     step: int | None
     mind: str = ""
+    span: str = ""
 
 
 def shade(share: float) -> int:
@@ -51,7 +52,7 @@ def heat_map(parity: Facts, persons: Facts) -> dict[str, Any] | None:
 
 def _size(facts: Facts, persons: float | None) -> str:
     if persons is not None:
-        return people(persons)
+        return ", ".join([people(persons), *few(persons)])
     return wording.plural(int(facts.number("n") or 0), "picture")
 
 
@@ -59,7 +60,16 @@ def _recall(facts: Facts, name: str) -> Cell:
     n, value = int(facts.child("support").number(name) or 0), facts.child("recall").number(name)
     if value is None:
         return Cell("–", None, FEW if n else "none")
-    return Cell(wording.percent(value, 0), shade(1 - value), f"{n} pictures" if n < WEAK else "")
+    limits = Facts({"of_interval": facts.child("recall_interval").get(name)}, facts.where).interval("of")
+    span = f"{wording.bare(limits[0], 0)} to {wording.bare(limits[1], 0)}" if limits else ""
+    return Cell(wording.percent(value, 0), shade(1 - value), f"{n} pictures" if n < WEAK else "", span)
+
+
+def few(persons: float | None) -> list[str]:
+    """Return what to mind of a group of so many people."""
+    if persons is None or persons >= WEAK:
+        return []
+    return ["too few people"] if persons < SMALLEST else ["few people"]
 
 
 def confusions(counts: Counts, attribute: str) -> list[dict[str, Any]]:

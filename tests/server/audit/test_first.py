@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fer_models.counts import Counts
+from fer_models.intervals import wilson
 from server.report.audit.first import first, people_of
 from server.report.audit.forest import forest
 from server.report.audit.groups import bands
@@ -101,6 +102,13 @@ def test_shades_are_equal_parts(share, step):
     assert shade(share) == step
 
 
+def test_a_class_without_pictures_is_named():
+    cells = {"f": {("joy", "joy"): 40}, "m": {("joy", "joy"): 30}}
+    said = first(audited(cells, labels=("joy", "fear", "tie"))[0])["found"]
+    assert said[-1] == "No picture is labelled fear: nothing is known of that."
+    assert "nothing is known" not in str(first(audited({**cells, "x": {("fear", "joy"): 1}})[0])["found"])
+
+
 def test_the_heat_map_shades_by_how_often_it_is_wrong():
     cells = {
         "f": {("joy", "joy"): 40, ("fear", "fear"): 9},
@@ -109,7 +117,12 @@ def test_the_heat_map_shades_by_how_often_it_is_wrong():
     }
     facts, _ = audited(cells)
     found = heat_map(facts.child("figures").child("parity").child("sex"), Facts({"f": 33, "m": 1}, ""))
-    assert found["groups"] == [("f", "33 people"), ("m", "1 person")]
+    assert found["groups"] == [("f", "33 people"), ("m", "1 person, too few people")]
+    low, high = wilson(5, 20).tolist()
+    assert [cell.span for cell in dict(found["rows"])["joy"]] == [
+        "91 to 100",
+        f"{100 * low:.0f} to {100 * high:.0f}",
+    ]
     rows = {
         name: [(plain(cell.text), cell.step, cell.mind) for cell in cells] for name, cells in found["rows"]
     }
