@@ -36,7 +36,7 @@ def require_fit(plan: Plan, samples: Samples, site: str, *, opted_out: bool = Fa
             where=site,
             cure="Read the pictures in the size and channels of the model.",
         )
-    if plan.server.people and samples.subject is None:
+    if plan.server.people and samples.people is None:
         raise DataError(
             "the plan asks for sums over people, and no column says who is on a picture",
             where=site,

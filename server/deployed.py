@@ -23,8 +23,8 @@ from client.trust import learned_of, trust_of
 from fer_models.checkpoints import save_model
 from fer_models.errors import ConfigError, FedferError
 from fer_models.flat import FlatModel
-from fer_models.metrics import headline
 from fer_models.zoo import build
+from server.figures import figures_of
 from server.hurry import hurry
 from server.patience import Patience, PatientGrid
 from server.results import Result
@@ -105,10 +105,11 @@ def _keep(folder: RunFolder, plan: Plan, result: Result) -> None:
     """Write the model, its card and the summary."""
     flat = FlatModel(build(plan.model, plan.seed))
     flat.load_(result.vector)
-    figures, totals = headline(result.overall), result.totals
+    figures, totals = figures_of(plan, result), result.totals
     privacy = plan.privacy
     trust = trust_of(privacy, simulated=False, secure=plan.secure) if privacy else None
-    guarantee = {"epsilon": totals.epsilon, "delta": privacy.delta, "unit": privacy.unit} if privacy else {}
+    told = ("delta", "unit", "noise", "noise_multiplier", "counts_epsilon", "audit_epsilon")
+    guarantee = {"epsilon": totals.epsilon, **{key: getattr(privacy, key) for key in told}} if privacy else {}
     facts = {
         "figures": {key: figures[key] for key in ("accuracy", "balanced_accuracy", "worst_recall")},
         "privacy": "none"
@@ -123,5 +124,6 @@ def _keep(folder: RunFolder, plan: Plan, result: Result) -> None:
         "aggregation": plan.aggregation, "secure": asdict(plan.secure) if plan.secure else None,
     }  # fmt: skip
     whole = {"name": plan.run, "plan_hash": plan.digest, "order": [SYSTEM], "systems": {SYSTEM: summary}}
+    whole["data"] = {"test": result.overall.rows, "classes": len(plan.labels)}
     folder.write_json("summary.json", whole)
     write_text(folder.path / "state.json", json.dumps({"status": "complete"}))

@@ -23,7 +23,7 @@ from fer_models.findings import against_reference, findings, reference_of
 from fer_models.metrics import summarise
 from fer_models.parity import WEAK
 from fer_models.people import People
-from fer_models.samples import Samples
+from fer_models.samples import PERSON, SUBJECTS, Samples
 from fer_models.zoo import ModelSpec
 from server.run_folder import write_text
 from simulations.audit_origin import model_folder
@@ -100,6 +100,7 @@ def record(
     counts: Counts,
     people: Mapping[str, Mapping[str, int]] | None = None,
     references: Mapping[str, str] | None = None,
+    over: str = SUBJECTS[PERSON],
 ) -> dict[str, Any]:
     """Return an audit as its file holds it; ``docs/audit.md`` explains every key.
 
@@ -108,6 +109,7 @@ def record(
     source : what was judged.
     people : attribute -> group -> persons, where rows name them.
     references : attribute -> the group that others are held against; by default the largest that disclosed.
+    over : what intervals are over where several rows show the same: people, or what else the data name.
     """
     persons = {name: dict(groups) for name, groups in (people or {}).items()}
     return {
@@ -119,15 +121,15 @@ def record(
         "findings": findings(counts, persons),
         "disparities": _disparities(counts, references or {}),
         "bias": bias(counts),
-        **({"intervals": _over_people(counts)} if counts.effects else {}),
+        **({"intervals": _intervals(counts, over)} if counts.effects else {}),
     }
 
 
-def _over_people(counts: Counts) -> dict[str, Any]:
+def _intervals(counts: Counts, over: str) -> dict[str, Any]:
     """Return what intervals would be if the rows of a person were independent, to be held beside those over people."""
     alone = summarise(Counts(counts.labels, {}, counts.overall), fairlearn=False)
     return {
-        "over": "people",
+        "over": over,
         "row_wise": {key: limits for key, limits in alone.items() if key.endswith("_interval")},
     }
 
@@ -179,7 +181,8 @@ def show(found: dict[str, Any], console: Console) -> None:
         table.add_row(key.replace("_", " "), shown(figures[key]), _interval(figures.get(f"{key}_interval")))
     console.print(table)
     if "intervals" in found:
-        console.print("Intervals are over people: rows of one person are not independent.")
+        over = found["intervals"]["over"]
+        console.print(f"Intervals are over {over}: rows that show the same are not independent.")
     recalls = Table("class", "pictures", "recall", "95 % interval")
     for name, value in figures["recall"].items():
         interval = figures["recall_interval"].get(name)

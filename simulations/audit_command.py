@@ -9,7 +9,7 @@ from typing import Any
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError
 from fer_models.noisy_intervals import Noise, record_with_noise
-from fer_models.samples import people_by_group
+from fer_models.samples import PERSON, SUBJECTS, people_by_group
 from simulations.audit import Judged, judge_model, record, show, write
 from simulations.audit_folder import write_folder
 from simulations.audit_origin import config_of, judged_file
@@ -49,8 +49,9 @@ def run(words: Sequence[str], file: Path | None, folder: Path | None = None, key
     path, words = tolerance_among(words)
     tolerance = None if path is None else read_tolerance(path)
     source, counts, people, parts = _counted(words)
+    over = parts.pop("over", SUBJECTS[PERSON])
     references = {} if tolerance is None else tolerance.references(counts)
-    found = {**record({**source, **judged_file(source)}, counts, people, references), **parts}
+    found = {**record({**source, **judged_file(source)}, counts, people, references, over), **parts}
     noise = Noise.of(parts["noise"]) if "noise" in parts else None
     if noise is not None:
         found = record_with_noise(found, counts, noise)
@@ -100,7 +101,7 @@ def _counted(words: Sequence[str]) -> tuple[dict[str, Any], Counts, People, dict
     if explain:
         require_allowed(settings.data)
     judged = judge_model(Path(path), settings)
-    parts = privacy_of_model(Path(path))
+    parts = privacy_of_model(Path(path)) | {"over": SUBJECTS[judged.samples.subject_is]}
     people = people_by_group(judged.samples, judged.rows, judged.attributes)
     return source, judged.counts(), people, parts | ({"explanations": explained(judged)} if explain else {})
 

@@ -27,6 +27,7 @@ from fer_models.samples import people_by_group
 from fer_models.zoo import build
 from server.asking import sum_counts
 from server.events import Events
+from server.figures import judged
 from server.report import write_report
 from server.results import Result
 from server.run_folder import RunFolder, reading
@@ -48,7 +49,7 @@ from simulations.pretraining import identity, start_of
 from simulations.probing import Prober
 from simulations.secure import largest_weight, without_privacy
 from simulations.settings import FairnessSettings, Settings
-from simulations.summaries import Summary, brief, cost, federated_summary, judged
+from simulations.summaries import Summary, brief, cost, federated_summary
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def count_run(words: Sequence[str]) -> tuple[dict[str, Any], Counts, dict[str, A
         source |= {"rows": counts.rows, "plan": summary["plan_hash"]}
         parts = {
             "people": summary.get("people"),
-            "data": summary["data"],
+            "data": summary.get("data"),
             "sites": own.get("sites"),
             "per_site": own.get("per_site"),
             "systems": {other: brief(facts) for other, facts in others.items()},

@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from client.audit_counts import epsilon_of_count, shares_of, variance_of_count
 from client.plan import Plan
 from client.trust import WORKED_OUT, learned_of, trust_of
 from fer_models.counts import Counts
-from fer_models.metrics import across_sites, headline, summarise
-from fer_models.noisy_counts import variance_of_cell
-from fer_models.noisy_intervals import Noise, figures_with_noise
+from fer_models.metrics import across_sites, headline
 from fer_models.samples import Samples
+from server.figures import figures_of
 from server.results import Result
 from simulations.partition import Partition
 from simulations.prepare import accountant_note
@@ -38,11 +36,6 @@ def cost(cpu_seconds: float, visits: int) -> Summary:
     """Return what is said of a system that sends nothing and promises nothing."""
     nothing = {**guarantee(None, None), "bytes_up": 0, "bytes_down": 0, "rounds": None}
     return {**nothing, "cpu_seconds": round(cpu_seconds, 3), "visits": visits}
-
-
-def judged(counts: Counts) -> Summary:
-    """Return all figures of one model, and the counts that they come from."""
-    return {**summarise(counts), "counts": counts.to_json()}
 
 
 def brief(counts: Counts) -> Summary:
@@ -69,7 +62,7 @@ def federated_summary(
     train, test = (_held(samples, division, part) for part in ("train", "test"))
     names, totals = sorted(own), result.totals
     found = {
-        **judged(result.overall),
+        **figures_of(plan, result),
         **cost(totals.cpu_seconds, totals.visits),
         **guarantee(plan, totals.epsilon),
         "epsilon_note": accountant_note(plan, division.sites) or None,
@@ -97,45 +90,14 @@ def federated_summary(
         ],
         "note": "trained at the sites with differential privacy" if plan.privacy else "trained at the sites",
     }
-    return with_noise(found, plan, result) if totals.noises else found
-
-
-def with_noise(found: Summary, plan: Plan, result: Result) -> Summary:
-    """Return a summary whose counts carry noise: wider intervals, what is said of the noise, and of no site alone."""
-    assert plan.privacy is not None
-    groups, sites = [len(values) for values in plan.attributes.values()], result.totals.noises
-    variance = variance_of_count(plan, sites)
-    noise = {
-        "epsilon": plan.privacy.audit_epsilon,
-        "unit": plan.privacy.unit,
-        "mechanism": "discrete_laplace",
-        "tables": max(1, len(groups)),
-        "epsilon_of_count": float(epsilon_of_count(plan)),
-        "sites": sites,
-        "shares": shares_of(plan),
-        "deviation": variance**0.5,
-        "deviation_overall": variance_of_cell(groups, variance) ** 0.5,
-        "text": noise_in_words(plan),
-    }
+    if not totals.noises:
+        return found
     per_site = [{"site": name, "epsilon": value} for name, value in sorted(result.epsilon.items())]
-    told = {"noise_of_counts": noise, "sites": None, "sites_note": None, "per_site": per_site}
-    return figures_with_noise(found, result.overall, Noise.of(noise)) | told
-
-
-def noise_in_words(plan: Plan) -> str:
-    """Return what was done to the counts of test pictures of a plan whose counts carry noise."""
-    assert plan.privacy is not None
-    whose = (
-        "Each site added discrete Laplace noise to its counts of test pictures before they left it."
-        if plan.privacy.noise == "site"
-        else f"Each site added a share of discrete Laplace noise to its counts of test pictures; the shares of "
-        f"{shares_of(plan)} sites are the whole of it."
-    )
-    one = (
-        " One picture of each person was counted, drawn at random." if plan.privacy.unit == "subject" else ""
-    )
-    made = " The sum was made to fit by least squares and only then cut to whole numbers from 0 on."
-    return whose + one + made
+    return found | {
+        "sites": None,
+        "sites_note": None,
+        "per_site": per_site,
+    }  # nothing is told of a site alone
 
 
 def _held(samples: Samples, division: Partition, split: str) -> list[int]:

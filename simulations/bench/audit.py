@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import resource
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,25 +34,33 @@ DRAWS = 1000
 """Test sets of each kind in the study of coverage; a coverage of .95 is then known to about .004."""
 
 
+PARTS: Mapping[str, Callable[[int], Figures]] = {
+    "speed": lambda _: run(),
+    "rows": study,
+    "people": study_people,
+    "noise": study_noise,
+}
+"""What is measured: how fast an audit is, and what of it holds over rows, over people and on noisy counts."""
+
+
 def bench(options: Options) -> Figures:
-    """Return the figures of ``fedfer bench audit``; ``draws=N`` sets how many test sets of each kind are drawn.
+    """Return the figures of ``fedfer bench audit``; ``draws=N`` sets how many test sets of each kind are drawn, and
+    ``part=NAME`` measures one part alone.
 
     Raises
     ------
-    ConfigError : another word, or no whole number above 0.
+    ConfigError : another word, no whole number above 0, or no part.
     """
-    draws = _draws(options.overrides)
-    return run() | study(draws) | study_people(draws) | study_noise(draws)
-
-
-def _draws(words: list[str]) -> int:
-    text = str(DRAWS)
-    for word in words:
-        key, _, text = word.partition("=")
-        if key != "draws" or not text.isdecimal() or not int(text):
-            cure = "Write draws=N, a whole number of test sets."
+    given = {"draws": str(DRAWS), "part": ""}
+    for word in options.overrides:
+        key, _, value = word.partition("=")
+        good = key in given and (value in PARTS if key == "part" else value.isdecimal() and int(value) > 0)
+        if not good:
+            cure = f"Write draws=N, a whole number of test sets, or part= with one of {', '.join(PARTS)}."
             raise ConfigError(f"bench audit takes no {word!r}", where="command line", cure=cure)
-    return int(text)
+        given[key] = value
+    parts = [given["part"]] if given["part"] else list(PARTS)
+    return {key: figure for part in parts for key, figure in PARTS[part](int(given["draws"])).items()}
 
 
 def run(rows: int = ROWS) -> Figures:
@@ -59,21 +69,37 @@ def run(rows: int = ROWS) -> Figures:
     Keys ``counts_audit_s`` (seconds by the clock for all figures and intervals of the counts of ``rows``: 8 classes,
     one attribute of 6 groups) and ``read_million_rows_s`` (CPU seconds of the whole process, which other work on
     the machine does not add to, for reading them with their probabilities; scaled to a million where ``rows`` is
-    another number).
+    another number), and ``read_growth_mb``: by how many MB the process's largest memory grew beyond that of reading a
+    tenth of the rows.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "predictions.csv"
-        header, block = _text()
-        with path.open("w", encoding="utf-8", newline="") as file:
-            file.write(header)
-            for _ in range(rows // BLOCK):
-                file.write(block)
+        _write(path, rows // 10)
+        read_predictions(path)
+        before = _peak_mb()
+        _write(path, rows)
         start = time.process_time()
         counts = read_predictions(path).counts
-        seconds = time.process_time() - start
+        seconds, grown = time.process_time() - start, _peak_mb() - before
     summarise(counts)  # imports Fairlearn, once a process
     audit = min(_audit_seconds(counts) for _ in range(REPEATS))
-    return {"counts_audit_s": audit, "read_million_rows_s": seconds * 1_000_000 / counts.rows}
+    return {
+        "counts_audit_s": audit,
+        "read_million_rows_s": seconds * 1_000_000 / counts.rows,
+        "read_growth_mb": grown,
+    }
+
+
+def _write(path: Path, rows: int) -> None:
+    header, block = _text()
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(header)
+        for _ in range(max(1, rows // BLOCK)):
+            file.write(block)
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _audit_seconds(counts: Counts) -> float:

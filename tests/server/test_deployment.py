@@ -23,6 +23,7 @@ from client.site_folder import SiteFolder
 from client.study import read_study
 from fer_models.errors import ConfigError, PolicyError, RunFolderError
 from fer_models.flat import FlatModel
+from fer_models.metrics import summarise
 from fer_models.zoo import build
 from server.bundle import bundle
 from server.coordinator import Coordinator
@@ -32,6 +33,7 @@ from simulations.cli import main
 from simulations.compose import composed
 from simulations.federated import Sites, run_local
 from simulations.prepare import prepare
+from simulations.run_audit import count_run
 
 pytestmark = pytest.mark.slow
 
@@ -151,6 +153,10 @@ def test_a_study_ends_with_the_very_model_of_its_simulation(study, tmp_path):
     assert torch.equal(study.model(tmp_path / "run", plan), expected.vector)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())["systems"]["federated"]
     assert summary["epsilon"] == pytest.approx(expected.totals.epsilon)
+    _, counts, parts = count_run([f"run={tmp_path / 'run'}"])
+    assert counts == expected.overall, "what an audit of a run over real sites goes by"
+    assert summary["accuracy_interval"] == summarise(counts)["accuracy_interval"]
+    assert parts["privacy"]["learned"] == summary["learned"]
     close_all()
     for site in study.sites:
         assert Ledger(site.ledger_path, site.name, read_only=True).head.number == 2

@@ -228,8 +228,10 @@ def _over(record: Facts) -> Iterator[str]:
         if persons
         else ""
     )
-    if record.child("intervals").text("over") == "people":
-        yield f"Intervals are over people, as pictures of one person are alike: {each}."
+    over = record.child("intervals").text("over")
+    if over:
+        told = f": {each}" if each else ""
+        yield f"Intervals are over {over}, as pictures that show the same are alike{told}."
     elif persons and rows > persons:
         run = record.child("source").text("door") == "run"
         cure = " With server.people=true sites add up what wider ones need." if run else ""

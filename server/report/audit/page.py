@@ -65,7 +65,7 @@ def render(record: Mapping[str, Any]) -> str:
             explanations=explanations(facts),
             card=card(facts),
             bias=bias(facts),
-            over_people=facts.child("intervals").text("over") == "people",
+            over=facts.child("intervals").text("over"),
             config="",
             plan_hash=facts.child("source").text("plan"),
         )

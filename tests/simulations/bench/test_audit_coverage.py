@@ -104,7 +104,12 @@ def test_intervals_of_noisy_counts_hold_in_a_small_study(monkeypatch):
     assert study_noise(draws=5)["noise.coverage"] < 0.8
 
 
-@pytest.mark.parametrize("word", ["draws=0", "draws=some", "rows=5"])
+def test_one_part_is_measured_alone():
+    found = bench(Options(overrides=["draws=2", "part=people"]))
+    assert found.keys() == study_people(2).keys()
+
+
+@pytest.mark.parametrize("word", ["draws=0", "draws=some", "rows=5", "part=all", "part="])
 def test_the_benchmark_takes_draws_only(word):
     with pytest.raises(ConfigError, match="bench audit takes no"):
         bench(Options(overrides=[word]))
