@@ -166,7 +166,11 @@ def rates_of(overall: bool) -> tuple[str, ...]:
 def _share(
     hits: Whole, rows: Whole, people: Whole, squares: Whole, products: Whole, sizes: Whole
 ) -> NDArray[np.float64]:
-    """Return effective rows over rows; where a rate is 0 or 1 or of one person, a person is worth a row."""
+    """Return effective rows over rows.
+
+    Where nobody has two rows of a rate, all count: they are independent. Where it is 0 or 1 or of one person, a person
+    is worth a row.
+    """
     x, n = hits.astype(object), rows.astype(object)  # whole numbers of any length
     apart = n * n * squares - 2 * x * n * products + x * x * sizes
     total = np.maximum(rows, 1).astype(np.float64)
@@ -177,7 +181,8 @@ def _share(
     rate = hits / total
     plain = rate * (1 - rate) / np.where(spread > 0, spread, 1) * few
     effective = np.where((spread > 0) & (people > 1), plain, people)
-    return np.where(rows > 0, np.clip(effective, 1.0, total) / total, 1.0)
+    several = (rows > 0) & (sizes > rows)
+    return np.where(several, np.clip(effective, 1.0, total) / total, 1.0)
 
 
 def _correlation(hits: Whole, rows: Whole, joint: Whole) -> NDArray[np.float64]:

@@ -60,6 +60,16 @@ def test_a_rate_without_variance_is_worth_a_row_a_person():
     assert alone.effect().share("accuracy").tolist() == [[1 / 30]]
 
 
+def test_rows_of_a_rate_of_which_nobody_has_two_are_independent():
+    """Ten persons with one row of the first class each, and all but one with three of the second."""
+    person, true = np.repeat(np.arange(10), 4), np.tile([0, 1, 1, 1], 10)
+    guess = np.where((person % 2 == 0) & (true == 0), 1, true)
+    guess[person < 3] = 0
+    share = counted(person, np.zeros_like(person), true, guess).effect().share("recall")[0]
+    assert share[0] == 1
+    assert share[1] < 0.5
+
+
 def test_the_variance_is_that_of_a_bootstrap_of_persons():
     rng, people, classes = np.random.default_rng(4), 60, 3
     tables = rng.poisson(rng.gamma(2.0, 1.0, (people, classes, classes)) + 2 * np.eye(classes))
