@@ -39,6 +39,7 @@ class Card:
     ask : where to ask for it.
     publish : what may be published.
     use, limits : what it serves, and what it cannot say.
+    checked : which of these facts were read again at their source, and which were not.
     sources : where all this was read.
     """
 
@@ -56,6 +57,7 @@ class Card:
     publish: str
     use: str
     limits: str
+    checked: str
     sources: tuple[str, ...]
 
 
@@ -142,6 +144,7 @@ def show_card(name: str, console: Console) -> None:
         "may be published": card.publish,
         "good for": card.use,
         "limits": card.limits,
+        "checked": card.checked,
         "sources": "\n".join(card.sources),
     }
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))

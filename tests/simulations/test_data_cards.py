@@ -37,6 +37,7 @@ def test_a_card_is_whole(name):
         "publish",
         "use",
         "limits",
+        "checked",
     ):
         assert len(getattr(card, fact)) > 2, fact
     assert card.sources
@@ -67,6 +68,13 @@ def test_groups_that_annotators_guessed_are_said_to_be_guesses():
     guessed = [card for card in cards().values() if any("annotator" in told for told in card.groups.values())]
     assert len(guessed) == 3
     assert all("guess" in card.limits or "own files tell of no group" in card.limits for card in guessed)
+
+
+def test_terms_are_quoted_or_said_not_to_be_verified():
+    open_terms = {"faces", "fer2013", "cremad", "london"}
+    for name, card in cards().items():
+        assert card.quote or name in open_terms or "not verified" in card.checked, name
+        assert name in open_terms or card.ask.startswith("http") or "@" in card.ask, name
 
 
 def test_list_names_every_set(fedfer):
