@@ -34,6 +34,14 @@ def test_pictures_of_nobody_in_particular_protect_no_person(samples):
         people_of(samples, np.arange(3))
 
 
+def test_a_clip_is_no_person_to_protect(samples):
+    clips = replace(
+        samples, subject=np.resize(np.array(["clip 1", "clip 2"]), len(samples)), subject_is="clip"
+    )
+    with pytest.raises(PrivacyError, match="no person can be protected"):
+        people_of(clips, np.arange(3))
+
+
 def test_a_batch_takes_people_as_a_whole_and_each_by_itself(samples, plan_of):
     data = data_of(samples, [f"person {i // 3}" for i in range(150)])
     privacy = plan_of(privacy={"unit": "subject"}).privacy

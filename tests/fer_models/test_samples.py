@@ -7,7 +7,14 @@ import pytest
 
 from fer_models import samples as module
 from fer_models.errors import DataError, RunFolderError
-from fer_models.samples import UNKNOWN_CLASS, Samples, is_split, picture_store, split_name
+from fer_models.samples import (
+    UNKNOWN_CLASS,
+    Samples,
+    is_split,
+    people_by_group,
+    picture_store,
+    split_name,
+)
 
 
 def table(n=6, channels=1):
@@ -127,3 +134,14 @@ def test_classes_that_a_set_does_not_know(tmp_path):
 def test_columns_that_do_not_fit(change, message):
     with pytest.raises(DataError, match=message):
         Samples(**{**vars(table()), **change})
+
+
+def test_only_people_are_counted_as_people(tmp_path):
+    people, clips = table(), replace(table(), subject_is="clip")
+    rows = np.arange(6)
+    assert people_by_group(people, rows, {"age": ["0-17"]}) == {"age": {"0-17": 3}}
+    assert people_by_group(clips, rows, {"age": ["0-17"]}) == {}
+    clips.save(tmp_path)
+    assert Samples.load(tmp_path).subject_is == "clip"
+    with pytest.raises(DataError, match="unknown kind of subject 'dog'"):
+        replace(people, subject_is="dog")

@@ -53,6 +53,8 @@ def test_official_parts_and_unknown_people_stay(folders):
     own = samples.groups[SET] == "tree"
     assert samples.split[own].tolist() == ["test", "train", "train", "train"]
     assert len(set(samples.subject[own])) == 4, "nobody is known to be somebody else"
+    assert (samples.subject_is, samples.people) == ("unit", None), "pictures of unknown people are no people"
+    assert read("many", folders, sets=SETS, test=0.4).people is not None
     assert samples.labels == (
         "neutral",
         "happiness",
