@@ -134,6 +134,7 @@ class PrivateTrainer:
         :func:`part_of` the same parts.
     parts : of the parameters, each with its clip and noise; none clips everything as one to ``privacy.clip``, with
         noise of ``privacy.noise_multiplier`` times that.
+    penalise : adds what follows from the parameters alone to the step's gradient, in place, after the noise.
 
     Raises
     ------
@@ -151,9 +152,10 @@ class PrivateTrainer:
         stream: KeyedStream,
         gradients: PrivateGradients | None = None,
         parts: Sequence[Part] = (),
+        penalise: Callable[[torch.Tensor], None] | None = None,
     ) -> None:
         require_separate(flat.module)
-        self._flat, self._divisor = flat, divisor
+        self._flat, self._divisor, self._penalise = flat, divisor, penalise
         self._clip = [part.clip for part in parts] if parts else privacy.clip
         own_part = part_of(parts)
         self._gradients = gradients or PrivateGradients(flat.module, part_of=own_part)
@@ -184,12 +186,14 @@ class PrivateTrainer:
 
     @torch.no_grad()
     def _after_noise(self) -> None:
-        """Divide by the public constant and add FedProx's pull; both only look at what is already noisy."""
+        """Divide by the public constant, add FedProx's pull and a penalty; all only look at what is already noisy."""
         for index, part in enumerate(self._ranges):
             assert part.grad is not None
             part.grad.div_(self._divisor)
             if self._start:
                 part.grad.add_(part - self._start[index], alpha=self._proximal)
+        if self._penalise is not None:
+            self._penalise(self._flat.gradient)  # of which the parts' gradients are views
 
     def step(
         self,

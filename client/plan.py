@@ -22,7 +22,7 @@ from client.finish import Finish, require_finish
 from client.privacy import Privacy
 from client.secagg.terms import Secure
 from client.strict import parse, require
-from client.work import LocalWork, ServerWork
+from client.work import LATER, LocalWork, ServerWork
 from fer_models.errors import ConfigError, PrivacyError
 from fer_models.labels import UNDISCLOSED
 from fer_models.zoo import ModelSpec
@@ -88,6 +88,7 @@ class Plan:
         named = re.fullmatch(r"[0-9A-Za-z_-]{0,64}", self.run) is not None
         require(named, "the run's name is no word", "run", "Give up to 64 letters and digits.")
         self._require_prior()
+        self._require_loss()
         self._require_secure()
         if self.fairness is not None:
             require_fair(self)
@@ -117,6 +118,21 @@ class Plan:
             f"the loss {self.local.loss} has adjusted the logits already",
             "server.adjustment",
             "Use one of local.loss and server.adjustment.",
+        )
+
+    def _require_loss(self) -> None:
+        work, classes = self.local, len(self.labels)
+        require(
+            all(len(row) == classes for row in work.similar) and len(work.similar) in (0, classes),
+            f"distributions that are not {classes} of {classes} shares",
+            "local.similar",
+            f"Give a row for each of {', '.join(self.labels)}.",
+        )
+        require(
+            work.of_logits or (self.fairness is None and self.finish is None),
+            f"fair training weighs losses of logits, and {work.loss} is another",
+            "local.loss",
+            "Use fairness=none, or a loss of logits such as cross_entropy.",
         )
 
     def _require_secure(self) -> None:
@@ -280,6 +296,12 @@ class Plan:
                 where="local.amount",
                 cure="Use local.amount=1, or privacy.noise=site.",
             )
+        require(
+            not self.local.has_penalty,
+            f"sites that send sums of gradients take no step of their own, to which {self.local.loss} could be added",
+            "local.loss",
+            "Use privacy.noise=site, or another loss.",
+        )
         for key, plain in (("optimizer", "sgd"), ("weight_decay", 0.0), ("proximal", 0.0)):
             require(
                 getattr(self.local, key) == plain,
@@ -306,6 +328,9 @@ class Plan:
             del given["server"]["people"]
         if self.privacy is not None and self.privacy.audit_epsilon is None:
             del given["privacy"]["audit_epsilon"]
+        for name, default in LATER.items():
+            if getattr(self.local, name) == default:
+                del given["local"][name]
         given["model"] = self.model.to_dict()
         return json.dumps(given, sort_keys=True, separators=(",", ":"))
 

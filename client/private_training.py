@@ -49,6 +49,7 @@ def private_trainer(
         stream=KeyedStream(entropy.key(round_number, "noise")),
         gradients=bench.gradients,
         parts=parts_of(plan),
+        penalise=bench.penalise,
     )
     try:
         yield trainer

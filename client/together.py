@@ -93,13 +93,19 @@ def train_together(
     Raises
     ------
     PrivacyError : the plan is private; per-sample gradients are made site by site.
-    ConfigError : the plan is fair; groups are looked at site by site.
+    ConfigError : the plan is fair; groups are looked at site by site. Or the loss is of more than logits.
     ModelError : the vector or the net does not fit.
     TrainingError : a site's loss or weights are not finite.
     """
     if plan.privacy is not None:
         raise PrivacyError(
             "private training of several sites in one pass",
+            where="engine.together",
+            cure="Use engine.together=1.",
+        )
+    if not plan.local.of_logits:
+        raise ConfigError(
+            f"{plan.local.loss} for several sites in one pass",
             where="engine.together",
             cure="Use engine.together=1.",
         )

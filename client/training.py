@@ -19,14 +19,15 @@ from client.randomness import Entropy, torch_generator
 from client.workbench import AUGMENTATION, Workbench
 from fer_models.errors import PrivacyError, TrainingError
 from fer_models.flat import FlatModel
+from fer_models.mixing import MIXING
 from fer_models.samples import Samples
 from fer_models.transforms import augment, to_input
 
 
 @contextlib.contextmanager
 def dropout_seeded(plan: Plan, key: bytes) -> Iterator[None]:
-    """Seed torch's global generator, which dropout draws from, and put it back afterwards."""
-    if plan.model.dropout == 0:
+    """Seed torch's global generator, which dropout and mixed pictures draw from, and put it back afterwards."""
+    if plan.model.dropout == 0 and plan.local.loss not in MIXING:
         yield
         return
     with torch.random.fork_rng(devices=[]):
@@ -163,6 +164,7 @@ def train_plain(
         loss.backward()
         with torch.no_grad():
             shape_gradient(flat, work, start, bench.apart)
+            bench.penalise(flat.gradient)
             optimizer.step()
         losses.append((loss.detach(), len(positions)))
         if bench.tally is not None:

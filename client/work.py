@@ -8,8 +8,35 @@ from typing import Literal
 
 from client.by_site import BySite
 from client.strict import require
-from fer_models.losses import MOST_FOCUSING, NEED_PRIOR
+from fer_models.losses import LOSSES, MOST_FOCUSING, NEED_PRIOR
+from fer_models.losses import STRENGTH as STRENGTHS
+from fer_models.penalties import PENALTIES
 from fer_models.scope import Scope
+from fer_models.terms import TERMS
+
+LossName = Literal[
+    "cross_entropy",
+    "focal",
+    "class_balanced",
+    "logit_adjusted",
+    "ldam",
+    "vote_kl",
+    "pdls",
+    "centre",
+    "weighted_cluster",
+    "dacl",
+    "ad_corre_embedding",
+    "ad_corre",
+    "dan_partition",
+    "relative_uncertainty",
+    "adareg",
+    "mixup",
+    "mixaugment",
+]
+"""What a site may minimise; ``fedfer losses`` tells of each."""
+
+LATER: dict[str, object] = {"strength": 0.0, "similar": ()}
+"""Fields that came later, with their defaults: a plan without them is written as it was before there were any."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +59,14 @@ class LocalWork:
     targets : "votes" trains on the annotators' distribution, "label" on the label alone.
     smoothing : label smoothing, 0 to below 1.
     loss : "cross_entropy"; "focal", which attends to what the net does not know yet (Lin et al. 2017);
-        "logit_adjusted" and "class_balanced" need the share of every class, which is ``prior`` or comes from label
-        counts (:mod:`client.label_counts`).
+        "logit_adjusted", "class_balanced" and "ldam" need the share of every class, which is ``prior`` or comes from
+        label counts (:mod:`client.label_counts`); others of :mod:`fer_models.losses`, :mod:`fer_models.terms`,
+        :mod:`fer_models.mixing` and :mod:`fer_models.penalties`.
     tau : strength of "logit_adjusted" (Menon et al. 2021).
     focusing : gamma of "focal"; 0 is cross-entropy.
     prior : public share of every class in the order of the labels, scaled to a sum of 1; empty for none.
+    strength : the one number of a loss that has one (``fedfer losses NAME``); 0 takes the loss's own.
+    similar : of "pdls", for every class a public distribution over the classes that it is also taken for.
     """
 
     unit: Literal["steps", "epochs"] = "steps"
@@ -53,10 +83,12 @@ class LocalWork:
     scope: Scope = "all"
     targets: Literal["votes", "label"] = "votes"
     smoothing: float = 0.0
-    loss: Literal["cross_entropy", "focal", "logit_adjusted", "class_balanced"] = "cross_entropy"
+    loss: LossName = "cross_entropy"
     tau: float = 1.0
     focusing: float = 2.0
     prior: tuple[float, ...] = ()
+    strength: float = 0.0
+    similar: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         require(self.amount >= 1, f"{self.amount} {self.unit} is no work", "local.amount", "Give 1 or more.")
@@ -82,6 +114,43 @@ class LocalWork:
         )
         for name in ("weight_decay", "gradient_clip", "proximal"):
             require(getattr(self, name) >= 0, f"{name} is negative", f"local.{name}", "Give 0 or more.")
+        self._require_strength()
+
+    def _require_strength(self) -> None:
+        most = 1.0 if self.loss == "pdls" else 100.0
+        require(
+            0 <= self.strength <= most,
+            f"strength {self.strength} is not in [0, {most:g}]",
+            "local.strength",
+            "Give 0 for the loss's own.",
+        )
+        require(
+            self.strength == 0 or self.loss not in LOSSES or self.loss in STRENGTHS,
+            f"the loss {self.loss} has no strength",
+            "local.strength",
+            "Leave it out, or use another loss.",
+        )
+        require(
+            bool(self.similar) == (self.loss == "pdls"),
+            "pdls without distributions" if self.loss == "pdls" else "distributions that only pdls uses",
+            "local.similar",
+            "Give one public row a class with local.loss=pdls, and none with others.",
+        )
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether the loss looks at features, or has parameters of its own."""
+        return self.loss in TERMS
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether the loss has a penalty on parameters."""
+        return self.loss in PENALTIES
+
+    @property
+    def of_logits(self) -> bool:
+        """Whether the loss of a picture is a function of its logits and target alone."""
+        return self.loss in LOSSES
 
     @property
     def needs_prior(self) -> bool:

@@ -15,11 +15,15 @@ from client.plan import Plan
 from client.strict import require
 from client.told import Told
 from fer_models.critic import FairLoss, WithCritic
+from fer_models.embedding import last_layer
 from fer_models.features import TwoStage
 from fer_models.flat import FlatModel
 from fer_models.losses import Loss, build_loss, known_only
 from fer_models.memory import keep_freed_memory
+from fer_models.mixing import MIXING, mixed_losses
+from fer_models.penalties import adareg_gradient
 from fer_models.samples import Samples
+from fer_models.terms import Terms, WithTerms, with_terms
 from fer_models.transforms import Augmentation, augment
 
 AUGMENTATION = Augmentation()
@@ -56,7 +60,10 @@ class Workbench:
         # Until sites have counted; uneven, so that the trial sees a prior at work.
         self._prior = tuple(float(place) for place in range(1, len(plan.labels) + 1))
         self._partial = False
-        self.loss = loss_of(plan, self._prior)
+        module = self.flat.module
+        self._terms = module.terms if isinstance(module, WithTerms) else None
+        self.loss = loss_of(plan, self._prior, terms=self._terms)
+        self._penalised = self._head() if plan.local.has_penalty else None
         self.fair: FairRound | None = None
         self.gradients = None if plan.privacy is None else self._prove(plan.privacy.allow_slow)
 
@@ -67,6 +74,19 @@ class Workbench:
         with torch.no_grad():
             made_up = torch.zeros(1, spec.channels, spec.size, spec.size, device=self.device)
             return Fixed(module, self.device, module.features(made_up).shape[1])
+
+    def _head(self) -> tuple[torch.Tensor, slice]:
+        """Return the last layer's weights, and where they lie in the flat vector."""
+        weight = last_layer(self.flat.module, self.plan.model).weight
+        name = next(name for name, own in self.flat.module.named_parameters() if own is weight)
+        return weight, next(slice(slot.start, slot.stop) for slot in self.flat.slots if slot.name == name)
+
+    @torch.no_grad()
+    def penalise(self, gradient: torch.Tensor) -> None:
+        """Add the gradient of a penalty on parameters to ``gradient`` (P,) in place; it sees no picture."""
+        if self._penalised is not None:
+            weight, own = self._penalised
+            gradient[own].add_(adareg_gradient(weight, self.plan.local.strength).flatten())
 
     def load_(self, values: torch.Tensor) -> None:
         """Overwrite the weights with ``values`` (P + Q,); kept features are dropped where fixed layers change.
@@ -107,6 +127,9 @@ class Workbench:
 
         In fair training targets hold what :class:`fer_models.critic.FairLoss` is given.
         """
+        work = self.plan.local
+        if work.loss in MIXING:
+            return mixed_losses(work.loss, self.flat.module, self.loss, x, targets, work.strength)
         answers = self.flat.module(x)
         if self.tally is not None:
             self.tally(answers.detach()[:, : len(self.plan.labels)].argmax(1))
@@ -132,7 +155,7 @@ class Workbench:
                 "prior",
                 "Run the same version of FedFER everywhere.",
             )
-            self.loss = loss_of(self.plan, prior, partial=partial)
+            self.loss = loss_of(self.plan, prior, terms=self._terms, partial=partial)
             self._prior, self._partial = prior, partial
         told.require_shape(len(self.plan.disclosed), len(self.plan.labels))
         if isinstance(self.loss, FairLoss):
@@ -164,18 +187,38 @@ class Workbench:
         return gradients
 
 
-def loss_of(plan: Plan, prior: tuple[float, ...], *, partial: bool = False) -> Loss:
+def loss_of(
+    plan: Plan, prior: tuple[float, ...], *, terms: Terms | None = None, partial: bool = False
+) -> Loss:
     """Return the plan's loss, with the plan's own shares of the classes or else with ``prior``.
 
     Parameters
     ----------
+    terms : what stands beside the cross-entropy, where the loss looks at features.
     partial : leave the classes that a row does not know out of its softmax.
+
+    Raises
+    ------
+    ConfigError : ``partial`` with a loss of more than logits and targets.
     """
     work, fairness = plan.local, plan.fairness
-    if work.needs_prior:
-        loss = build_loss(work.loss, smoothing=work.smoothing, prior=work.prior or prior, tau=work.tau)
-    else:
-        loss = build_loss(work.loss, smoothing=work.smoothing, focusing=work.focusing)
+    require(
+        work.of_logits or not partial,
+        f"{work.loss} needs pictures whose data sets know every class",
+        "local.loss",
+        "Use local.loss=cross_entropy, or data sets of the same classes.",
+    )
+    loss = build_loss(
+        work.loss if work.of_logits else "cross_entropy",
+        smoothing=work.smoothing,
+        prior=(work.prior or prior) if work.needs_prior else None,
+        tau=work.tau,
+        focusing=work.focusing,
+        strength=work.strength,
+        similar=work.similar,
+    )
+    if terms is not None:
+        loss = with_terms(terms, loss, len(plan.labels), work.strength)
     if partial:
         loss = known_only(loss)
     if fairness is None:

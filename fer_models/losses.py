@@ -73,13 +73,44 @@ def focal(logits: Tensor, targets: Tensor, focusing: float, smoothing: float = 0
     return -(smoothed(targets, smoothing) * torch.exp(focusing * log_rest) * log_p).sum(1)
 
 
+def ldam(logits: Tensor, targets: Tensor, log_prior: Tensor, margin: float, smoothing: float = 0.0) -> Tensor:
+    """Return cross-entropy with a margin for each class, (B,): ``z_c - t_c m_c`` in place of ``z_c``.
+
+    ``m_c`` goes with ``prior_c^(-1/4)`` and is ``margin`` for the rarest class (Cao et al. 2019, arXiv:1906.07413,
+    equation 13). For a one-hot target that is the paper's loss with scale 1 on logits that are not normalised.
+    """
+    rare = torch.exp(-log_prior / 4)
+    return soft_cross_entropy(logits - targets * (margin * rare / rare.max()), targets, smoothing)
+
+
+def vote_kl(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Return ``sum_c t_c (log t_c - log p_c)``, (B,): how far a prediction is from the votes (Barsoum et al. 2016).
+
+    Its gradient is that of cross-entropy; its value is 0 where the prediction is the votes themselves.
+    """
+    wanted = smoothed(targets, smoothing)
+    return soft_cross_entropy(logits, wanted) + torch.special.xlogy(wanted, wanted).sum(1)
+
+
+def prior_smoothing(logits: Tensor, targets: Tensor, similar: Tensor, kept: float) -> Tensor:
+    """Return ``-sum_c (a t_c + (1 - a) d_kc) log p_c``, (B,), k the target's class (PDLS).
+
+    ``similar`` (C, C) holds in row k the distribution d_k of what a face of class k is also taken for; a target that is
+    a distribution takes the mean of the rows by its shares. ``kept`` is a. The rows must be public.
+    """
+    return soft_cross_entropy(logits, kept * targets + (1 - kept) * (targets @ similar))
+
+
 _WITH_PRIOR = {"class_balanced": class_balanced, "logit_adjusted": logit_adjusted}
 
-NEED_PRIOR = tuple(_WITH_PRIOR)
+NEED_PRIOR = (*_WITH_PRIOR, "ldam")
 """Losses that need the share of every class."""
 
-LOSSES = ("cross_entropy", "focal", *NEED_PRIOR)
-"""Names for :func:`build_loss`; all per sample."""
+LOSSES = ("cross_entropy", "focal", *NEED_PRIOR, "vote_kl", "pdls")
+"""Names for :func:`build_loss`; all per sample, of logits and targets alone."""
+
+STRENGTH = {"ldam": 0.5, "pdls": 0.8}
+"""What ``strength`` 0 stands for: the largest margin, and the share of the target that is kept."""
 
 
 def known_only(loss: Loss) -> Loss:
@@ -102,20 +133,25 @@ def build_loss(
     prior: Sequence[float] | Mapping[str, float] | None = None,
     tau: float = 1.0,
     focusing: float = 2.0,
+    strength: float = 0.0,
+    similar: Sequence[Sequence[float]] = (),
 ) -> Loss:
     """Return the loss of that name, as a function of logits and targets.
 
     Parameters
     ----------
     smoothing : label smoothing, from 0 to below 1.
-    prior : public share of every class, in the order of the labels; needed by ``class_balanced`` and
-        ``logit_adjusted`` and refused elsewhere. Scaled to sum to 1.
+    prior : public share of every class, in the order of the labels; needed by ``class_balanced``,
+        ``logit_adjusted`` and ``ldam`` and refused elsewhere. Scaled to sum to 1.
     tau : strength of ``logit_adjusted``: logits + tau log prior.
     focusing : gamma of ``focal``, 0 or more.
+    strength : the margin of ``ldam``, the kept share of ``pdls``; 0 takes that of :data:`STRENGTH`.
+    similar : the rows of ``pdls``, each a distribution over the classes.
 
     Raises
     ------
-    ConfigError : an unknown name, a smoothing or focusing out of range, or a prior missing, unused or not positive.
+    ConfigError : an unknown name, a smoothing or focusing out of range, a prior missing, unused or not positive, or
+        rows that are no distributions.
     """
     if name not in LOSSES:
         close = difflib.get_close_matches(name, LOSSES, n=1) or LOSSES
@@ -133,8 +169,17 @@ def build_loss(
             )
         if name == "focal":
             return lambda logits, targets: focal(logits, targets, focusing, smoothing)
+        if name == "vote_kl":
+            return lambda logits, targets: vote_kl(logits, targets, smoothing)
+        if name == "pdls":
+            rows, kept = _distributions(similar), strength or STRENGTH[name]
+            return lambda logits, targets: prior_smoothing(logits, targets, rows.to(logits), kept)
         return lambda logits, targets: soft_cross_entropy(logits, targets, smoothing)
-    log_prior, adjusted = _log_prior(name, prior), _WITH_PRIOR[name]
+    log_prior = _log_prior(name, prior)
+    if name == "ldam":
+        margin = strength or STRENGTH[name]
+        return lambda logits, targets: ldam(logits, targets, log_prior.to(logits), margin, smoothing)
+    adjusted = _WITH_PRIOR[name]
     if name == "logit_adjusted":
         log_prior = tau * log_prior
     return lambda logits, targets: adjusted(logits, targets, log_prior.to(logits), smoothing)
@@ -151,3 +196,18 @@ def _log_prior(name: str, prior: Sequence[float] | Mapping[str, float] | None) -
             cure="Give one share a class in the labels' order, public or differentially private.",
         )
     return (shares / shares.sum()).log().float()
+
+
+def _distributions(rows: Sequence[Sequence[float]]) -> Tensor:
+    """Return rows as (C, C), each scaled to a sum of 1."""
+    square = len(rows) >= 2 and all(len(row) == len(rows) for row in rows)
+    found = torch.tensor([list(row) for row in rows] if square else [[0.0]], dtype=torch.float64)
+    if not square or not bool(
+        torch.isfinite(found).all() and (found >= 0).all() and (found.sum(1) > 0).all()
+    ):
+        raise ConfigError(
+            "pdls needs for every class a public distribution of what it is also taken for",
+            where="loss.similar",
+            cure="Give one row a class, with one share of 0 or more for each class.",
+        )
+    return (found / found.sum(1, keepdim=True)).float()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from client.evaluation import evaluate
 from client.label_counts import shares
+from client.nets import model_of, with_critic
 from client.plan import LocalWork, Plan
 from client.randomness import SeededEntropy, torch_generator
 from client.strict import require
@@ -148,7 +149,7 @@ class CentralTrainer:
         )  # whoever has the pictures has their shares
         self._bench.expect(told, partial=samples.known is not None)
         if initial is not None:
-            self._bench.flat.load_(initial)
+            self._bench.flat.load_(with_critic(self._bench.flat, initial))
         source = samples if work.targets == "votes" else replace(samples, votes=None)
         self._data = LocalRows(samples, rows, torch.from_numpy(source.targets(rows)))
         self._entropy = SeededEntropy(plan.seed, name)
@@ -187,7 +188,8 @@ class CentralTrainer:
         counts = {name: self._count(name, prove=name == "all") for name in self.tests}
         self._cpu += time.process_time() - cpu
         progress(self._record(counts["all"], self._seconds + time.monotonic() - start))
-        return CentralResult(self._average.cpu(), self._done * self._local.batch, self._cpu, counts)
+        own = model_of(self._bench.flat, self._average).cpu()
+        return CentralResult(own, self._done * self._local.batch, self._cpu, counts)
 
     def _batches(self) -> Iterator[NDArray[np.int64]]:
         """Yield the positions of each batch that is still to do: shuffled epochs, one after the other."""
@@ -214,6 +216,7 @@ class CentralTrainer:
             loss.backward()
         with torch.no_grad():
             shape_gradient(flat, self._local, None)
+            self._bench.penalise(flat.gradient)
             self._optimizer.step()
             self._schedule.step()
             self._done += 1

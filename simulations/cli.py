@@ -41,6 +41,7 @@ commands
   curves RUN ... accuracy against rounds, visits and bytes of some runs
   faces          a contact sheet of drawn faces: faces sheet=FILE.png
   models         the nets that can be trained, counted and measured: models NAME size=96 speed=false --json FILE
+  losses         what a site may minimise, and whether privacy lets it: losses NAME --json FILE
   fairness       methods of fair training, what each needs, reveals and costs: fairness NAME --json FILE
   site init DIR  make a site: keys, a careful policy, a mapping of its data: --data FOLDER --name NAME
   site check DIR  read a site's data, try a step, say what a plan would disclose and cost: site check DIR PLAN.json
@@ -138,6 +139,7 @@ def _command(words: list[str]) -> int:
         "models": commands.models,
         "export": export.run,
         "predict": predict.run,
+        "losses": commands.losses,
         "fairness": commands.fairness,
         "tune-private": commands.tune_private,
         "doctor": commands.doctor,

@@ -256,6 +256,15 @@ def models(words: list[str]) -> int:
     return 0
 
 
+def losses(words: list[str]) -> int:
+    """List the losses, or tell all about some."""
+    from simulations.losses import losses as told
+
+    file, names = json_file(words)
+    told(names, file, new_console())
+    return 0
+
+
 def fairness(words: list[str]) -> int:
     """List the methods of fair training, or tell all about some."""
     from simulations.methods import fairness as told

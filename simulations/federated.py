@@ -44,7 +44,7 @@ from server.secure import WORK
 from simulations.faults import Dropouts
 from simulations.grid import LocalGrid
 from simulations.partition import Partition
-from simulations.pooled_private import without_fairness
+from simulations.pooled_private import of_the_net
 from simulations.threads import one_thread
 from simulations.units import Units
 
@@ -295,7 +295,7 @@ def counts_by_site(sites: Sites, plan: Plan, vector: torch.Tensor) -> dict[str, 
 
     Only who holds all sites' pictures can do this: a simulation, for its own report.
     """
-    plan = without_fairness(plan)
+    plan = of_the_net(plan)
     alone = replace(sites, ledgers=None, limit=None)  # nothing is released, so no ledger is asked
     agents = [alone.agent(site) for site in range(sites.partition.sites)]
     with one_thread():

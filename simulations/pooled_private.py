@@ -64,3 +64,11 @@ def without_fairness(plan: Plan) -> Plan:
     if privacy is not None and not (plan.uses_prior and not plan.local.prior):
         privacy = replace(privacy, counts_epsilon=None)
     return replace(plan, fairness=None, privacy=privacy)
+
+
+def of_the_net(plan: Plan) -> Plan:
+    """Return a plan whose weights are those of the net alone, as it is judged: without fairness, with a plain loss."""
+    plan = without_fairness(plan)
+    if not plan.local.has_terms:
+        return plan
+    return replace(plan, local=replace(plan.local, loss="cross_entropy", strength=0.0))

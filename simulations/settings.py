@@ -91,6 +91,8 @@ class LocalSettings:
     tau: float = 1.0
     focusing: float = 2.0
     prior: list[float] = field(default_factory=list)
+    strength: float = 0.0
+    similar: list[Any] = field(default_factory=list)
 
 
 @dataclass

@@ -22,7 +22,9 @@ CLASSES, GROUPS, CLIP, ROUNDING = 4, 2, 0.8, 1e-4
 
 def loss_named(name, smoothing=0.0):
     prior = [0.9, 0.07, 0.02, 0.01] if name in NEED_PRIOR else None
-    return build_loss(name, smoothing=smoothing, prior=prior)
+    similar = [[0.7, 0.1, 0.1, 0.1], [0.0, 1.0, 0.0, 0.0], [0.2, 0.2, 0.4, 0.2], [0.1, 0.0, 0.0, 0.9]]
+    rows = similar if name == "pdls" else ()
+    return build_loss(name, smoothing=smoothing, prior=prior, similar=rows)
 
 
 def net(seed, outputs=CLASSES):

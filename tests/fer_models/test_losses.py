@@ -21,6 +21,13 @@ from fer_models.losses import (
 PRIOR = {"neutral": 4, "happiness": 3, "fear": 1}
 
 
+SIMILAR = [[0.8, 0.1, 0.1], [0.2, 0.6, 0.2], [0.0, 0.5, 0.5]]
+
+
+def named(name, **facts):
+    return build_loss(name, similar=SIMILAR if name == "pdls" else (), **facts)
+
+
 def batch(count=5, classes=3, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(count, classes, generator=generator, dtype=dtype)
@@ -60,6 +67,33 @@ def test_logit_adjustment_moves_the_logits():
     torch.testing.assert_close(logit_adjusted(logits, targets, prior.log()), expected)
 
 
+def test_ldam_by_hand():
+    """Shares 1/17 and 16/17: the margins are 0.5 and 0.25."""
+    logits, targets = torch.tensor([[1.0, 2.0], [1.0, 2.0]]), torch.eye(2)
+    loss = build_loss("ldam", prior=[1, 16])(logits, targets)
+    expected = [math.log(1 + math.exp(2.0 - 0.5)), math.log(1 + math.exp(1.0 - 1.75))]
+    torch.testing.assert_close(loss, torch.tensor(expected))
+
+
+def test_vote_kl_is_torchs_and_is_zero_at_the_votes():
+    logits, targets = batch()
+    targets[0] = torch.tensor([1.0, 0.0, 0.0])
+    expected = F.kl_div(logits.log_softmax(1), targets, reduction="none").sum(1)
+    torch.testing.assert_close(build_loss("vote_kl")(logits, targets), expected)
+    nothing = build_loss("vote_kl")(targets[1:].log(), targets[1:])
+    torch.testing.assert_close(nothing, torch.zeros(4, dtype=torch.float64))
+
+
+def test_pdls_smooths_by_the_rows_of_a_class():
+    logits, _ = batch()
+    label = torch.tensor([0, 1, 2, 2, 0])
+    rows = torch.tensor(SIMILAR, dtype=torch.float64)
+    wanted = 0.6 * F.one_hot(label, 3) + 0.4 * rows[label]
+    expected = F.cross_entropy(logits, wanted, reduction="none")
+    found = build_loss("pdls", similar=SIMILAR, strength=0.6)(logits, F.one_hot(label, 3).double())
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_focal_by_hand():
     logits = torch.tensor([[0.0, math.log(3.0)], [math.log(9.0), 0.0]], dtype=torch.float64)
     targets = torch.tensor([[1.0, 0.0], [0.5, 0.5]], dtype=torch.float64)
@@ -94,26 +128,29 @@ def test_focal_of_a_net_that_is_sure_has_a_finite_gradient(classes):
 def test_a_uniform_prior_gives_cross_entropy(smoothing):
     logits, targets = batch()
     plain = build_loss("cross_entropy", smoothing=smoothing)(logits, targets)
-    for name in NEED_PRIOR:
+    for name in ("class_balanced", "logit_adjusted"):
         loss = build_loss(name, smoothing=smoothing, prior=[2, 2, 2])(logits, targets)
         torch.testing.assert_close(loss, plain, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_no_sample_moves_the_loss_of_another(name):
-    loss = build_loss(name, smoothing=0.05, prior=PRIOR if name in NEED_PRIOR else None)
+    loss = named(name, smoothing=0.05, prior=PRIOR if name in NEED_PRIOR else None)
     logits, targets = batch()
     jacobian = torch.autograd.functional.jacobian(lambda z: loss(z, targets), logits).abs().sum(2)
     diagonal = jacobian.diagonal()
     assert diagonal.min() > 0 and torch.equal(jacobian, torch.diag(diagonal))
 
 
+WHOLE = ("class_balanced", "ldam", "pdls")
+"""Losses with numbers of all the classes of a net."""
+
 OPTIONS = [(name, PRIOR if name in NEED_PRIOR else None) for name in LOSSES]
 
 
 @pytest.mark.parametrize(("name", "prior"), OPTIONS)
 def test_a_class_that_is_not_known_is_left_out_of_the_softmax(name, prior):
-    loss = known_only(build_loss(name, prior=prior))
+    loss = known_only(named(name, prior=prior))
     logits, targets = batch()
     targets[1] = torch.tensor([0.25, -1.0, 0.75])
     logits.requires_grad_()
@@ -122,8 +159,8 @@ def test_a_class_that_is_not_known_is_left_out_of_the_softmax(name, prior):
     assert logits.grad[1, 1] == 0
     assert logits.grad[1, 0] != 0
     smaller = None if prior is None else [prior["neutral"], prior["fear"]]
-    alone = build_loss(name, prior=smaller)(logits[1:2, [0, 2]], targets[1:2, [0, 2]])
-    if name != "class_balanced":  # whose weights count all the classes of a net
+    if name not in WHOLE:
+        alone = build_loss(name, prior=smaller)(logits[1:2, [0, 2]], targets[1:2, [0, 2]])
         torch.testing.assert_close(found[1:2], alone)
     assert torch.isfinite(found).all()
 
@@ -150,6 +187,10 @@ def test_a_prior_is_scaled_to_shares():
         ("focal", {"prior": [1, 1]}, "takes no prior"),
         ("focal", {"focusing": -1.0}, "focusing is -1.0"),
         ("class_balanced", {}, "positive public share"),
+        ("ldam", {}, "positive public share"),
+        ("pdls", {}, "what it is also taken for"),
+        ("pdls", {"similar": [[1, 1], [0, 0]]}, "what it is also taken for"),
+        ("pdls", {"similar": [[1, 1, 0], [0, 1, 1]]}, "what it is also taken for"),
         ("logit_adjusted", {"prior": [1, 0, 1]}, "positive public share"),
         ("logit_adjusted", {"prior": [1, math.inf, 1]}, "positive public share"),
     ],
