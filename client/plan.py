@@ -235,6 +235,12 @@ class Plan:
                 where="local.rate",
                 cure="Give a public sampling rate such as local.rate=0.05.",
             )
+        if self.local.sampling != "rows":
+            raise PrivacyError(
+                "sampling by class is no Poisson sampling, and follows from how many rows of a class there are",
+                where="local.sampling",
+                cure="Use local.sampling=rows; local.loss=class_balanced with a prior weighs classes instead.",
+            )
         if self.local.unit != "steps":
             raise PrivacyError(
                 "the number of epochs tells the size of a site",

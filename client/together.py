@@ -19,7 +19,7 @@ from torch.func import functional_call, vmap
 from client.plan import LocalWork, Plan
 from client.randomness import Entropy, torch_generator
 from client.training import LocalResult, LocalRows, batches, dropout_seeded, local_optimizer
-from client.workbench import AUGMENTATION, Workbench
+from client.workbench import Workbench
 from fer_models.errors import ConfigError, ModelError, PrivacyError, TrainingError
 from fer_models.transforms import augment
 
@@ -119,7 +119,10 @@ def train_together(
     bench.load_(vector)  # which refuses a vector of another model
     stack = Stack(bench, vector, len(data), work)
     augmenting = [torch_generator(e.key(round_number, "augment")) for e in entropies] if work.augment else []
-    streams = [batches(work, len(d.rows), round_number, e) for d, e in zip(data, entropies, strict=True)]
+    streams = [
+        batches(work, len(d.rows), round_number, e, d.samples.label[d.rows])
+        for d, e in zip(data, entropies, strict=True)
+    ]
     ended: dict[int, torch.Tensor] = {}
     visits, steps, sums = np.zeros(len(data), int), np.zeros(len(data), int), torch.zeros(len(data))
     with dropout_seeded(plan, entropies[0].key(round_number, "dropout")):
@@ -158,7 +161,7 @@ def _stacked(
         zip(augmenting, chosen, strict=False)
     ):  # none without augmentation
         if taken is not None:
-            x[i, : len(taken)] = augment(x[i, : len(taken)], generator, AUGMENTATION)
+            x[i, : len(taken)] = augment(x[i, : len(taken)], generator, bench.plan.local.augmentation)
     targets = [site.targets[torch.from_numpy(own)] for site, own in zip(data, positions, strict=True)]
     return _grouped(x), torch.stack(targets).to(bench.device)
 

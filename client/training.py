@@ -16,7 +16,7 @@ from client.gradients import optimizer_of
 from client.inputs import Features, Inputs
 from client.plan import LocalWork, Plan
 from client.randomness import Entropy, torch_generator
-from client.workbench import AUGMENTATION, Workbench
+from client.workbench import Workbench
 from fer_models.errors import PrivacyError, TrainingError
 from fer_models.flat import FlatModel
 from fer_models.mixing import MIXING
@@ -107,7 +107,7 @@ def losses_of(
         return bench.losses(data.features.of(fixed, positions), targets)
     x = data.inputs(positions, bench.device)
     if generator is not None:
-        x = augment(x, generator, AUGMENTATION)
+        x = augment(x, generator, work.augmentation)
     return bench.losses(bench.seen(x), targets)
 
 
@@ -117,21 +117,53 @@ def batch_size(work: LocalWork, rows: int) -> int:
     return min(rows, max(1, wanted))
 
 
-def batches(work: LocalWork, rows: int, round_number: int, entropy: Entropy) -> Iterator[NDArray[np.int64]]:
+def shuffled(
+    rows: int, generator: torch.Generator, labels: NDArray[np.integer] | None = None
+) -> NDArray[np.int64]:
+    """Return the positions (rows,) of an epoch in random order: every row once, or with ``labels`` every class alike.
+
+    Of each class that occurs, as many positions as of any other, give or take one: its rows in random order, again and
+    again where it has few (Shen et al. 2016, "Relay backpropagation", ECCV, section 3.3).
+    """
+    order = torch.randperm(rows, generator=generator).numpy()
+    if labels is None:
+        return order
+    present = np.unique(labels)
+    turns = present[np.arange(rows) % len(present)][order]  # which class is taken at each place
+    found = np.empty(rows, np.int64)
+    for name in present:
+        places, own = np.flatnonzero(turns == name), np.flatnonzero(labels == name)
+        passes = [
+            own[torch.randperm(len(own), generator=generator).numpy()]
+            for _ in range(-(-len(places) // len(own)))
+        ]
+        found[places] = np.concatenate(passes)[: len(places)] if passes else own[:0]
+    return found
+
+
+def batches(
+    work: LocalWork,
+    rows: int,
+    round_number: int,
+    entropy: Entropy,
+    labels: NDArray[np.integer] | None = None,
+) -> Iterator[NDArray[np.int64]]:
     """Yield the positions of each batch of a round, without privacy.
 
     Epochs shuffle the site's rows anew and take them all. Steps go on through the same shuffled epochs from round
-    to round, so that every row is visited equally often; nothing has to be remembered between rounds.
+    to round, so that every row is visited equally often; nothing has to be remembered between rounds. ``labels``
+    (rows,) are looked at where ``work.sampling`` is "classes".
     """
     size = batch_size(work, rows)
+    by = labels if work.sampling == "classes" else None
 
     def order(epoch: int) -> NDArray[np.int64]:
-        return torch.randperm(rows, generator=torch_generator(entropy.key(epoch, "order"))).numpy()
+        return shuffled(rows, torch_generator(entropy.key(epoch, "order")), by)
 
     if work.unit == "epochs":
         for epoch in range((round_number - 1) * work.amount, round_number * work.amount):
-            shuffled = order(epoch)
-            yield from (shuffled[i : i + size] for i in range(0, rows, size))
+            taken = order(epoch)
+            yield from (taken[i : i + size] for i in range(0, rows, size))
         return
     start = (round_number - 1) * work.amount * size
     stop = start + work.amount * size
@@ -158,7 +190,8 @@ def train_plain(
     start = flat.vector.clone() if work.proximal > 0 else None
     optimizer = local_optimizer(flat.learning.parts(flat.vector), flat.learning.parts(flat.gradient), work)
     losses: list[tuple[torch.Tensor, int]] = []
-    for positions in batches(work, len(data.rows), round_number, entropy):
+    labels = data.samples.label[data.rows]
+    for positions in batches(work, len(data.rows), round_number, entropy, labels):
         flat.zero_grad()
         loss = losses_of(bench, data, positions, work, augmenting).mean()
         loss.backward()

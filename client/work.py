@@ -13,6 +13,7 @@ from fer_models.losses import STRENGTH as STRENGTHS
 from fer_models.penalties import PENALTIES
 from fer_models.scope import Scope
 from fer_models.terms import TERMS
+from fer_models.transforms import Augmentation
 
 LossName = Literal[
     "cross_entropy",
@@ -35,7 +36,7 @@ LossName = Literal[
 ]
 """What a site may minimise; ``fedfer losses`` tells of each."""
 
-LATER: dict[str, object] = {"strength": 0.0, "similar": ()}
+LATER: dict[str, object] = {"strength": 0.0, "similar": (), "erase": 0.0, "light": 0.0, "sampling": "rows"}
 """Fields that came later, with their defaults: a plan without them is written as it was before there were any."""
 
 
@@ -67,6 +68,9 @@ class LocalWork:
     prior : public share of every class in the order of the labels, scaled to a sum of 1; empty for none.
     strength : the one number of a loss that has one (``fedfer losses NAME``); 0 takes the loss's own.
     similar : of "pdls", for every class a public distribution over the classes that it is also taken for.
+    erase, light : where pictures are augmented, how often a rectangle is erased, and how strong a light from one side
+        is; see :class:`fer_models.transforms.Augmentation`.
+    sampling : "rows" visits every row equally often, "classes" every class (Shen et al. 2016, ECCV), without privacy.
     """
 
     unit: Literal["steps", "epochs"] = "steps"
@@ -89,6 +93,9 @@ class LocalWork:
     prior: tuple[float, ...] = ()
     strength: float = 0.0
     similar: tuple[tuple[float, ...], ...] = ()
+    erase: float = 0.0
+    light: float = 0.0
+    sampling: Literal["rows", "classes"] = "rows"
 
     def __post_init__(self) -> None:
         require(self.amount >= 1, f"{self.amount} {self.unit} is no work", "local.amount", "Give 1 or more.")
@@ -115,6 +122,18 @@ class LocalWork:
         for name in ("weight_decay", "gradient_clip", "proximal"):
             require(getattr(self, name) >= 0, f"{name} is negative", f"local.{name}", "Give 0 or more.")
         self._require_strength()
+        require(
+            self.augment or self.erase == self.light == 0,
+            "pictures that are not varied are neither erased nor lit",
+            "local.erase" if self.erase else "local.light",
+            "Set local.augment=true, or both to 0.",
+        )
+        _ = self.augmentation  # which refuses values out of range
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How strongly pictures are varied where they are."""
+        return Augmentation(erase=self.erase, light=self.light)
 
     def _require_strength(self) -> None:
         most = 1.0 if self.loss == "pdls" else 100.0

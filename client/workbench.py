@@ -24,10 +24,7 @@ from fer_models.mixing import MIXING, mixed_losses
 from fer_models.penalties import adareg_gradient
 from fer_models.samples import Samples
 from fer_models.terms import Terms, WithTerms, with_terms
-from fer_models.transforms import Augmentation, augment
-
-AUGMENTATION = Augmentation()
-"""The one strength of augmentation that a plan can ask for."""
+from fer_models.transforms import augment
 
 
 class Workbench:
@@ -174,7 +171,8 @@ class Workbench:
             shown = torch.eye(3, len(self.plan.disclosed))  # a third group of none: undisclosed
             targets = torch.cat([targets, shown.to(targets), torch.ones(3, 2).to(targets)], 1)
         if self.plan.local.augment:
-            require_apart(lambda given: augment(given, generator, AUGMENTATION), x, "the augmentation")
+            varied = self.plan.local.augmentation
+            require_apart(lambda given: augment(given, generator, varied), x, "the augmentation")
         gradients = PrivateGradients(
             self.flat.module, allow_slow=allow_slow, part_of=lambda name: int(name.startswith(CRITIC))
         )

@@ -30,6 +30,10 @@ class Augmentation:
     rotation : largest angle in radians, to either side.
     scale : largest relative change of size.
     shift : largest shift along each axis in half-widths of the picture (0.125 is 3 of 48 pixels).
+    erase : probability that a rectangle becomes the picture's mean (Zhong et al. 2020, arXiv:1708.04896): 2 to 20 % of
+        the area, sides in a ratio of 0.5 to 2.
+    light : largest strength of a light from one side: a plane over the picture from -light to light, in its standard
+        deviations, is added. Brightness and contrast of the whole are taken out by :func:`to_input` already.
 
     Raises
     ------
@@ -40,9 +44,11 @@ class Augmentation:
     rotation: float = 0.25
     scale: float = 0.15
     shift: float = 0.125
+    erase: float = 0.0
+    light: float = 0.0
 
     def __post_init__(self) -> None:
-        limits = {"flip": 1.0, "rotation": math.pi, "scale": 0.9, "shift": 1.0}
+        limits = {"flip": 1.0, "rotation": math.pi, "scale": 0.9, "shift": 1.0, "erase": 1.0, "light": 3.0}
         for name, most in limits.items():
             value = getattr(self, name)
             if not 0 <= value <= most:
@@ -101,17 +107,44 @@ def _sampling_grid(theta: Tensor, height: int, width: int) -> Tensor:
 
 
 def augment(x: Tensor, generator: torch.Generator, spec: Augmentation) -> Tensor:
-    """Return ``x`` (B, C, H, W) with every picture flipped, turned, scaled and shifted by its own draw.
+    """Return ``x`` (B, C, H, W) with every picture flipped, turned, scaled, shifted, lit and erased by its own draw.
 
     One bilinear resampling does all four; what comes from outside the picture is 0, the picture's own mean
-    after :func:`to_input`. Picture i takes the i-th five draws of ``generator``.
+    after :func:`to_input`. Picture i takes the i-th five draws of ``generator``; light and a rectangle that is erased,
+    where ``spec`` asks for them, come after it and take draws of their own.
     """
     theta = _affine(len(x), generator, spec).to(x)
     grid = _sampling_grid(theta, *x.shape[2:])
     varied = torch.grid_sampler(x, grid, 0, 0, False)  # bilinear, zeros outside, corners not aligned
+    if spec.light > 0:
+        varied = varied + _light(len(x), generator, spec.light, varied)
+    if spec.erase > 0:
+        varied = varied * _kept(len(x), generator, spec.erase, varied)
     if x.shape[1] > 1:
         return varied.contiguous(memory_format=torch.channels_last)
     return varied.view(*varied[:, 0].shape, 1).permute(0, 3, 1, 2)  # one channel: the strides alone say so
+
+
+def _light(count: int, generator: torch.Generator, most: float, like: Tensor) -> Tensor:
+    """Draw planes (count, 1, H, W) that rise to one side."""
+    u = torch.rand(count, 2, generator=generator, device=generator.device).to(like)
+    strength, angle = most * u[:, 0], 2 * math.pi * u[:, 1]
+    down, across = (_pixel_centres(side, like) for side in like.shape[2:])
+    slope = torch.stack([torch.sin(angle), torch.cos(angle)], 1) * (strength / math.sqrt(2))[:, None]
+    return (slope[:, 0, None, None] * down[:, None] + slope[:, 1, None, None] * across)[:, None]
+
+
+def _kept(count: int, generator: torch.Generator, chance: float, like: Tensor) -> Tensor:
+    """Draw masks (count, 1, H, W): 0 in a rectangle of each picture that is chosen, 1 elsewhere."""
+    u = torch.rand(count, 5, generator=generator, device=generator.device).to(like)
+    area, ratio = 4 * (0.02 + 0.18 * u[:, 1]), torch.exp(math.log(2) * (2 * u[:, 2] - 1))
+    half = torch.stack([torch.sqrt(area * ratio), torch.sqrt(area / ratio)], 1) / 2
+    middle = (2 * u[:, 3:] - 1) * (1 - half)  # the rectangle lies within the picture
+    down, across = (_pixel_centres(side, like) for side in like.shape[2:])
+    rows = (down - middle[:, :1]).abs() <= half[:, :1]
+    columns = (across - middle[:, 1:]).abs() <= half[:, 1:]
+    chosen = (u[:, 0] < chance)[:, None, None]
+    return (~(rows[:, :, None] & columns[:, None, :] & chosen))[:, None].to(like)
 
 
 def for_forward(x: Tensor) -> Tensor:

@@ -25,7 +25,15 @@ from client.plan import LocalWork, Plan
 from client.randomness import SeededEntropy, torch_generator
 from client.strict import require
 from client.told import NOTHING, Told
-from client.training import LocalResult, LocalRows, dropout_seeded, finite, losses_of, shape_gradient
+from client.training import (
+    LocalResult,
+    LocalRows,
+    dropout_seeded,
+    finite,
+    losses_of,
+    shape_gradient,
+    shuffled,
+)
 from client.workbench import Workbench
 from fer_models.counts import Counts
 from fer_models.errors import TrainingError
@@ -141,7 +149,9 @@ class CentralTrainer:
             name,
             folder,
         )
-        self._local = work.local(len(rows))
+        local = work.local(len(rows))
+        more = {"erase": plan.local.erase, "light": plan.local.light} if work.augment else {}
+        self._local = replace(local, **more)
         self._bench = Workbench(plan, torch.device(device))
         own = np.bincount(samples.label[rows], minlength=len(samples.labels))
         told = (
@@ -205,7 +215,8 @@ class CentralTrainer:
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         generator = torch_generator(self._entropy.key(epoch, "order"))
-        return torch.randperm(len(self._data.rows), generator=generator).numpy()
+        by = self._data.samples.label[self._data.rows] if self.plan.local.sampling == "classes" else None
+        return shuffled(len(self._data.rows), generator, by)
 
     def _step(self, positions: NDArray[np.int64]) -> None:
         flat = self._bench.flat

@@ -32,6 +32,7 @@ from server.report import write_report
 from server.results import Result
 from server.run_folder import RunFolder, reading
 from simulations.baselines import CentralTrainer
+from simulations.distilling import teachers
 from simulations.fairness import notes_of, opting_out
 from simulations.federated import (
     Sites,
@@ -178,6 +179,8 @@ class Comparison:
             facts["fairness"] = dataclasses.asdict(self.settings.fairness)
         if self.prepared.pretraining.wanted:
             facts["pretrain"] = identity(self.prepared.pretraining)
+        if self.prepared.taught:
+            facts["distill"] = teachers(self.settings.distill)
         return facts | {"central": dataclasses.asdict(self.prepared.central)}
 
     def _forget_unsaved(self) -> None:
@@ -357,6 +360,8 @@ class Comparison:
         training: dict[str, Any] = {}
         if self._start:
             training = {"start": self._start.told, **self._start.facts}
+        if self.prepared.taught:
+            training["teacher"] = self.prepared.taught
         if plan.server.adjustment > 0:
             shares = ", ".join(f"{name} {share:.3f}" for name, share in result.prior.items())
             training["logit adjustment"] = (

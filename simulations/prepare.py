@@ -18,7 +18,7 @@ from client.methods.registry import method_of
 from client.nets import net_of
 from client.outlook import Outlook, outlook
 from client.plan import Attribute, LocalWork, Plan, ServerWork
-from client.strict import nearest, parse
+from client.strict import nearest, parse, require
 from client.training import batch_size, people_of
 from client.workbench import Workbench
 from fer_models.embedding import last_layer
@@ -31,6 +31,7 @@ from fer_models.zoo import ModelSpec, parameter_count
 from server.robust import require_enough
 from server.rounds import cohort
 from simulations.baselines import CentralWork
+from simulations.distilling import Distilling, distilled
 from simulations.faces import FacesConfig, draw
 from simulations.fairness import (
     by_site_of,
@@ -62,6 +63,7 @@ class Prepared:
     pretraining : what the run starts from.
     warnings : what to tell the user before a private run starts, a sentence each.
     held_out : the test part was drawn from the training rows, and is not the data set's own.
+    taught : a sentence on the teachers that the targets are mixed with; empty without.
     """
 
     samples: Samples
@@ -71,6 +73,7 @@ class Prepared:
     pretraining: Pretraining = field(default_factory=Pretraining)
     warnings: tuple[str, ...] = ()
     held_out: bool = True
+    taught: str = ""
 
 
 def load(data: DataSettings, seed: int) -> Samples:
@@ -141,6 +144,7 @@ def prepare(settings: Settings) -> Prepared:
     held_out = not takes_official(loaded, settings.data.split)
     samples = split(loaded, settings.data, settings.seed)
     _require_classes(samples)
+    samples, taught = _taught(settings, samples)
     spec = parse(PartitionSpec, dataclasses.asdict(settings.partition), "partition")
     division = partition(samples, spec, seed=settings.seed, units=units(samples))
     plan = compile_plan(settings, samples, division)
@@ -154,7 +158,21 @@ def prepare(settings: Settings) -> Prepared:
         rule = method_of(plan.server.by_site.rule)
         warnings = (*warnings, f"aggregation is plain: {rule.name} shows the coordinator {rule.reveals}")
     central = central_work(settings, samples, division, plan)
-    return Prepared(samples, division, plan, central, pretraining, warnings, held_out)
+    return Prepared(samples, division, plan, central, pretraining, warnings, held_out, taught)
+
+
+def _taught(settings: Settings, samples: Samples) -> tuple[Samples, str]:
+    """Return samples with the teachers' answers in their targets, and what to say of it; as they are without any."""
+    if not settings.distill.teacher:
+        return samples, ""
+    require(
+        settings.local.targets == "votes",
+        "labels alone leave no place for a teacher's answers",
+        "local.targets",
+        "Use local.targets=votes, or leave distill.teacher empty.",
+    )
+    work = parse(Distilling, dataclasses.asdict(settings.distill), "distill")
+    return distilled(samples, work, private=settings.privacy.enabled)
 
 
 def outlook_of(plan: Plan, sites: int) -> Outlook:

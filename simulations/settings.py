@@ -93,6 +93,9 @@ class LocalSettings:
     prior: list[float] = field(default_factory=list)
     strength: float = 0.0
     similar: list[Any] = field(default_factory=list)
+    erase: float = 0.0
+    light: float = 0.0
+    sampling: str = "rows"
 
 
 @dataclass
@@ -215,6 +218,15 @@ class PretrainSettings:
 
 
 @dataclass
+class DistillSettings:
+    """What is learned from besides labels, see :class:`simulations.distilling.Distilling`."""
+
+    teacher: str = ""
+    weight: float = 0.5
+    temperature: float = 2.0
+
+
+@dataclass
 class EngineSettings:
     """Where sites run: ``local`` (this machine's processes; ``workers`` 0 takes all cores) or ``ray``.
 
@@ -284,6 +296,7 @@ class Settings:
     aggregation: AggregationSettings = field(default_factory=AggregationSettings)
     fairness: FairnessSettings = field(default_factory=FairnessSettings)
     pretrain: PretrainSettings = field(default_factory=PretrainSettings)
+    distill: DistillSettings = field(default_factory=DistillSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     baseline: BaselineSettings = field(default_factory=BaselineSettings)
     compare: CompareSettings = field(default_factory=CompareSettings)
