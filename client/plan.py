@@ -259,6 +259,21 @@ class Plan:
                 where="privacy.views",
                 cure="Set local.augment=true, or privacy.views=1.",
             )
+        self._require_counts(privacy)
+        require_countable(self)
+        together = self.most_sites if privacy.noise == "distributed" else 1
+        units = privacy.nominal_units * together
+        if privacy.delta * units >= 1:
+            raise PrivacyError(
+                f"delta {privacy.delta:g} is not below 1 / {units} units",
+                where="privacy.delta",
+                cure=f"Give {0.1 / units:.0e} or less.",
+            )
+        if privacy.noise == "distributed":
+            self._require_one_step()
+
+    def _require_counts(self, privacy: Privacy) -> None:
+        """Refuse exact label counts, and noisy ones that nothing uses."""
         if self.counts_labels and privacy.counts_epsilon is None:
             raise PrivacyError(
                 f"the {'shares of groups and' if self.fairness else 'shares of the'} classes from the sites' exact "
@@ -276,17 +291,6 @@ class Plan:
                 where="privacy.counts_epsilon",
                 cure="Set local.loss=logit_adjusted or server.adjustment=1.0 without a prior, or null.",
             )
-        require_countable(self)
-        together = self.most_sites if privacy.noise == "distributed" else 1
-        units = privacy.nominal_units * together
-        if privacy.delta * units >= 1:
-            raise PrivacyError(
-                f"delta {privacy.delta:g} is not below 1 / {units} units",
-                where="privacy.delta",
-                cure=f"Give {0.1 / units:.0e} or less.",
-            )
-        if privacy.noise == "distributed":
-            self._require_one_step()
 
     def _require_one_step(self) -> None:
         """Refuse work that a sum of gradients cannot do."""

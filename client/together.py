@@ -103,15 +103,9 @@ def train_together(
             where="engine.together",
             cure="Use engine.together=1.",
         )
-    if not plan.local.of_logits:
+    if plan.fairness is not None or not plan.local.of_logits:
         raise ConfigError(
-            f"{plan.local.loss} for several sites in one pass",
-            where="engine.together",
-            cure="Use engine.together=1.",
-        )
-    if plan.fairness is not None:
-        raise ConfigError(
-            "fair training of several sites in one pass",
+            f"{'fair training' if plan.fairness else plan.local.loss} of several sites in one pass",
             where="engine.together",
             cure="Use engine.together=1.",
         )

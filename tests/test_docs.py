@@ -23,6 +23,7 @@ from simulations.audit_command import explain_among, tolerance_among
 from simulations.audit_folder import RECORD
 from simulations.bench.private_frontier import chosen
 from simulations.bench.run import NAMES, parsed
+from simulations.bench.zoo import asked
 from simulations.compose import CONF, composed, json_file, out_folder, readable, signing_file
 from simulations.data_cards import cards, goals
 from simulations.exporting.asked import options_among as export_options
@@ -266,6 +267,9 @@ def test_command_lines_compose(document, words):
         name, rest = rest[0], parsed(rest[1:]).overrides
         if name == "private-frontier":
             _, rest = chosen(rest)
+        if name == "zoo":
+            asked(rest)
+            return
     elif words[0] not in RUNS:
         assert not any("=" in word for word in rest)
         return

@@ -19,7 +19,17 @@ from fer_models.errors import ConfigError
 from server.run_folder import write_text
 from simulations.display import new_console
 
-NAMES = ("audit", "faces", "fer2013", "private-frontier", "private-step", "readers", "rounds", "secagg")
+NAMES = (
+    "audit",
+    "faces",
+    "fer2013",
+    "private-frontier",
+    "private-step",
+    "readers",
+    "rounds",
+    "secagg",
+    "zoo",
+)
 
 Figures = dict[str, float]
 
