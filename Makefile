@@ -19,7 +19,7 @@ demo: setup
 	@.venv/bin/fedfer compare experiment=quickstart
 
 test: setup
-	@$(VENV) -m pytest
+	@$(VENV) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: setup
 	@$(TOOLS)/ruff check .

@@ -10,11 +10,14 @@ noise, and all that follows is post-processing.
     a[g] += eta (error[g] - error),    b[c] += eta (error[c] - error)
 
 (the update of group minimax training: Mohri, Sivek and Suresh 2019; Diana et al. 2021). Adding up two short lists, and
-not keeping one long one of cells, is what small groups and noise allow. Both are divided by their maximum, for weights
-after the clip may be 1 at most, and cut at :data:`LEAST` times the share of pictures whose group is disclosed: the
-fewer disclose it, the more their weights have to do for all. Pictures whose group is undisclosed have what the groups
-have on average. Weights of classes beside those of groups stay within :data:`BESIDE`: they keep the worst class where
-it was while groups are evened out, and with more say would take from the smaller group what its weight gives it.
+not keeping one long one of cells, is what small groups and noise allow. Pictures count alike until :data:`AFTER` of the
+rounds: a net first learns features from all that there is, and is weighed then (deferred re-weighting: Cao et al. 2019,
+arXiv:1906.07413), which costs the larger groups less for what the smaller gain. Both lists are divided by their
+maximum, for weights after the clip may be 1 at most, and cut at :data:`LEAST` times the share of pictures whose group
+is disclosed: the fewer disclose it, the more their weights have to do for all. Pictures whose group is undisclosed have
+what the groups have on average. Weights of classes beside those of groups stay within :data:`BESIDE`: they keep the
+worst class where it was while groups are evened out, and with more say would take from the smaller group what its
+weight gives it.
 
 *Errors.* The tally is smoothed over rounds. An error rate is drawn towards that of everybody by k pictures, k several
 deviations of the noise in their number: a group that the noise hides counts as an average one.
@@ -36,8 +39,11 @@ from client.told import Told
 LEAST = 1 / 3
 """Smallest weight, of a largest of 1, where every group is disclosed."""
 
-BESIDE = 0.8
+BESIDE = 0.6
 """Smallest weight of a class, of a largest of 1, where groups are weighed too."""
+
+AFTER = 0.45
+"""Share of the rounds in which pictures count alike, before errors weigh them."""
 
 FEWEST_DISCLOSED = 0.25
 """Share of disclosed pictures below which weights do no more than at it."""
@@ -150,7 +156,7 @@ class Steering:
         self._tally = kept * self._tally + (1 - kept) * tally.reshape(self._tally.shape)
         self._seen = kept * self._seen + (1 - kept)
         self._squares = kept**2 * self._squares + (1 - kept) ** 2
-        if self._fairness.weighting == "errors":
+        if self._fairness.weighting == "errors" and round_number >= AFTER * self._plan.server.rounds:
             self._reweigh()
         gap = self.gap()
         period = max(1, self._plan.server.rounds // RAISES)

@@ -50,7 +50,7 @@ def test_equal_errors_leave_weights_alone():
 
 
 def test_a_step_by_hand():
-    steering = Steering(plan_of(by="group"))
+    steering = Steering(plan_of(by="group", rounds=2))
     steering.take(tally_of([[15, 15], [20, 20], [0, 0]], EVEN), 1)  # errors .4 and .2, mean .3
     error, groups, classes = steering.errors()
     assert error == pytest.approx(0.3)
@@ -67,7 +67,7 @@ def test_a_step_by_hand():
 
 def test_by_class_and_by_both():
     right = [[25, 10], [20, 5], [0, 0]]
-    by_class, both = Steering(plan_of(by="class")), Steering(plan_of(by="cell"))
+    by_class, both = (Steering(plan_of(by=by, rounds=2)) for by in ("class", "cell"))
     for steering in (by_class, both):
         steering.take(tally_of(right, EVEN), 1)
     assert np.allclose(by_class.weights()[:, 1], 1.0)
@@ -88,6 +88,14 @@ def test_classes_beside_groups_weigh_a_little_and_alone_as_much_as_groups_do():
     assert found["group"].tolist() == [1.0, 1.0]
     assert found["class"].tolist() == pytest.approx([1.0, LEAST])
     assert found["cell"].tolist() == pytest.approx([1.0, BESIDE])
+
+
+def test_pictures_count_alike_in_the_first_rounds():
+    steering = Steering(plan_of(by="cell", rounds=20))
+    for number in range(1, 10):
+        assert (steering.weights() == 1).all()
+        steering.take(tally_of([[15, 5], [20, 20], [0, 0]], EVEN), number)
+    assert steering.weights().min() < 1, "what round 9 of 20 told counts in round 10"
 
 
 def test_weights_never_leave_their_range():
