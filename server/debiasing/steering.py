@@ -13,11 +13,11 @@ noise, and all that follows is post-processing.
 not keeping one long one of cells, is what small groups and noise allow. Pictures count alike until :data:`AFTER` of the
 rounds: a net first learns features from all that there is, and is weighed then (deferred re-weighting: Cao et al. 2019,
 arXiv:1906.07413), which costs the larger groups less for what the smaller gain. Both lists are divided by their
-maximum, for weights after the clip may be 1 at most, and cut at :data:`LEAST` times the share of pictures whose group
-is disclosed: the fewer disclose it, the more their weights have to do for all. Pictures whose group is undisclosed have
-what the groups have on average. Weights of classes beside those of groups stay within :data:`BESIDE`: they keep the
-worst class where it was while groups are evened out, and with more say would take from the smaller group what its
-weight gives it.
+maximum, for weights after the clip may be 1 at most, and cut at :data:`LEAST`. Both constants are multiplied by the
+share of pictures whose group is disclosed: the fewer disclose it, the more their weights have to do for all. Pictures
+whose group is undisclosed have what the groups have on average. Weights of classes beside those of groups stay within
+:data:`BESIDE`: they keep the worst class where it was while groups are evened out, and with more say would take from
+the smaller group what its weight gives it.
 
 *Errors.* The tally is smoothed over rounds. An error rate is drawn towards that of everybody by k pictures, k several
 deviations of the noise in their number: a group that the noise hides counts as an average one.
@@ -43,7 +43,7 @@ BESIDE = 0.6
 """Smallest weight of a class, of a largest of 1, where groups are weighed too."""
 
 AFTER = 0.45
-"""Share of the rounds in which pictures count alike, before errors weigh them."""
+"""Share of the rounds in which pictures count alike, before errors weigh them, where every group is disclosed."""
 
 FEWEST_DISCLOSED = 0.25
 """Share of disclosed pictures below which weights do no more than at it."""
@@ -123,9 +123,19 @@ class Steering:
         return math.prod(self._floors)
 
     @property
+    def _told(self) -> float:
+        """The share of pictures whose group is disclosed, as far as it sets what weights may do."""
+        return max(self._disclosed, FEWEST_DISCLOSED)
+
+    @property
+    def _begins(self) -> float:
+        """The share of the rounds after which errors weigh pictures."""
+        return AFTER * self._told
+
+    @property
     def _floors(self) -> tuple[float, float]:
         """The smallest factor that a group has, and a class."""
-        least, by = LEAST * max(self._disclosed, FEWEST_DISCLOSED), self._fairness.by
+        least, by = LEAST * self._told, self._fairness.by
         if self._fairness.weighting == "counts" or by == "group":
             return least, 1.0
         return (1.0, least) if by == "class" else (least, BESIDE)
@@ -156,7 +166,7 @@ class Steering:
         self._tally = kept * self._tally + (1 - kept) * tally.reshape(self._tally.shape)
         self._seen = kept * self._seen + (1 - kept)
         self._squares = kept**2 * self._squares + (1 - kept) ** 2
-        if self._fairness.weighting == "errors" and round_number >= AFTER * self._plan.server.rounds:
+        if self._fairness.weighting == "errors" and round_number >= self._begins * self._plan.server.rounds:
             self._reweigh()
         gap = self.gap()
         period = max(1, self._plan.server.rounds // RAISES)

@@ -98,6 +98,16 @@ def test_pictures_count_alike_in_the_first_rounds():
     assert steering.weights().min() < 1, "what round 9 of 20 told counts in round 10"
 
 
+def test_where_few_disclose_their_group_weights_begin_earlier():
+    steering = Steering(plan_of(by="group", rounds=20))
+    steering.begin(np.array([10, 10, 10, 10, 20, 20], np.int64))
+    begun = []
+    for number in range(1, 10):
+        begun.append(bool(steering.weights().min() < 1))
+        steering.take(tally_of([[15, 5], [20, 20], [5, 5]], EVEN), number)
+    assert begun.index(True) == 5, "after 0.45 of 20 rounds, times the half that disclose: in round 6"
+
+
 def test_weights_never_leave_their_range():
     steering = Steering(plan_of(step=10.0))
     for number in range(1, 40):
