@@ -35,7 +35,7 @@ from client.keys import read_key, write_own
 from client.relay import Stopped, ask, status
 from fer_models.errors import EngineError, FedferError, IdentityError
 
-SHARE, SHORTEST, LONGEST = 0.05, 0.05, 2.0
+SHARE, SHORTEST, LONGEST = 0.1, 0.1, 2.0
 """A site looks for messages again after so large a share of the time for which none came, between so many seconds."""
 
 SOONEST, LATEST = 0.5, 20.0

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 
 from client.failures import error_from_wire
 
-POLL_SECONDS, LONGEST_PAUSE = 0.02, 0.2
+POLL_SECONDS, LONGEST_PAUSE = 0.05, 0.2
 """Pauses between two looks for replies on a grid that works in other processes; twice as long each time."""
 
 NOT_SENT = Error(ErrorCode.UNKNOWN, "the message could not be sent: the site is no longer known")

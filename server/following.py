@@ -26,7 +26,7 @@ from server.superlink import control
 TICK, LOOK = 0.2, 2.0
 """Seconds between two looks into the folder, and at the process."""
 
-STARTING, UNREACHABLE = 120.0, 120.0
+STARTING, UNREACHABLE = 600.0, 120.0
 """Seconds that the process of the rounds may take to start, and the SuperLink to come back."""
 
 RESTARTS = 3

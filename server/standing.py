@@ -92,8 +92,8 @@ class Standing:
             self._hear(node, reply)
         if self._patient is None and not self.nodes:
             raise ConfigError("no sites", where="partition.sites", cure="Give one site or more.")
+        self._write()  # before a run ends for want of those that refuse
         self.require_quorum()
-        self._write()
 
     def require_quorum(self) -> None:
         """Wait until there are enough sites for a round, and take in those that have come. Raises as :meth:`gather`."""

@@ -50,7 +50,7 @@ def run(words: Sequence[str], compose: Composing) -> int:
 
     say(f"run folder: {folder.path}")
     if not folder.complete:
-        folder.write_json(PATIENCE, asdict(patience))  # holds from the next start of the rounds' process on
+        keep_patience(folder, patience)
         start(coordinator, folder)
         try:
             with watching(console) as show:
@@ -61,6 +61,11 @@ def run(words: Sequence[str], compose: Composing) -> int:
             return 0
     say(f"done: {folder.path / 'summary.json'} and {folder.path / 'model'}")
     return 0
+
+
+def keep_patience(folder: RunFolder, patience: Patience) -> None:
+    """Write how long sites are waited for; it holds from the next start of the rounds' process on."""
+    folder.write_json(PATIENCE, asdict(patience))
 
 
 def _plan(found: Words, coordinator: Coordinator, compose: Composing) -> Plan:

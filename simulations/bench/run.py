@@ -21,6 +21,7 @@ from simulations.display import new_console
 
 NAMES = (
     "audit",
+    "deploy",
     "faces",
     "fer2013",
     "private-frontier",

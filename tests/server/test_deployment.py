@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -16,19 +17,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from client.audit_log import AuditLog
+from client.alone import holder
 from client.ledger import Ledger, close_all
 from client.plan import read_plan
 from client.site_folder import SiteFolder
 from client.study import read_study
-from fer_models.errors import ConfigError, PolicyError, RunFolderError
+from fer_models.errors import ConfigError, EngineError, PolicyError, RunFolderError
 from fer_models.flat import FlatModel
 from fer_models.metrics import summarise
 from fer_models.zoo import build
 from server.bundle import bundle
 from server.coordinator import Coordinator
 from server.run_folder import RunFolder
+from server.run_state import LOCK, PROGRESS, SITES
 from server.superlink import control, nodes
+from simulations.bench.loopback import children
 from simulations.cli import main
 from simulations.compose import composed
 from simulations.federated import Sites, run_local
@@ -45,6 +48,9 @@ WORDS = (
     "data.options.count=360", "partition.sites=3", "model=hog_linear", "local=private", "privacy=dp",
     "privacy.target_epsilon=2", "aggregation=secure", "server.rounds=2", "privacy.allow_useless=true",
 )  # fmt: skip
+
+
+LONGER = tuple(word.replace("rounds=2", "rounds=4") for word in WORDS)
 
 
 Ended = namedtuple("Ended", "returncode stdout stderr")
@@ -76,7 +82,7 @@ class Study:
     """A coordinator's folder, three sites' folders, and their processes."""
 
     def __init__(self, folder):
-        self.folder, self.path, self.running = folder, folder / "study", []
+        self.folder, self.path, self.running = folder, folder / "study", {}
         good("data", "deal", *WORDS, "--run-dir", folder / "dealt")
         port = 20000 + 2 * (os.getpid() % 5000)
         good("server", "init", self.path, "hosts=localhost", f"port={port}")
@@ -93,26 +99,32 @@ class Study:
         return SiteFolder.open(self.folder / name)
 
     def start(self):
-        words = [("server", "start", self.path), *(("site", "run", site.path) for site in self.sites)]
-        for each in words:
-            process = subprocess.Popen(
-                [*COMMAND, *map(str, each)], env=ENVIRONMENT, stdout=subprocess.DEVNULL
-            )
-            self.running.append(process)
+        words = {"server": ("server", "start", self.path)}
+        words |= {site.name: ("site", "run", site.path) for site in self.sites}
+        for name, each in words.items():
+            if name not in self.running or self.running[name].poll() is not None:
+                self.running[name] = subprocess.Popen(
+                    [*COMMAND, *map(str, each)], env=ENVIRONMENT, stdout=subprocess.DEVNULL
+                )
         coordinator = Coordinator.open(self.path)
 
         def connected():
-            if "server_ready" not in [entry.kind for entry in AuditLog(self.path / "audit.jsonl").entries()]:
-                return False
-            with control(coordinator) as client:
+            with contextlib.suppress(EngineError), control(coordinator) as client:
                 return sum(node.status == "online" for node in nodes(client)) == 3
 
-        until(lambda: (self.path / "audit.jsonl").exists() and connected(), "the sites are not connected")
+        until(connected, "the sites are not connected")
+
+    def kill(self, name):
+        """Kill a supervisor and, at the same moment, what it keeps alive."""
+        pids = [self.running[name].pid, *children(self.running[name].pid)]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        self.running[name].wait()
 
     def stop(self):
-        for process in self.running:
+        for process in self.running.values():
             process.send_signal(signal.SIGTERM)
-        for process in self.running:
+        for process in self.running.values():
             try:
                 process.wait(60)
             finally:
@@ -143,12 +155,22 @@ def simulated(plan, folder):
     return run_local(plan, sites, RunFolder(folder / "run"), "federated", 1, lambda _: None)
 
 
-def test_a_study_ends_with_the_very_model_of_its_simulation(study, tmp_path):
+def test_a_study_ends_with_the_very_model_of_its_simulation_whatever_server_dies(study, tmp_path):
+    """The gate and the SuperLink are killed while its rounds run, and come back by themselves."""
     plan = read_plan((study.folder / "dealt" / "plan.json").read_text())
-    out = good(
-        "server", "run", study.path, study.folder / "dealt" / "plan.json", "--run-dir", tmp_path / "run"
-    )
+
+    def strike():
+        until(lambda: (tmp_path / "run" / PROGRESS).exists(), "no round ended")
+        pids = json.loads((study.path / "state" / "running.json").read_text())
+        for name in ("gate", "superlink"):
+            os.kill(pids[name], signal.SIGKILL)
+
+    striking = threading.Thread(target=strike)
+    striking.start()
+    out = good("server", "run", study.path, *WORDS, "--run-dir", tmp_path / "run")
+    striking.join()
     assert "round 2/2" in out
+    assert "lost" not in out
     expected = simulated(plan, tmp_path)
     assert torch.equal(study.model(tmp_path / "run", plan), expected.vector)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())["systems"]["federated"]
@@ -160,13 +182,50 @@ def test_a_study_ends_with_the_very_model_of_its_simulation(study, tmp_path):
     close_all()
     for site in study.sites:
         assert Ledger(site.ledger_path, site.name, read_only=True).head.number == 2
-    again = good(
-        "server", "run", study.path, study.folder / "dealt" / "plan.json", "--run-dir", tmp_path / "run"
-    )
-    assert "done" in again
-    other = command("server", "run", study.path, study.folder / "dealt" / "plan.json", "--name", "x",
-                    "--run-dir", tmp_path / "run")  # fmt: skip
+    words = ("server", "run", study.path, study.folder / "dealt" / "plan.json")
+    assert "done" in good(*words, "--run-dir", tmp_path / "run")  # the same plan, from a file
+    other = command(*words, "--name", "x", "--run-dir", tmp_path / "run")
     assert other.returncode == RunFolderError.exit_code
+
+
+def test_a_study_goes_on_after_kills_of_a_site_and_of_the_rounds_themselves(study, tmp_path):
+    """Of three sites none may be missing, so the round of a site that is killed is lost; nothing is under-counted."""
+    run = tmp_path / "run"
+
+    def strike():
+        until((run / SITES).exists, "nobody takes part")
+        study.kill("site-1")
+        study.start()
+        until((run / PROGRESS).exists, "no round ended")
+        os.kill(holder(run / LOCK), signal.SIGKILL)
+
+    striking = threading.Thread(target=strike)
+    striking.start()
+    before = {site.name: releases(site) for site in study.sites}
+    out = command("server", "run", study.path, *LONGER, "--name", "killed", "--run-dir", run)
+    striking.join()
+    assert out.returncode == 0, out.stderr
+    assert "the process of the rounds died; it goes on from the last checkpoint" in out.stdout
+    rounds = [json.loads(line) for line in (run / PROGRESS).read_text().splitlines()]
+    assert sorted({line["round"] for line in rounds}) == [1, 2, 3, 4]
+    lost = {line["round"] for line in rounds if "lost" in line}
+    summary = json.loads((run / "summary.json").read_text())["systems"]["federated"]
+    close_all()
+    for site in study.sites:
+        spent = releases(site) - before[site.name]
+        assert 4 - len(lost) <= spent <= 4  # a round is charged once, however often it was asked for
+        delta = summary["delta"]
+        own = Ledger(site.ledger_path, site.name, read_only=True).epsilon(delta).value
+        assert summary["epsilon"] <= own + 1e-9
+    assert "flwr-clientapp" not in processes()
+
+
+def releases(site):
+    return Ledger(site.ledger_path, site.name, read_only=True).head.number if site.ledger_path.exists() else 0
+
+
+def processes():
+    return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
 
 
 def test_a_plan_that_a_policy_refuses_ends_with_its_rule(study, tmp_path):
@@ -179,6 +238,9 @@ def test_a_plan_that_a_policy_refuses_ends_with_its_rule(study, tmp_path):
     assert found.stderr.count("\n") == 1
     told = good("site", "status", study.folder / refusal[1])
     assert "is refused by privacy.epsilon_a_run" in told
+    assert "server: connected since" in told
+    shown = good("server", "status", study.path)
+    assert f"{refusal[1]} refuses by privacy.epsilon_a_run: the run would cost epsilon" in shown
 
 
 def test_a_study_without_enough_sites_does_not_start(tmp_path, fedfer, refused):

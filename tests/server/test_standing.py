@@ -117,6 +117,7 @@ def test_without_a_quorum_a_run_ends_by_what_is_wrong(plan_of, sites_of, tmp_pat
     refusing = Unsteady(sites_of(), lambda node, *_: "refuse" if node < 3 else "")
     with pytest.raises(PolicyError, match="would cost too much"):
         run(plan_of(rounds=2), refusing, tmp_path / "refused")
+    assert sorted(RunFolder(tmp_path / "refused").read_json(SITES)["refused"]) == ["site-0", "site-1"]
     silent = Unsteady(sites_of(), lambda node, *_: "silent" if node < 3 else "")
     with pytest.raises(EngineError, match="only 1 of 2 sites take part"):
         run(plan_of(rounds=2), silent, tmp_path / "silent")

@@ -1,0 +1,238 @@
+"""A study over real processes on this machine: what a round costs over the simulation's, and what kills do to it.
+
+The steady round is the median of all but the first two and the last: by then every process has what it needs in memory.
+``soak=true`` kills a process at random after some rounds, the coordinator's or a site's, and holds the end against
+every site's ledger.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from client.ledger import Ledger, close_all
+from client.plan import Plan, read_plan
+from client.strict import parse
+from fer_models.errors import ConfigError, EngineError
+from server.patience import Patience
+from server.run_folder import RunFolder
+from simulations.bench.loopback import Loopback, cpu_seconds, left_over
+from simulations.compose import composed
+from simulations.federated import Sites, run_local
+from simulations.prepare import prepare
+
+if TYPE_CHECKING:
+    from simulations.bench.run import Figures, Options
+
+WORDS = (
+    "data.options.count={pictures}", "partition.sites={sites}", "model={model}", "local=private", "privacy=dp",
+    "privacy.target_epsilon=4", "aggregation=secure", "server.rounds={rounds}", "privacy.allow_useless=true",
+)  # fmt: skip
+
+UNSTEADY = 2
+"""Rounds at the beginning that are not looked at."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is run.
+
+    Attributes
+    ----------
+    sites, rounds, pictures, model : of the study; pictures of all sites together.
+    soak : whether processes are killed.
+    kills : how many, over the rounds.
+    seed : which processes, and when.
+    deadline : seconds for an answer.
+    """
+
+    sites: int = 3
+    rounds: int = 8
+    pictures: int = 360
+    model: str = "hog_linear"
+    soak: bool = False
+    kills: int = 12
+    seed: int = 0
+    deadline: float = 60.0
+
+
+def bench(options: Options) -> Figures:
+    """Run the case that the options ask for: ``sites=10 rounds=50 soak=true kills=20``."""
+    case = _case(options.overrides)
+    words = [each.format(**vars(case)) for each in WORDS]
+    # A socket's path may have 100 bytes.
+    with tempfile.TemporaryDirectory(prefix="fedfer-") as temporary:
+        folder = Path(temporary)
+        with Loopback(folder, words) as loopback:
+            plan = read_plan((folder / "dealt" / "plan.json").read_text())
+            found = _soaked(loopback, plan, case) if case.soak else _measured(loopback, plan, case, words)
+        found["processes_left"] = float(len(left_over(folder)))
+        close_all()
+    return found
+
+
+def _case(overrides: list[str]) -> Case:
+    given: dict[str, Any] = {}
+    for word in overrides:
+        name, _, value = word.partition("=")
+        kind = type(getattr(Case, name, ""))
+        try:
+            given[name] = value == "true" if kind is bool else kind(value)
+        except ValueError as error:
+            raise ConfigError(
+                f"{word!r} is no setting", where="bench deploy", cure="Give numbers."
+            ) from error
+    return parse(Case, given, "bench deploy")
+
+
+def _measured(loopback: Loopback, plan: Plan, case: Case, words: list[str]) -> Figures:
+    """Return what a steady round costs."""
+    ends: list[float] = []
+    cpu: dict[int, dict[str, float]] = {}
+    for event in loopback.run(plan, Patience(deadline=case.deadline)):
+        if "round" in event:
+            ends.append(event["seconds"])
+            cpu[event["round"]] = {name: cpu_seconds(pid) for name, pid in loopback.pids().items()}
+    walls = [b - a for a, b in itertools.pairwise(ends)][UNSTEADY - 1 : -1]
+    alone, equal = _simulated(plan, words, loopback.run_folder(plan))
+    first, last = min(cpu, key=lambda r: abs(r - UNSTEADY)), max(r for r in cpu if r < case.rounds)
+    spent: defaultdict[str, float] = defaultdict(float)
+    for name, seconds in cpu[last].items():
+        if name in cpu[first]:
+            spent[name.rpartition("/")[2]] += (seconds - cpu[first][name]) / max(1, last - first)
+    return {
+        "round_s": statistics.median(walls),
+        "simulated_round_s": alone,
+        "round_overhead_s": statistics.median(walls) - alone,
+        "round_overhead_least_s": min(walls) - alone,
+        **{f"{kind}_cpu_s": spent[kind] for kind in ("superlink", "gate", "rounds", "node", "agent")},
+        "agent_rss_mb": loopback.peak_mb(),
+        "equals_simulation": float(equal),
+    }
+
+
+def _simulated(plan: Plan, words: list[str], deployed: RunFolder) -> tuple[float, bool]:
+    """Return the seconds of a plan's simulated round, and whether it ends with the weights of the deployed study."""
+    settings, _ = composed(words)
+    ready = prepare(settings)
+    ends: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="fedfer-") as temporary:
+        folder = Path(temporary)
+        sites = Sites(ready.samples, ready.partition, settings.seed, folder / "ledgers")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            run_local(
+                plan,
+                sites,
+                RunFolder(folder / "run"),
+                "federated",
+                1,
+                lambda _: ends.append(time.monotonic()),
+            )
+        finally:
+            torch.set_num_threads(threads)
+        pair = [
+            each.load_checkpoint("checkpoint-federated") for each in (RunFolder(folder / "run"), deployed)
+        ]
+    walls = [b - a for a, b in itertools.pairwise(ends)][UNSTEADY - 1 : -1]
+    states = [found[0] for found in pair if found is not None]
+    equal = len(states) == 2 and all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    return statistics.median(walls), equal
+
+
+def _soaked(loopback: Loopback, plan: Plan, case: Case) -> Figures:
+    """Run a study of which processes are killed, and return what came of it."""
+    draw = np.random.default_rng(case.seed)
+    marks = set(
+        draw.choice(np.arange(1, case.rounds), min(case.kills, case.rounds - 1), replace=False).tolist()
+    )
+    killed, lost, told = Counter[str](), 0, 0.0
+    began, ended = time.monotonic(), False
+    while not ended:
+        try:
+            for event in loopback.run(plan, Patience(deadline=case.deadline)):
+                if "note" in event:
+                    sys.stdout.write(f"  {event['note']}\n")
+                if "round" not in event:
+                    continue
+                lost += "lost" in event
+                told = event.get("epsilon") or told
+                sys.stdout.write(
+                    f"round {event['round']}/{case.rounds}{'  lost' if 'lost' in event else ''}\n"
+                )
+                if event["round"] in marks:
+                    kind = _kill(loopback, draw)
+                    killed[kind] += 1
+                    sys.stdout.write(f"  killed: {kind}\n")
+                sys.stdout.flush()
+            ended = True
+        except EngineError as error:  # as a coordinator would, who gives the same command again
+            sys.stdout.write(f"  {error}\n")
+            loopback.start()
+            loopback.wait(plan.secure.fewest if plan.secure else 1)
+    charged, most = _ledgers(loopback, plan)
+    folder = loopback.run_folder(plan)
+    done = folder.read_json("summary.json")["systems"]["federated"]
+    return {
+        "rounds": float(case.rounds),
+        "lost_rounds": float(lost),
+        **{f"killed_{kind}": float(count) for kind, count in sorted(killed.items())},
+        "releases": float(charged),
+        "releases_without_a_kill": float(case.rounds * case.sites),
+        "epsilon_of_ledgers": most,
+        "epsilon_told": float(done["epsilon"]),
+        "minutes": (time.monotonic() - began) / 60,
+        "agent_rss_mb": loopback.peak_mb(),
+    }
+
+
+def _kill(loopback: Loopback, draw: np.random.Generator) -> str:
+    """Kill a process within the next second, and return its kind: site is a whole one, and machine is everything."""
+    kinds = ("agent", "node", "site", "superlink", "superexec", "gate", "rounds", "machine")
+    kind = str(draw.choice(kinds, p=(0.2, 0.2, 0.15, 0.15, 0.05, 0.1, 0.1, 0.05)))
+    site = str(draw.choice([each.name for each in loopback.sites]))
+
+    def strike() -> None:
+        supervisors = loopback.supervisors()
+        if kind == "machine":
+            pids = [*supervisors.values(), *loopback.pids().values()]
+        elif kind == "site":
+            pids = [supervisors[site], *(p for n, p in loopback.pids().items() if n.startswith(f"{site}/"))]
+        else:
+            pids = [p for n, p in loopback.pids().items() if n in (kind, f"{site}/{kind}")]
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        if kind in ("machine", "site"):  # as the machine's own supervisor would
+            time.sleep(1.0)
+            loopback.start()
+
+    threading.Timer(float(draw.random()), strike).start()
+    return kind
+
+
+def _ledgers(loopback: Loopback, plan: Plan) -> tuple[int, float]:
+    """Return the releases in all sites' ledgers, each held against its hash, and the largest epsilon."""
+    assert plan.privacy is not None
+    count, most = 0, 0.0
+    for site in loopback.sites:
+        ledger = Ledger(site.ledger_path, site.name, read_only=True)
+        count += ledger.head.number
+        most = max(most, ledger.epsilon(plan.privacy.delta).value)
+    return count, most
