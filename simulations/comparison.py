@@ -39,10 +39,9 @@ from simulations.federated import (
     choose_device,
     counts_by_site,
     require_engine,
-    run_local,
-    run_ray,
 )
 from simulations.jobs import Progress, run_jobs
+from simulations.on_ray import runner
 from simulations.partition import Partition, values_of
 from simulations.pooled_private import SYSTEM, one_site, pooled_private, without_fairness
 from simulations.prepare import Prepared, compile_plan, prepare, site_limit
@@ -125,7 +124,7 @@ class Comparison:
         self.settings, self.systems = settings, systems
         self._path = path
         engine = settings.engine
-        require_engine(engine.name, engine.workers, engine.together, engine.dropout)
+        require_engine(engine.name, engine.workers, engine.together, engine.dropout, engine.address)
         self.device = choose_device(settings.engine.device)
         self.workers = settings.engine.workers or os.cpu_count() or 1
         self._observer = observer
@@ -311,11 +310,12 @@ class Comparison:
     def _federate(self, system: str, plan: Plan, division: Partition | None = None) -> None:
         ledgers = self.folder.path / ("ledger" if system == "federated" else f"baselines/ledger-{system}")
         sites = self._sites(ledgers if plan.privacy else None, division)
-        run = {"local": run_local, "ray": run_ray}[self.settings.engine.name]
-        together = 1 if plan.privacy or plan.fairness else self.settings.engine.together
+        run, engine = runner(self.settings.engine), self.settings.engine
+        together = 1 if plan.privacy or plan.fairness else engine.together
         initial = self._start.vector if self._start else None
         kept = self.settings.aggregation.transcripts and system == "federated" and plan.secure is not None
-        work = (plan, sites, self.folder, system, self.workers, self._observe, together, initial)
+        workers = engine.workers if engine.address else self.workers  # of a cluster 0 are all
+        work = (plan, sites, self.folder, system, workers, self._observe, together, initial)
         result = run(*work, transcripts=kept)
         if plan.privacy is not None:
             sites.verify_ledgers(plan.privacy.delta)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-import logging
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -35,18 +33,18 @@ from fer_models.counts import Counts
 from fer_models.errors import ConfigError, EngineError, FedferError
 from fer_models.labels import UNDISCLOSED
 from fer_models.samples import Samples
-from server.app import make_app as make_server_app
 from server.results import Result
 from server.rounds import Coordinator, Observer
 from server.run_folder import RunFolder
 from server.secagg.transcript import TRANSCRIPTS, Transcripts
 from server.secure import WORK
 from simulations.faults import Dropouts
-from simulations.grid import LocalGrid
+from simulations.grid import LocalGrid, Pool
 from simulations.partition import Partition
 from simulations.pooled_private import of_the_net
 from simulations.threads import one_thread
 from simulations.units import Units
+from simulations.workers import Answer
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,7 @@ def choose_device(wanted: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
 
 
-def require_engine(name: str, workers: int, together: int, dropout: float = 0.0) -> None:
+def require_engine(name: str, workers: int, together: int, dropout: float = 0.0, address: str = "") -> None:
     """Refuse an engine that cannot run, before anything does.
 
     Raises
@@ -195,6 +193,10 @@ def require_engine(name: str, workers: int, together: int, dropout: float = 0.0)
     """
     if name not in ("local", "ray"):
         raise ConfigError(f"unknown engine {name!r}", where="engine.name", cure="Use local or ray.")
+    if address and name != "ray":
+        raise ConfigError(
+            "an address of a cluster needs Ray", where="engine.address", cure="Use engine=ray with it."
+        )
     if workers < 0:
         raise ConfigError(
             f"{workers} workers", where="engine.workers", cure="Give 1 or more, or 0 for all cores."
@@ -203,13 +205,13 @@ def require_engine(name: str, workers: int, together: int, dropout: float = 0.0)
         raise ConfigError(f"{together} sites in one pass", where="engine.together", cure="Give 1 or more.")
     if not 0 <= dropout < 1:
         raise ConfigError(f"a dropout of {dropout}", where="engine.dropout", cure="Give a share below 1.")
-    if name == "ray" and dropout > 0:
+    if name == "ray" and not address and dropout > 0:
         raise ConfigError(
             "Ray loses no messages on purpose",
             where="engine.dropout",
             cure="Use engine.dropout=0 or engine=local.",
         )
-    if name == "ray" and together > 1:
+    if name == "ray" and not address and together > 1:
         raise ConfigError(
             "Ray serves sites one by one",
             where="engine.together",
@@ -219,6 +221,10 @@ def require_engine(name: str, workers: int, together: int, dropout: float = 0.0)
         raise EngineError(
             "engine=ray needs Ray", where="engine", cure="Install it with: pip install 'fedfer[ray]'."
         )
+    if address:
+        from simulations.cluster import require_reachable
+
+        require_reachable(address)
 
 
 @contextlib.contextmanager
@@ -229,10 +235,7 @@ def local_grid(sites: Sites, workers: int, together: int = 1) -> Iterator[Grid]:
     ----------
     together : sites that are trained in one pass.
     """
-    configs = {
-        i + 1: {"partition-id": i, "num-partitions": sites.partition.sites}
-        for i in range(sites.partition.sites)
-    }
+    configs = node_configs(sites)
     processes = 1 if sites.device == "cuda" else workers
     with contextlib.ExitStack() as stack:
         if processes > 1:
@@ -246,16 +249,34 @@ def local_grid(sites: Sites, workers: int, together: int = 1) -> Iterator[Grid]:
 def _opened_grid(
     sites: Sites, configs: dict[int, dict[str, int]], processes: int, together: int
 ) -> Iterator[Grid]:
-    many = functools.partial(sites.many, one_pass=together > 1)
-    units = Units(sites.pictures("train"), sites.pictures("test"), together)
     with one_thread():
-        lost = Dropouts(sites.dropout, sites.seed)
-        app = make_app(sites, sites.secure)
-        grid = LocalGrid(app, configs, processes, together=many, units=units, lost=lost)
+        grid = grid_of(sites, configs, processes, together)
         try:
             yield grid
         finally:
             grid.close()
+
+
+def grid_of(
+    sites: Sites, configs: dict[int, dict[str, int]], processes: int, together: int, pool: Pool | None = None
+) -> LocalGrid:
+    """Return a grid over these sites, in processes or, in their place, a pool elsewhere."""
+    many = functools.partial(sites.many, one_pass=together > 1)
+    units = Units(sites.pictures("train"), sites.pictures("test"), together)
+    lost = Dropouts(sites.dropout, sites.seed)
+    app = make_app(sites, sites.secure)
+    return LocalGrid(app, configs, processes, together=many, units=units, lost=lost, pool=pool)
+
+
+def answer_of(sites: Sites, together: int) -> Answer:
+    """Return what answers for these sites in a process on another machine."""
+    return grid_of(sites, node_configs(sites), 1, together).answerer()
+
+
+def node_configs(sites: Sites) -> dict[int, dict[str, int]]:
+    """Return Flower's node configurations: node id, counted from 1, -> which site it is, of how many."""
+    count = sites.partition.sites
+    return {i + 1: {"partition-id": i, "num-partitions": count} for i in range(count)}
 
 
 def run_local(
@@ -301,92 +322,3 @@ def counts_by_site(sites: Sites, plan: Plan, vector: torch.Tensor) -> dict[str, 
     with one_thread():
         found = evaluate_sites(agents, plan, vector.numpy(), prove=False)
     return dict(zip(sites.names, found, strict=True))
-
-
-@dataclass(frozen=True)
-class SavedSites:
-    """Sites whose pictures lie in a folder, for workers that cannot share memory."""
-
-    folder: Path
-    seed: int
-    ledgers: Path
-    device: str
-    limit: Limit | None
-    opted_out: frozenset[int] = frozenset()
-
-    def __call__(self, context: Context) -> Agent:
-        """Return the agent that answers for a node, made once a process."""
-        return _opened(self)(context)
-
-    def secure(self, context: Context) -> SecureSite:
-        """Return a node's part in secure aggregation."""
-        return _opened(self).secure(context)
-
-
-@functools.lru_cache(maxsize=1)
-def _opened(saved: SavedSites) -> Sites:
-    torch.set_num_threads(1)
-    samples = Samples.load(saved.folder / "samples")
-    partition = Partition.load(saved.folder / "partition")
-    sessions = saved.folder / "sessions"
-    return Sites(
-        samples,
-        partition,
-        saved.seed,
-        saved.ledgers,
-        saved.device,
-        saved.limit,
-        sessions,
-        opted_out=saved.opted_out,
-    )
-
-
-def run_ray(
-    plan: Plan,
-    sites: Sites,
-    folder: RunFolder,
-    system: str,
-    workers: int,
-    observer: Observer,
-    together: int = 1,
-    initial: torch.Tensor | None = None,
-    *,
-    transcripts: bool = False,
-) -> Result:
-    """Run a plan with ``engine=ray``, Flower's own simulation; parameters as in :func:`run_local`.
-
-    Raises
-    ------
-    EngineError : the extra is not installed, or the simulation ended without a result.
-    ConfigError : ``together`` is above 1.
-    """
-    require_engine("ray", workers, together)
-    from flwr.simulation import run_simulation
-
-    box: list[Result | BaseException] = []
-    everybody = sites.partition.sites
-    kept = kept_in(folder, plan, sites) if transcripts else None
-    coordinator = Coordinator(plan, folder, system, observer, initial, everybody, sites.roster, kept)
-    logging.getLogger("flwr").setLevel(logging.ERROR)
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns at every start
-    with tempfile.TemporaryDirectory(prefix="fedfer-") as temporary:
-        sites.samples.save(Path(temporary) / "samples")
-        sites.partition.save(Path(temporary) / "partition")
-        (Path(temporary) / "sessions").mkdir()
-        ledgers = sites.ledgers or Path(temporary) / "ledger"
-        saved = SavedSites(Path(temporary), sites.seed, ledgers, sites.device, sites.limit, sites.opted_out)
-        resources = {"num_cpus": 1, "num_gpus": 1.0 if sites.device == "cuda" else 0.0}
-        run_simulation(
-            make_server_app(coordinator, box.append),
-            make_app(saved, saved.secure),
-            sites.partition.sites,
-            backend_config={
-                "client_resources": resources,
-                "init_args": {"num_cpus": workers, "logging_level": logging.ERROR, "log_to_driver": False},
-            },
-        )
-    if box and isinstance(box[0], Result):
-        return box[0]
-    if box and isinstance(box[0], BaseException):
-        raise box[0]
-    raise EngineError("the simulation ended without a result", where="engine=ray", cure="Use engine=local.")

@@ -9,7 +9,7 @@ import itertools
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -24,6 +24,21 @@ from simulations.workers import Answer, WorkerPool
 
 UNKNOWN_ERROR = 2
 """Flower's code for a ClientApp that raised an exception."""
+
+
+class Pool(Protocol):
+    """Processes that answer units of messages."""
+
+    def submit(self, unit: list[Message]) -> None:
+        """Queue a unit of messages."""
+
+    def collect(self) -> list[Message]:
+        """Wait until at least one reply is there, and return the replies; none where nothing is asked."""
+        ...
+
+    def close(self) -> None:
+        """End the processes."""
+
 
 Together = Callable[[str, list[Context], list[RecordDict]], Sequence[RecordDict | FedferError]]
 """Message type, contexts of several nodes, what each is sent -> one answer each, or the error of that node alone."""
@@ -55,6 +70,7 @@ class LocalGrid(Grid):
     workers : 1 answers in this process, more in that many processes.
     together : answers a unit of several messages at once; a failure falls to all of the unit.
     lost : whether a message gets lost; an error comes in place of its answer.
+    pool : answers the messages elsewhere, in place of ``workers``.
     units : given all messages in a row that share type and vector, returns how many of them make a unit.
     """
 
@@ -67,6 +83,7 @@ class LocalGrid(Grid):
         together: Together | None = None,
         units: Callable[[Sequence[Message]], int] = lambda _: 1,
         lost: Callable[[Message], bool] = lambda _: False,
+        pool: Pool | None = None,
     ) -> None:
         run_id = secrets.randbits(62)
         take_identity(run_id)
@@ -75,9 +92,10 @@ class LocalGrid(Grid):
         self._failed: list[Message] = []
         self._numbers = itertools.count(1)
         self._queue: deque[list[Message]] = deque()
-        self._pool = WorkerPool(workers, self._start_worker) if workers > 1 else None
+        self._pool = pool or (WorkerPool(workers, self.answerer) if workers > 1 else None)
 
-    def _start_worker(self) -> Answer:
+    def answerer(self) -> Answer:
+        """Return what answers a unit of messages in this process, whichever that is, from their heads."""
         take_identity(self._run.run_id)
         return lambda heads: self._answer_unit([self._message(head) for head in heads])
 

@@ -228,13 +228,15 @@ class DistillSettings:
 
 @dataclass
 class EngineSettings:
-    """Where sites run: ``local`` (this machine's processes; ``workers`` 0 takes all cores) or ``ray``.
+    """Where sites run: ``local`` (this machine's processes; ``workers`` 0 takes all cores) or ``ray``; with an
+    ``address`` on the machines of the Ray cluster there, see docs/cluster.md.
 
     ``together`` sites are trained in one pass, which pays for nets of some 10 thousand parameters. ``dropout`` is the
     share of the messages of secure aggregation that get lost.
     """
 
     name: str = "local"
+    address: str = ""
     workers: int = 0
     together: int = 1
     device: str = "auto"
