@@ -13,6 +13,12 @@ from server.run_folder import writing
 CURVES = ("loss", "accuracy", "balanced_accuracy", "worst_recall", "minority_recall", "epsilon")
 
 
+def scalars(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures of one line of metrics.jsonl that make curves, by name."""
+    found = {name: record[name] for name in CURVES if record.get(name) is not None}
+    return found | {f"parity/{k}": v for k, v in record.get("parity", {}).items() if v is not None}
+
+
 class Events:
     """One event file a system, below ``folder``; written anew from the metrics when a run resumes."""
 
@@ -29,9 +35,8 @@ class Events:
         from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[attr-defined]
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
 
-        scalars = {name: record[name] for name in CURVES if record.get(name) is not None}
-        scalars |= {f"parity/{k}": v for k, v in record.get("parity", {}).items() if v is not None}
-        values = [Summary.Value(tag=tag, simple_value=float(value)) for tag, value in scalars.items()]
+        found = scalars(record)
+        values = [Summary.Value(tag=tag, simple_value=float(value)) for tag, value in found.items()]
         event = Event(wall_time=time.time(), step=round(record["round"]), summary=Summary(value=values))
         self._write(record["system"], event)
 

@@ -26,7 +26,6 @@ from fer_models.metrics import across_sites, summarise
 from fer_models.samples import people_by_group
 from fer_models.zoo import build
 from server.asking import sum_counts
-from server.events import Events
 from server.figures import judged
 from server.report import write_report
 from server.results import Result
@@ -50,6 +49,7 @@ from simulations.probing import Prober
 from simulations.secure import largest_weight, without_privacy
 from simulations.settings import FairnessSettings, Settings
 from simulations.summaries import Summary, brief, cost, federated_summary
+from simulations.tracking import opened, require_tracking
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,7 @@ class Comparison:
         self._path = path
         engine = settings.engine
         require_engine(engine.name, engine.workers, engine.together, engine.dropout, engine.address)
+        require_tracking(settings.tracking)
         self.device = choose_device(settings.engine.device)
         self.workers = settings.engine.workers or os.cpu_count() or 1
         self._observer = observer
@@ -149,7 +150,7 @@ class Comparison:
             return self.folder.path
         self._write_partition()
         self._forget_unsaved()
-        self._events = Events(self.folder.path / "events", self.folder.metrics())
+        self._trackers = opened(self.folder, self.settings, self.systems)
         try:
             prepared = self.prepared
             self._start = start_of(
@@ -157,9 +158,9 @@ class Comparison:
             )
             self._run_baselines()
             self._run_federations()
+            self._finish()
         finally:
-            self._events.close()
-        self._finish()
+            self._trackers.close()
         return self.folder.path
 
     def _identity(self) -> dict[str, Any]:
@@ -202,7 +203,7 @@ class Comparison:
 
     def _observe(self, record: dict[str, Any]) -> None:
         if "accuracy" in record:
-            self._events.write(record)
+            self._trackers.write(record)
         self._observer(record)
 
     def _sites(self, ledgers: Path | None, division: Partition | None = None) -> Sites:
@@ -392,4 +393,5 @@ class Comparison:
             summary["people"] = people_by_group(told, told.rows("test"), plan.attributes)
         self.folder.write_json("summary.json", {**summary, "systems": self._summary})
         write_report(self.folder.path)
+        self._trackers.finish(self._summary)
         self.folder.finish()

@@ -271,6 +271,13 @@ class CompareSettings:
 
 
 @dataclass
+class TrackingSettings:
+    """Where figures go besides the run folder: ``mlflow`` is the folder of an MLflow database, empty for none."""
+
+    mlflow: str = ""
+
+
+@dataclass
 class PrivacyAuditSettings:
     """How ``audit-privacy`` looks for leaks: canaries in training, and ``trials`` of one round; see
     :mod:`simulations.privacy_audit`."""
@@ -302,6 +309,7 @@ class Settings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     baseline: BaselineSettings = field(default_factory=BaselineSettings)
     compare: CompareSettings = field(default_factory=CompareSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
     privacy_audit: PrivacyAuditSettings = field(default_factory=PrivacyAuditSettings)
 
 
