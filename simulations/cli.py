@@ -22,6 +22,7 @@ commands
   data check     what a data set holds: counts, copies, people, parity of the labels
   data template DIR   write a folder to fill with your own pictures: a table, and what its columns mean
   data validate DIR   say everything that is wrong with such a table, line by line
+  data prepare IN OUT  find, turn upright and crop faces, with their table; every picture without one is told
   data list      the data sets that are known, with their groups and terms
   data card NAME   all about one: size, groups and who told them, terms, whom to ask, what may be published
   data recommend   which sets serve a goal: data recommend goal=fairness
@@ -65,7 +66,7 @@ commands
   server verify-round RUN  replay rounds of secure aggregation from their transcripts: --session N --roster FILE --json
   tune-private   levers of private training, chosen on drawn faces: tune-private target_epsilon=8 sites=10 pictures=2000
   doctor         whether machine and installation can do the work, and what to do: doctor --json FILE
-  bench NAME     benchmarks: rounds, private-step, private-frontier, secagg, faces, audit, readers, fer2013, zoo, deploy
+  bench NAME     benchmarks: rounds, private-step, private-frontier, secagg, faces, audit, edge, readers, fer2013, zoo, deploy
 
 examples
   fedfer compare experiment=quickstart

@@ -22,6 +22,7 @@ from simulations.display import new_console
 NAMES = (
     "audit",
     "deploy",
+    "edge",
     "faces",
     "fer2013",
     "private-frontier",

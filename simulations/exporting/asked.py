@@ -35,7 +35,11 @@ class Export:
     count : pictures that ranges are observed on.
     tolerance : how far recall of the minority, accuracy and parity may fall, in shares (0.02 is two points); or a file
         of limits, as for an audit.
-    seed : of drawn pictures.
+    seed : of drawn pictures, and of fine tuning.
+    prune : share of the channels of every layer that are taken away.
+    norms : ``fixed`` gives GroupNorms the mean statistics of the pictures, so that they fold away; or ``keep``.
+    activation : ``relu`` puts ReLU in the place of SiLU, which eight bits like better; or ``keep``.
+    finetune : passes over the pictures in which a changed net learns the answers of the original again.
     """
 
     format: str = "onnx"
@@ -43,6 +47,10 @@ class Export:
     count: int = 512
     tolerance: str = "0.02"
     seed: int = 0
+    prune: float = 0.0
+    norms: str = "keep"
+    activation: str = "keep"
+    finetune: float = 0.0
 
     def __post_init__(self) -> None:
         require(
@@ -50,13 +58,21 @@ class Export:
         )
         require(16 <= self.count <= 100_000, f"{self.count} pictures", "count", "Give 16 to 100000.")
         require(self.seed >= 0, f"seed {self.seed} is negative", "seed", "Give 0 or more.")
+        good = 0 <= self.prune <= MOST_PRUNED
+        require(good, f"a share of {self.prune:g}", "prune", f"Give 0 to {MOST_PRUNED}.")
+        for name, other in (("norms", "fixed"), ("activation", "relu")):
+            value = getattr(self, name)
+            require(value in ("keep", other), f"unknown {name} {value!r}", name, f"Use keep or {other}.")
+        require(0 <= self.finetune <= 1000, f"{self.finetune:g} passes", "finetune", "Give 0 to 1000.")
+        changed = self.changes or not self.finetune
+        require(changed, "nothing to win back", "finetune", "Give prune=, norms= or activation= as well.")
         most = self.most
         require(most is None or 0 <= most <= 1, f"a tolerance of {most}", "tolerance", "Give 0 to 1.")
 
     @property
-    def compresses(self) -> bool:
-        """Whether the exported model may answer otherwise than the net does."""
-        return self.format != "onnx"
+    def changes(self) -> bool:
+        """Whether the net itself is changed before it is exported."""
+        return self.prune > 0 or self.norms != "keep" or self.activation != "keep"
 
     @property
     def most(self) -> float | None:

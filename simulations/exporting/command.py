@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from simulations.display import new_console
 from simulations.exporting.asked import Asked, asked
 from simulations.exporting.gate import COMPARISON, Bench, gate
 from simulations.exporting.pictures import Shown, shown
+from simulations.exporting.shrink import shrunk
 from simulations.prepare import audited, load, split
 from simulations.run_audit import privacy_of_model
 from simulations.settings import Settings
@@ -90,6 +91,11 @@ def say(console: Console, line: str) -> None:
     console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
+def console_line(console: Console) -> Callable[[str], None]:
+    """Return what prints a line as it is."""
+    return lambda line: say(console, line)
+
+
 def _bench(settings: Settings, source: Source) -> Bench:
     samples = split(load(settings.data, settings.seed), settings.data, settings.seed)
     require_same(samples, source.labels, (source.spec.size, source.spec.channels))
@@ -100,15 +106,18 @@ def _bench(settings: Settings, source: Source) -> Bench:
 def make(source: Source, wanted: Asked, bench: Bench, folder: Path, console: Console) -> None:
     """Make the graph, hold it against the net, judge it, and write the folder."""
     how, spec = wanted.how, source.spec
-    net = folded(source.net)
+    private = _is_private(source)
+    net, made = shrunk(
+        folded(source.net), source, how, bench.samples, private=private, say=console_line(console)
+    )
     real = bench.rows[np.linspace(0, len(bench.rows) - 1, min(REAL, len(bench.rows))).astype(int)]
     x = to_input(bench.samples.pictures[real]).contiguous()
     graph = exported(net, spec.channels, spec.size, _metadata(source))
     most = require_same_answers(net, session(graph), x)
     say(console, f"ONNX beside torch on {len(real)} real pictures: logits differ by {most:.2g} at most")
-    made: dict[str, Any] = {"onnx_difference": most}
-    if how.compresses:
-        ranges = shown(how, bench.samples, spec.size, spec.channels, private=_is_private(source))
+    made["onnx_difference"] = most
+    if how.format != "onnx":
+        ranges = shown(how, bench.samples, spec.size, spec.channels, private=private)
         say(console, f"ranges observed on {ranges.what}")
         graph, told = _small(graph, ranges, net, x)
         made |= told

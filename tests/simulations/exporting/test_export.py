@@ -11,12 +11,15 @@ from rich.console import Console
 from fer_models import errors
 from fer_models.checkpoints import load_model, save_model
 from fer_models.edge.files import FILES, load_exported
+from fer_models.edge.folding import folded
 from fer_models.metrics import summarise
-from fer_models.zoo import ModelSpec, build
+from fer_models.zoo import ModelSpec, build, parameter_count
 from simulations.compose import composed
 from simulations.exporting.asked import Export
+from simulations.exporting.command import Source
 from simulations.exporting.gate import Bench, gate
 from simulations.exporting.pictures import shown
+from simulations.exporting.shrink import shrunk
 from simulations.prepare import audited, load, split
 
 WORDS = ["data=faces", "data.options.count=700", "data.options.pictures_per_person=2", "seed=3"]
@@ -78,9 +81,28 @@ def test_a_broken_limit_leaves_no_model(run, fedfer, refused, tmp_path):
     assert {path.name for path in out.iterdir()} == {"audit", "comparison"}
 
 
+def test_a_net_is_pruned_and_taught_again_before_it_is_exported(run, bench):
+    net, spec, labels = load_model(run / "model")
+    source, said = Source(net, spec, labels, "", {}), []
+    how = Export(prune=0.5, activation="relu", norms="fixed", finetune=0.1, pictures="faces", count=16)
+    small, made = shrunk(folded(net), source, how, bench.samples, private=True, say=said.append)
+    assert (
+        parameter_count(small) == made["parameters_after"] < made["parameters_before"] == parameter_count(net)
+    )
+    assert "drawn faces" in made["finetuned"]
+    assert said[0].startswith("pruned: ")
+    with pytest.raises(errors.PrivacyError):
+        shrunk(
+            folded(net), source, replace(how, pictures="train"), bench.samples, private=True, say=said.append
+        )
+
+
 @pytest.mark.parametrize(
     ("words", "kind", "said"),
     [
+        (["a", "prune=1"], errors.ConfigError, "Give 0 to 0.9"),
+        (["a", "norms=gone"], errors.ConfigError, "Use keep or fixed"),
+        (["a", "finetune=2"], errors.ConfigError, "nothing to win back"),
         ([], errors.ConfigError, "export takes one model, not 0"),
         (["a", "b"], errors.ConfigError, "export takes one model, not 2"),
         (["a", "format=onx"], errors.ConfigError, "Did you mean onnx?"),

@@ -1,0 +1,183 @@
+"""How fast compressed nets run on one thread at batch 1, beside eager torch and MicroExpNet, and what they have lost.
+
+One net of the zoo is trained on drawn faces. Under 1 MB it keeps its width, takes ReLU for SiLU, learns its own answers
+again, and goes to eight bits; under 100 kB ``fer_nano`` learns its answers. What is lost is counted on test faces of
+people that nobody trained on, a picture once and not with its mirror image, as a box would run it. Speeds are taken in
+turns in one process, and the best of many short turns counts: other work on the machine can only slow a turn down.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fer_models.edge.files import FILES
+from fer_models.edge.folding import folded
+from fer_models.edge.graphs import exported, quantised
+from fer_models.edge.runtime import Run, openvino_session, session
+from fer_models.edge.shrinking import distilled, with_relu
+from fer_models.errors import EngineError
+from fer_models.flat import FlatModel
+from fer_models.samples import Samples
+from fer_models.transforms import to_input
+from fer_models.zoo import ModelSpec, build
+from server.run_folder import RunFolder
+from simulations.bench.run import Figures, Options
+from simulations.comparison import Comparison
+from simulations.compose import composed
+from simulations.display import Display, new_console
+from simulations.threads import one_thread
+
+WORDS = (
+    "data=faces",
+    "data.options.count=6000",
+    "data.options.pictures_per_person=2",
+    "data.test=0.33",
+    "model=fer_small",
+    "model.norm=ws",
+    "partition=iid",
+    "partition.sites=2",
+    "baseline.epochs=12",
+    "baseline.evaluations=1",
+    "compare.probes=false",
+    "engine.workers=1",
+)
+"""What is trained; words after the name of the benchmark come after these."""
+
+AGAIN, SMALL = 6.0, 16.0
+"""Passes over the training faces in which the wide net learns its own answers again, and the narrow one learns them."""
+
+ROUNDS, CALLS = 150, 20
+"""Turns of every contender, and calls a turn."""
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True, eq=False)
+class Small:
+    """A compressed net: its bytes, its graph's logits, and its fastest engine at batch 1."""
+
+    size: int
+    run: Run
+    calls: Mapping[str, Call]
+
+
+def bench(options: Options) -> Figures:
+    """Return the figures of ``fedfer bench edge``; ``--run-dir`` keeps the trained net for another time."""
+    with one_thread(), tempfile.TemporaryDirectory(prefix="fedfer-edge-") as place:
+        folder = options.run_dir or Path(place) / "run"
+        net, samples = _trained(folder, options)
+        train, test = samples.pictures[samples.rows("train")], samples.rows("test")
+        wide = distilled(with_relu(folded(net)), net, train, AGAIN, seed=1)
+        narrow_spec = ModelSpec("fer_nano", norm="ws", classes=len(samples.labels), size=samples.size)
+        narrow = distilled(with_relu(folded(build(narrow_spec, 1))), net, train, SMALL, seed=2)
+        micro = build(ModelSpec("microexpnet", norm="none", classes=7, size=84), 0).eval()
+        shown = np.ascontiguousarray(to_input(train[:512]).numpy())
+        one, faces = shown[:1].copy(), torch.zeros(1, 1, 84, 84)
+        smalls = {
+            "1mb": _small(wide, shown, one),
+            "100kb": _small(narrow, shown, one),
+            "microexpnet": _small(micro, _enlarged(train[:128]), faces.numpy()),
+        }
+        calls = {
+            f"{name} {engine}": call for name, each in smalls.items() for engine, call in each.calls.items()
+        }
+        calls |= {"eager micro": _eager(micro, faces), "eager torch": _eager(net, torch.from_numpy(one))}
+        fps = {name: 1 / seconds for name, seconds in fastest(calls).items()}
+        return _figures(fps, smalls, _accuracy(net, smalls, samples, test))
+
+
+def _figures(fps: Mapping[str, float], smalls: Mapping[str, Small], right: Mapping[str, float]) -> Figures:
+    def best(name: str) -> float:
+        return max(value for key, value in fps.items() if key.startswith(f"{name} "))
+
+    eager = fps["eager micro"]
+    found = {"fps_under_1mb": best("1mb"), "points_lost_under_1mb": 100 * (right["net"] - right["1mb"])}
+    found |= {"fps_under_100kb": best("100kb"), "fps_eager_microexpnet": eager}
+    found |= {"fps_int8_microexpnet": best("microexpnet"), "fps_eager_torch": fps["eager torch"]}
+    found |= {f"times_eager_microexpnet_under_{name}": best(name) / eager for name in ("1mb", "100kb")}
+    found |= {f"kb_under_{name}": smalls[name].size / 1000 for name in ("1mb", "100kb")}
+    found |= {f"accuracy_under_{name}": right[name] for name in ("1mb", "100kb")}
+    found |= {"accuracy_eager_torch": right["net"]}
+    return found | {f"fps_{key.replace(' ', '_')}": value for key, value in fps.items() if "eager" not in key}
+
+
+def _trained(folder: Path, options: Options) -> tuple[nn.Module, Samples]:
+    """Train the net that is compressed, or take it from a folder where it is; return it with its samples."""
+    settings, _ = composed([*WORDS, *options.overrides])
+    with Display(new_console()) as display:
+        comparison = Comparison(settings, folder, ["pooled"], display)
+        comparison.prepare()
+        comparison.run()
+    prepared = comparison.prepared
+    kept = RunFolder(folder).load_checkpoint("baselines/pooled")
+    assert kept is not None
+    flat = FlatModel(build(prepared.plan.model, prepared.plan.seed))
+    flat.load_(kept[0]["vector"])
+    return flat.module.eval(), prepared.samples
+
+
+def _small(net: nn.Module, shown: NDArray[np.float32], one: NDArray[np.float32]) -> Small:
+    graph = quantised(exported(net, shown.shape[1], shown.shape[2], {}), shown)
+    run = session(graph)
+    calls: dict[str, Call] = {"onnxruntime": lambda: run(one)}
+    try:
+        calls["openvino"] = _openvino(graph, one)
+    except EngineError:
+        new_console().print("OpenVINO is not installed, and left out: pip install 'fedfer[openvino]'")
+    return Small(len(graph), run, calls)
+
+
+def _openvino(graph: bytes, one: NDArray[np.float32]) -> Call:
+    with tempfile.TemporaryDirectory(prefix="fedfer-edge-") as folder:
+        path = Path(folder) / FILES["int8"][0]
+        path.write_bytes(graph)
+        run = openvino_session(path, batch=1)
+    return lambda: run(one)
+
+
+def _enlarged(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    x = to_input(pictures).contiguous()
+    return nn.functional.interpolate(x, size=84, mode="bilinear").numpy()
+
+
+def _eager(net: nn.Module, x: torch.Tensor) -> Call:
+    @torch.inference_mode()
+    def call() -> object:
+        return net(x)
+
+    return call
+
+
+def fastest(calls: Mapping[str, Call], rounds: int = ROUNDS) -> dict[str, float]:
+    """Return the seconds of each call, the best mean of a turn; turns go round among all of them."""
+    best = dict.fromkeys(calls, float("inf"))
+    for call in calls.values():
+        for _ in range(CALLS):
+            call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            for _ in range(CALLS):
+                call()
+            best[name] = min(best[name], (time.perf_counter() - start) / CALLS)
+    return best
+
+
+def _accuracy(
+    net: nn.Module, smalls: Mapping[str, Small], samples: Samples, test: NDArray[np.intp]
+) -> dict[str, float]:
+    """Return how many of the test faces are told right, each looked at once."""
+    x, label = to_input(samples.pictures[test]).contiguous(), samples.label[test]
+    with torch.inference_mode():
+        logits = {"net": net(x).numpy()}
+    logits |= {name: smalls[name].run(x.numpy()) for name in ("1mb", "100kb")}
+    return {name: float((each.argmax(1) == label).mean()) for name, each in logits.items()}
