@@ -41,7 +41,7 @@ def compare(words: list[str]) -> int:
         beside = [name for name, asked in wanted.items() if private and asked]
         if is_fair(settings.fairness) and more.without_fairness:
             beside.append("federated_without_fairness")
-        return [*settings.baseline.systems, *beside, "federated"]
+        return [*_baselines(settings), *beside, "federated"]
 
     from simulations.study.asked import is_study
 
@@ -60,7 +60,16 @@ def simulate(words: list[str]) -> int:
 
 def baseline(words: list[str]) -> int:
     """Run the baselines alone."""
-    return _run(words, lambda settings: list(settings.baseline.systems))
+    return _run(words, _baselines)
+
+
+def _baselines(settings: Settings) -> list[str]:
+    """Return the baselines that the settings name, the classical ones after the nets."""
+    if not settings.baseline.classical:
+        return list(settings.baseline.systems)
+    from simulations.classical import asked
+
+    return [*settings.baseline.systems, *asked(settings.baseline.classical)]
 
 
 def _run(words: list[str], systems: Callable[[Settings], list[str]]) -> int:
@@ -96,7 +105,13 @@ def _job(settings: Settings, folder: Path, systems: list[str]) -> None:
 
     console, limits = new_console(), None
     baselines = ("pooled", "local_only")
-    known = (*baselines, *WITHOUT, "pooled_private", "federated")
+    known = (
+        *baselines,
+        *WITHOUT,
+        "pooled_private",
+        "federated",
+        *_baselines(settings)[len(settings.baseline.systems) :],
+    )
     for system in systems:
         if system not in known:
             raise ConfigError(
@@ -141,7 +156,7 @@ def _multirun(words: list[str], systems: Callable[[Settings], list[str]]) -> int
 
 
 def data(words: list[str]) -> int:
-    """``data check``, ``validate``, ``template``, ``deal``, ``list``, ``card`` and ``recommend``."""
+    """``data check``, ``validate``, ``template``, ``deal``, ``prepare``, ``list``, ``card`` and ``recommend``."""
     from simulations.data_cards import tell
 
     verbs = {
@@ -149,6 +164,7 @@ def data(words: list[str]) -> int:
         "validate": _data_validate,
         "template": _data_template,
         "deal": _data_deal,
+        "prepare": _data_prepare,
     }
     if not words or words[0] not in (*verbs, "list", "card", "recommend"):
         cure = "Write: fedfer data check data=NAME ..., or fedfer data list"
@@ -195,6 +211,13 @@ def _data_template(words: list[str]) -> int:
 
     write_template(words, new_console())
     return 0
+
+
+def _data_prepare(words: list[str]) -> int:
+    """Take faces out of raw pictures."""
+    from simulations.facing import prepare_faces
+
+    return prepare_faces(words, new_console())
 
 
 def _data_deal(words: list[str]) -> int:

@@ -31,6 +31,8 @@ from server.report import write_report
 from server.results import Result
 from server.run_folder import RunFolder, reading
 from simulations.baselines import CentralTrainer
+from simulations.classical import NAMES as CLASSICAL
+from simulations.classical import NOTE, ClassicalJob
 from simulations.distilling import teachers
 from simulations.fairness import notes_of, opting_out
 from simulations.federated import (
@@ -228,12 +230,23 @@ class Comparison:
         names: list[tuple[str, int | None]] = [("pooled", None)] if "pooled" in self.systems else []
         if "local_only" in self.systems:
             names += [(f"local_only-{name}", site) for site, name in enumerate(self._sites(None).names)]
-        jobs = [Job(self.prepared, self.folder.path, name, site, self.device) for name, site in names]
+        jobs: list[Callable[[Progress], None]] = [
+            Job(self.prepared, self.folder.path, name, site, self.device) for name, site in names
+        ]
+        by_hand = [name for name in self.systems if name in CLASSICAL]
+        jobs += [ClassicalJob(self.prepared, self.folder.path, name) for name in by_hand]
         run_jobs(jobs, 1 if self.device == "cuda" else self.workers, self._observe)
         if "pooled" in self.systems:
             self._summary["pooled"] = self._pooled()
         if "local_only" in self.systems:
             self._summary["local_only"] = self._local_only()
+        for name in by_hand:
+            facts, (counts,) = self._baseline(name, "all")
+            self._summary[name] = {
+                **judged(counts),
+                **cost(facts["cpu_seconds"], facts["visits"]),
+                "note": NOTE,
+            }
 
     def _baseline(self, name: str, *judged: str) -> tuple[dict[str, Any], list[Counts]]:
         """Return what a baseline came to, and its counts over these pictures."""

@@ -354,7 +354,7 @@ def expected_epochs(plan: Plan, samples: Samples, division: Partition) -> float:
 def central_work(settings: Settings, samples: Samples, division: Partition, plan: Plan) -> CentralWork:
     """Return how baselines train: with the federated run's visits where no number of epochs is given."""
     facts: Mapping[str, Any] = dataclasses.asdict(settings.baseline)
-    kept = {key: value for key, value in facts.items() if key not in ("systems", "epochs")}
+    kept = {key: value for key, value in facts.items() if key not in ("systems", "classical", "epochs")}
     given = settings.baseline.epochs
     epochs = expected_epochs(plan, samples, division) if given is None else given
     shared = {"augment": plan.local.augment, "targets": plan.local.targets, "smoothing": plan.local.smoothing}

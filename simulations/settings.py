@@ -245,7 +245,8 @@ class EngineSettings:
 
 @dataclass
 class BaselineSettings:
-    """How pooled and local-only models train; ``epochs`` null gives them as many visits as the federated run."""
+    """How pooled and local-only models train; ``epochs`` null gives them as many visits as the federated run.
+    ``classical`` names systems of :mod:`simulations.classical` that are trained on the same split."""
 
     epochs: float | None = None
     batch: int = 128
@@ -255,6 +256,7 @@ class BaselineSettings:
     ema: float = 0.998
     evaluations: int = 5
     systems: list[str] = field(default_factory=lambda: ["pooled", "local_only"])
+    classical: list[str] = field(default_factory=list)
 
 
 @dataclass

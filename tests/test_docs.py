@@ -140,7 +140,7 @@ def test_every_choice_is_named_and_no_other():
 
 def test_every_command_is_named():
     second = "check|deal|init|enrol|join|ledger|log|verify-round|key|verify|approve|revoke|sites|renew"
-    second += "|start|run|status|stop|list|card|recommend|template|validate"
+    second += "|start|run|status|stop|list|card|recommend|template|validate|prepare"
     listed = re.findall(
         rf"^  ([\w-]+(?: (?:{second}))?)(?: [A-Z.]+)* .*", cli.HELP.split("options")[0], re.MULTILINE
     )
@@ -213,6 +213,9 @@ def test_command_lines_compose(document, words):
         return
     if words[:2] == ["data", "card"]:
         assert all(name in cards() or name == "NAME" for name in rest[1:])
+        return
+    if words[:2] == ["data", "prepare"]:
+        assert len([word for word in rest[1:] if "=" not in word]) == 2
         return
     if words[:2] in (["data", "list"], ["data", "recommend"]):
         assert all(word.removeprefix("goal=") in goals() for word in rest[1:])
