@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from server.figures import judged
 from server.report import write_report
 from server.results import Result
 from server.run_folder import RunFolder, reading
-from simulations.baselines import CentralTrainer
+from simulations.baseline_job import BaselineJob
 from simulations.classical import NAMES as CLASSICAL
 from simulations.classical import NOTE, ClassicalJob
 from simulations.distilling import teachers
@@ -45,67 +45,13 @@ from simulations.jobs import Progress, run_jobs
 from simulations.on_ray import runner
 from simulations.partition import Partition, values_of
 from simulations.pooled_private import SYSTEM, one_site, pooled_private, without_fairness
-from simulations.prepare import Prepared, compile_plan, prepare, site_limit
+from simulations.prepare import compile_plan, prepare, site_limit
 from simulations.pretraining import identity, start_of
 from simulations.probing import Prober
 from simulations.secure import largest_weight, without_privacy
 from simulations.settings import FairnessSettings, Settings
 from simulations.summaries import Summary, brief, cost, federated_summary
 from simulations.tracking import opened, require_tracking
-
-
-@dataclass(frozen=True)
-class Job:
-    """One baseline model to train; picklable, so that any process can take it."""
-
-    prepared: Prepared
-    folder: Path
-    name: str
-    site: int | None
-    device: str
-
-    def __call__(self, progress: Progress) -> None:
-        """Train it, unless its result lies in the folder already."""
-        folder = RunFolder(self.folder)
-        if folder.read_json(f"baselines/{self.name}.json") is not None:
-            return
-        samples, division = self.prepared.samples, self.prepared.partition
-        tests = {"all": samples.rows("test")}
-        rows = samples.rows("train")
-        if self.site is not None:
-            tests["own"] = division.rows(self.site, samples, "test")
-            rows = division.rows(self.site, samples, "train")
-        central = self.prepared.central
-        if self.site is not None:
-            central = replace(central, evaluations=1)  # the curves show the pooled model only
-        start = start_of(
-            self.prepared.pretraining, self.prepared.plan, folder, progress
-        )  # kept in the folder
-        trainer = CentralTrainer(
-            self.prepared.plan,
-            central,
-            samples,
-            rows,
-            tests,
-            name=self.name,
-            folder=folder,
-            device=self.device,
-            initial=start.vector if start else None,
-        )
-
-        def tell(record: dict[str, Any]) -> None:
-            # Written here and not where it is told of: a kill must not fall between a checkpoint and its line.
-            if self.site is None:
-                folder.append(record)
-            progress(record)
-
-        done = trainer.run(tell)
-        folder.drop_checkpoint(f"checkpoint-{self.name}")
-        if self.site is None:
-            folder.save_checkpoint(f"baselines/{self.name}", {"vector": done.vector}, {})
-        facts = {"visits": done.visits, "cpu_seconds": done.cpu_seconds, "train": len(rows)}
-        counts = {name: counts.to_json() for name, counts in done.counts.items()}
-        folder.write_json(f"baselines/{self.name}.json", {**facts, "counts": counts})
 
 
 class Comparison:
@@ -231,7 +177,7 @@ class Comparison:
         if "local_only" in self.systems:
             names += [(f"local_only-{name}", site) for site, name in enumerate(self._sites(None).names)]
         jobs: list[Callable[[Progress], None]] = [
-            Job(self.prepared, self.folder.path, name, site, self.device) for name, site in names
+            BaselineJob(self.prepared, self.folder.path, name, site, self.device) for name, site in names
         ]
         by_hand = [name for name in self.systems if name in CLASSICAL]
         jobs += [ClassicalJob(self.prepared, self.folder.path, name) for name in by_hand]
