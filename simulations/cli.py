@@ -66,7 +66,8 @@ commands
   server verify-round RUN  replay rounds of secure aggregation from their transcripts: --session N --roster FILE --json
   tune-private   levers of private training, chosen on drawn faces: tune-private target_epsilon=8 sites=10 pictures=2000
   doctor         whether machine and installation can do the work, and what to do: doctor --json FILE
-  bench NAME     benchmarks: rounds, private-step, private-frontier, secagg, faces, audit, edge, readers, fer2013, zoo, deploy
+  bench NAME     benchmarks: rounds, private-step, private-frontier, secagg, faces, audit, edge, readers, fer2013, zoo,
+                 deploy
 
 examples
   fedfer compare experiment=quickstart
