@@ -74,6 +74,7 @@ examples
   fedfer compare experiment=fer2013 data.root=DIR
   fedfer compare experiment=private data=imagefolder data.root=DIR partition.sites=4
   fedfer compare experiment=quickstart fairness=none,logit_adjustment seed=0,1,2,3,4
+  fedfer compare experiment=study
   fedfer simulate experiment=quickstart privacy.target_epsilon=1,3,8 --multirun
 
 options

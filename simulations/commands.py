@@ -32,7 +32,8 @@ MULTIRUN = ("--multirun", "-m")
 
 
 def compare(words: list[str]) -> int:
-    """Run pooled, local-only and federated systems, and report; with several methods of fairness, a study of them."""
+    """Run pooled, local-only and federated systems, and report; with several methods of fairness a study of them,
+    and with ``experiment=study`` the ladder."""
     from simulations.fairness import is_fair
 
     def systems(settings: Settings) -> list[str]:
@@ -43,9 +44,15 @@ def compare(words: list[str]) -> int:
             beside.append("federated_without_fairness")
         return [*_baselines(settings), *beside, "federated"]
 
+    from simulations.ladder.rungs import is_ladder
     from simulations.study.asked import is_study
 
-    plain = not any(word in MULTIRUN or word.partition("=")[0] in ("--cfg", "-c") for word in words)
+    shown = any(word.partition("=")[0] in ("--cfg", "-c") for word in words)
+    if is_ladder(words) and not shown:
+        from simulations.ladder.run import run as climb
+
+        return climb(words)
+    plain = not shown and not any(word in MULTIRUN for word in words)
     if plain and is_study(words):
         from simulations.study.run import run
 

@@ -78,12 +78,12 @@ def asked(words: Sequence[str]) -> Asked:
     ConfigError : an unknown method or one given twice, a seed that is no whole number or given twice, several values
         of another setting, or what :func:`simulations.compose.composed` refuses.
     """
-    names, seeds = values_of(words, "fairness"), values_of(words, "seed") or ["0"]
+    names = values_of(words, "fairness")
     known = [path.stem for path in (CONF / "fairness").glob("*.yaml")]
     for name in names:
         if name not in known:
             raise ConfigError(f"unknown choice {name!r}", where="fairness", cure=nearest(name, known))
-    numbers = [_whole(seed) for seed in seeds]
+    numbers = seeds_of(words, ("0",))
     if any(word.startswith("tolerance=") for word in words):
         raise ConfigError(
             "a table of methods holds no limits",
@@ -91,11 +91,22 @@ def asked(words: Sequence[str]) -> Asked:
             cure="Audit its runs one by one: fedfer audit run=FOLDER tolerance=FILE.yaml.",
         )
     _require_once("fairness", names)
-    _require_once("seed", [str(number) for number in numbers])
     rest = [word for word in words if word.partition("=")[0] not in KEYS]
     found = {name: composed([*rest, f"fairness={name}", f"seed={numbers[0]}"]) for name in names}
     folder = next(iter(found.values()))[1]
-    return Asked({name: settings for name, (settings, _) in found.items()}, tuple(numbers), folder)
+    return Asked({name: settings for name, (settings, _) in found.items()}, numbers, folder)
+
+
+def seeds_of(words: Sequence[str], default: Sequence[str]) -> tuple[int, ...]:
+    """Return the seeds that words name, or those to take without.
+
+    Raises
+    ------
+    ConfigError : one is no whole number, or is given twice.
+    """
+    numbers = [_whole(seed) for seed in values_of(words, "seed") or default]
+    _require_once("seed", [str(number) for number in numbers])
+    return tuple(numbers)
 
 
 def _whole(seed: str) -> int:

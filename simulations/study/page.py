@@ -38,7 +38,7 @@ def render(facts: Facts) -> str:
         leads=[*(lead(facts, None, figure) for figure in (OVERALL[0], OVERALL[2]))]
         + [lead(facts, attribute, GROUPS[0]) for attribute in attributes],
         legend=[(name, sample_of(index)) for index, name in enumerate(facts["order"])],
-        charts=[_chart(facts, picture, f"pareto-{i}") for i, picture in enumerate(facts["pareto"])],
+        charts=[chart_of(facts, picture, f"pareto-{i}") for i, picture in enumerate(facts["pareto"])],
         overall=_table(facts, None),
         groups=[(attribute, _table(facts, attribute)) for attribute in attributes],
         costs=_costs(facts),
@@ -82,7 +82,8 @@ def _look(index: int) -> tuple[str, str]:
     return f"--part-{index % PARTS}", list(MARKERS)[(index + index // PARTS) % len(MARKERS)]
 
 
-def _chart(facts: Facts, picture: Facts, key: str) -> dict[str, Any]:
+def chart_of(facts: Facts, picture: Facts, key: str) -> dict[str, Any]:
+    """Return a Pareto picture of a study with its title and a note; ``key`` is unique on the page."""
     attribute = picture["attribute"]
     figure = next(each for each in (*OVERALL, *GROUPS) if each.key == picture["figure"])
     points = []
@@ -122,8 +123,7 @@ def _table(facts: Facts, attribute: str | None) -> dict[str, Any]:
                 "legend": legend,
                 "name": name,
                 "cells": [
-                    _cell(found if attribute is None else found["parity"][attribute], each)
-                    for each in figures
+                    cell(found if attribute is None else found["parity"][attribute], each) for each in figures
                 ],
                 "notes": _notes(facts, found, attribute),
             }
@@ -146,19 +146,21 @@ def _notes(facts: Facts, found: Facts, attribute: str | None) -> list[str]:
     return notes
 
 
-def _cell(place: Facts, figure: Figure) -> dict[str, str]:
+def cell(place: Facts, figure: Figure) -> dict[str, str]:
+    """Return what a cell of a table says of a figure: its value, its change, the interval, and what that tells."""
     value, change = place[figure.key], place.get(f"{figure.key}_change")
     limits = place.get(f"{figure.key}_change_interval")
     return {
         "name": figure.name,
         "value": "–" if value is None else wording.percent(value),
-        "change": "" if change is None else f"{_signed(change)} points",
-        "spread": "" if limits is None else f"{_signed(limits[0])} to {_signed(limits[1])}",
+        "change": "" if change is None else f"{signed(change)} points",
+        "spread": "" if limits is None else f"{signed(limits[0])} to {signed(limits[1])}",
         "verdict": verdict(place, figure),
     }
 
 
-def _signed(difference: float) -> str:
+def signed(difference: float) -> str:
+    """Write a difference of shares in points, with its sign."""
     return f"{'+' if difference >= 0 else ''}{wording.bare(difference)}"
 
 

@@ -38,7 +38,15 @@ class Study:
 
     What is whole is left as it is, so that the same command goes on where a study was stopped, and one that asks for
     more methods or seeds trains only those.
+
+    Attributes
+    ----------
+    kind : of study, as its folder and its facts call it.
+    refused : methods that cannot run with these settings -> the reason.
     """
+
+    kind = "fairness"
+    write_page = staticmethod(write_page)
 
     def __init__(self, wanted: Asked) -> None:
         self.wanted = wanted
@@ -67,33 +75,33 @@ class Study:
         """Run what is missing, write ``summary.json`` and ``report.html``, and return what the former says."""
         folder = RunFolder(self.wanted.folder)
         settings = self.wanted.methods[self.wanted.first]
-        folder.open({"study": "fairness"}, OmegaConf.to_yaml(OmegaConf.structured(settings)))
+        folder.open({"study": self.kind}, OmegaConf.to_yaml(OmegaConf.structured(settings)))
         folder.write_json("state.json", {"status": "running"})
-        jobs = [(method, seed) for seed in self.wanted.seeds for method in self._methods()]
+        jobs = [(method, seed) for seed in self.wanted.seeds for method in self.ran()]
         for number, (method, seed) in enumerate(jobs, 1):
             if not self._whole(method, seed):
                 console.print(f"{number}/{len(jobs)} {method}, seed {seed}", highlight=False)
-                with Display(console) as display:
-                    comparison = self._comparison(method, seed, display)
-                    comparison.prepare()
-                    comparison.run()
-        facts = self._facts()
+                self.trained(method, seed, console)
+        self.complete(console)
+        facts = self.facts()
         folder.write_json("summary.json", facts)
-        write_page(self.wanted.folder, facts)
+        self.write_page(self.wanted.folder, facts)
         folder.finish()
         return facts
 
-    def _methods(self) -> list[str]:
+    def ran(self) -> list[str]:
+        """Return the methods that are not refused."""
         return [method for method in self.wanted.methods if method not in self.refused]
 
-    def _systems(self, method: str) -> list[str]:
+    def systems(self, method: str) -> list[str]:
+        """Return what is trained in the run folder of a method."""
         settings = self.wanted.methods[method]
         beside = settings.privacy.enabled and settings.compare.without_privacy
         return [REFERENCE, "federated"] if method == self.wanted.first and beside else ["federated"]
 
     def _comparison(self, method: str, seed: int, observer: Callable[..., None]) -> Comparison:
         place = self.wanted.place(method, seed)
-        return Comparison(self.wanted.settings(method, seed), place, self._systems(method), observer)
+        return Comparison(self.wanted.settings(method, seed), place, self.systems(method), observer)
 
     def _whole(self, method: str, seed: int) -> bool:
         """Whether a run has ended with these settings; with others it is looked at closely, and may be refused."""
@@ -103,17 +111,28 @@ class Study:
         asked_for = OmegaConf.to_yaml(OmegaConf.structured(self.wanted.settings(method, seed)))
         plan = RunFolder(place).read_json("plan.json")
         same = (place / "config.yaml").read_text() == asked_for
-        return same and plan.get("systems") == self._systems(method)
+        return same and plan.get("systems") == self.systems(method)
 
-    def _facts(self) -> Facts:
-        summaries = {method: self._summaries(method) for method in self._methods()}
+    def trained(self, method: str, seed: int, console: Console) -> None:
+        """Train what is missing of one run."""
+        with Display(console) as display:
+            comparison = self._comparison(method, seed, display)
+            comparison.prepare()
+            comparison.run()
+
+    def complete(self, console: Console) -> None:
+        """Do what takes all runs; here nothing."""
+
+    def facts(self) -> Facts:
+        """Return what ``summary.json`` says."""
+        summaries = {method: self.summaries(method) for method in self.ran()}
         first = summaries[self.wanted.first]
         runs = {name: [each["systems"]["federated"] for each in found] for name, found in summaries.items()}
         without = [each["systems"].get(REFERENCE) for each in first]
         settings = self.wanted.methods[self.wanted.first]
         return {
             "name": settings.name,
-            "study": "fairness",
+            "study": self.kind,
             "data": first[0]["data"],
             "seeds": list(self.wanted.seeds),
             "order": list(runs),
@@ -121,7 +140,8 @@ class Study:
             **table(runs, None if None in without else without),
         }
 
-    def _summaries(self, method: str) -> list[dict[str, Any]]:
+    def summaries(self, method: str) -> list[dict[str, Any]]:
+        """Return what each seed's run of a method came to: its ``data`` and ``systems``."""
         places = [self.wanted.place(method, seed) for seed in self.wanted.seeds]
         return [_summary(place) for place in places]
 

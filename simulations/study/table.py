@@ -84,7 +84,7 @@ def table(runs: Mapping[str, Sequence[Facts]], reference: Sequence[Facts] | None
         base, *others = rows.values()
         for found in others:
             found["worst_recall_recovered"] = _recovered(found, base, beside)
-    return {"systems": rows, "reference": beside, "pareto": _pareto(rows)}
+    return {"systems": rows, "reference": beside, "pareto": pareto_of(rows)}
 
 
 def row(found: Sequence[Facts], first: Sequence[Facts] | None) -> Facts:
@@ -92,7 +92,7 @@ def row(found: Sequence[Facts], first: Sequence[Facts] | None) -> Facts:
     made: Facts = {}
     for figure in OVERALL:
         base = None if first is None else _column(first, figure.key)
-        made |= _over_seeds(figure.key, _column(found, figure.key), base)
+        made |= over_seeds(figure.key, _column(found, figure.key), base)
     made["recall"] = {name: _mean([each["recall"][name] for each in found]) for name in found[0]["recall"]}
     made["parity"] = {name: _attribute(name, found, first) for name in found[0]["parity"]}
     budgets = [each["epsilon"] for each in found]
@@ -116,7 +116,7 @@ def _attribute(name: str, found: Sequence[Facts], first: Sequence[Facts] | None)
     made: Facts = {}
     for figure in GROUPS:
         base = None if first is None else column(first, figure.key)
-        made |= _over_seeds(figure.key, column(found, figure.key), base)
+        made |= over_seeds(figure.key, column(found, figure.key), base)
     limits = [each["parity"][name]["accuracy_gap_interval"] for each in found]
     made["accuracy_gap_shown"] = sum(pair is not None and pair[0] > 0 for pair in limits)
     if first is not None:
@@ -131,9 +131,18 @@ def _cut(gap: float | None, change: float | None) -> float | None:
     return -change / (gap - change)
 
 
-def _over_seeds(key: str, values: Sequence[float | None], first: Sequence[float | None] | None) -> Facts:
+def over_seeds(
+    key: str, values: Sequence[float | None], first: Sequence[float | None] | None, *, share: bool = True
+) -> Facts:
+    """Return a figure's mean over the seeds, and that of its paired differences to another method's.
+
+    Parameters
+    ----------
+    values, first : one a seed, None where it is not known.
+    share : the figure lies between 0 and 1, which Student's interval does not know.
+    """
     spread = _limits(values)
-    if spread is not None:  # a share, which Student's interval does not know
+    if spread is not None and share:
         spread = max(0.0, spread[0]), min(1.0, spread[1])
     made: Facts = {key: _mean(values), f"{key}_interval": spread, f"{key}_seeds": list(values)}
     if first is None:
@@ -163,7 +172,7 @@ def _recovered(found: Facts, base: Facts, reference: Facts) -> float | None:
 # Pareto
 
 
-def _pareto(rows: Mapping[str, Facts]) -> list[Facts]:
+def pareto_of(rows: Mapping[str, Facts]) -> list[Facts]:
     """Return the pictures of accuracy against another figure, with the methods that none beats in both."""
     wanted: list[tuple[str | None, Figure]] = [(None, OVERALL[2])]
     for attribute in next(iter(rows.values()))["parity"]:

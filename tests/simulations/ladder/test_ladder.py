@@ -1,0 +1,113 @@
+"""A whole ladder from the command line: every rung over two seeds, killed and gone on with, its table and page."""
+
+import json
+import re
+
+import pytest
+
+from fer_models import errors
+from server.run_folder import RunFolder
+from simulations.ladder import run as running
+from simulations.ladder.page import render
+from simulations.ladder.rungs import RUNGS, TRAININGS
+
+TINY = [
+    *("experiment=study", "seed=0,1", "data.options.count=360", "data.options.pictures_per_person=1"),
+    *("partition=iid", "partition.sites=3", "partition.mixed=0", "server.rounds=2"),
+    *("privacy.target_epsilon=50", "baseline.evaluations=1", "engine.workers=1"),
+]
+
+
+class Killed(BaseException):
+    """Stands for a signal: nothing of ours catches it."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("ladder") / "run"
+
+
+@pytest.fixture
+def ladder(folder, fedfer, monkeypatch):
+    """A ladder that is killed before its fourth training and gone on with; it runs once, later it is read again."""
+    words = ["compare", *TINY, "--run-dir", str(folder)]
+    if not folder.exists():
+        _kill_before(4, words, fedfer, monkeypatch)
+        whole = {path: path.stat().st_mtime_ns for path in folder.glob("*-seed-0/**/*.safetensors")}
+        assert len(whole) >= 3
+        assert fedfer(*words)[0] == 0
+        assert {path: path.stat().st_mtime_ns for path in whole} == whole
+    code, out, err = fedfer(*words)
+    assert (code, err) == (0, "")
+    return words, out, json.loads((folder / "summary.json").read_text())
+
+
+def _kill_before(number, words, fedfer, monkeypatch):
+    begun, real = [], running.Ladder.trained
+
+    def train(*arguments):
+        begun.append(1)
+        if len(begun) == number:
+            raise Killed
+        real(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(running.Ladder, "trained", train)
+        with pytest.raises(Killed):
+            fedfer(*words)
+
+
+def test_all_rungs_of_all_seeds_are_in_one_table(ladder, folder):
+    _, out, facts = ladder
+    assert facts["order"] == [rung.key for rung in RUNGS]
+    assert (facts["study"], facts["seeds"], facts["refused"]) == ("ladder", [0, 1], {})
+    for rung in RUNGS:
+        row = facts["systems"][rung.key]
+        for seed in (0, 1):
+            place = folder / f"{rung.training}-seed-{seed}" / "summary.json"
+            system = json.loads(place.read_text())["systems"][rung.system]
+            assert row["accuracy_seeds"][seed] == system["accuracy"]
+            assert row["cpu_seconds_seeds"][seed] == system["cpu_seconds"]
+        assert rung.name in out
+    for words in ("Means over seeds 0, 1", "lost most", "the change from the rung before"):
+        assert words in out
+
+
+def test_one_split_of_a_seed_is_shared_by_all_rungs(ladder, folder):
+    for seed in (0, 1):
+        assert (
+            len({(folder / f"{name}-seed-{seed}" / "partition.json").read_bytes() for name in TRAININGS}) == 1
+        )
+
+
+def test_epsilon_is_claimed_by_private_rungs_and_their_nets_audited(ladder):
+    systems = ladder[2]["systems"]
+    claimed = {name for name, found in systems.items() if found["epsilon"] is not None}
+    assert claimed == {"site_noise", "distributed_noise", "debiased", "int8"}
+    assert {name for name, found in systems.items() if found["audited"]} == claimed - {"int8"}
+    for name in claimed - {"int8"}:
+        assert 45 < systems[name]["epsilon"] <= 50
+        assert systems[name]["audited"]["verdict"] == "consistent"
+
+
+def test_the_edge_net_is_small_and_costs_more_than_its_training(ladder):
+    facts = ladder[2]
+    before, small = (facts["systems"][name] for name in ("debiased", "int8"))
+    assert small["bytes_up"] == before["bytes_up"] > 0
+    assert small["cpu_seconds"] > before["cpu_seconds"]
+    assert small["bytes_up_change_interval"] == [0, 0]
+    assert facts["edge_of"] == "debiased"
+
+
+def test_the_page_holds_every_rung_and_loads_nothing(ladder, folder):
+    page = (folder / "report.html").read_text()
+    for words in (*(rung.what for rung in RUNGS[1:3]), "Who paid", "Pareto", "gender man", "at least 0.00"):
+        assert words in page.replace("&#39;", "'")
+    assert not re.search(r"<script|https?://|src=", page)
+    assert RunFolder(folder).complete
+    assert "<h1>&lt;b&gt;&amp;</h1>" in render({**ladder[2], "name": "<b>&"})
+
+
+def test_other_settings_on_the_same_folder_are_refused(ladder, fedfer, refused):
+    words = [*ladder[0], "server.rounds=3"]
+    assert refused(fedfer(*words), errors.RunFolderError, "another configuration")
