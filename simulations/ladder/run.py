@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
 
 from fer_models.errors import ModelError
-from server.run_folder import RunFolder, reading
+from server.run_folder import RunFolder, reading, write_text
 from simulations.display import Display, new_console
 from simulations.ladder.edge import make_edge
 from simulations.ladder.page import write_page
-from simulations.ladder.rungs import DEBIASED, INT8, RUNGS, TRAININGS, asked
+from simulations.ladder.rungs import DEBIASED, INT8, RUNGS, Rung, asked
 from simulations.ladder.show import show
-from simulations.ladder.table import ladder_table
+from simulations.ladder.table import CSV, ladder_csv, ladder_table
 from simulations.privacy_audit.canary_run import RESULT
 from simulations.privacy_audit.finished import FinishedRun
 from simulations.study.run import Study
@@ -33,7 +35,12 @@ class Ladder(Study):
     """A study whose methods are the trainings of the rungs; a training may give several rungs."""
 
     kind = "ladder"
-    write_page = staticmethod(write_page)
+
+    @staticmethod
+    def write_page(folder: Path, facts: Facts) -> Path:
+        """Write the page and the table, and return the page's path."""
+        write_text(folder / CSV, ladder_csv(facts))
+        return write_page(folder, facts)
 
     def systems(self, method: str) -> list[str]:
         """Return what is trained in the run folder of a training."""
@@ -77,7 +84,7 @@ class Ladder(Study):
         settings = self.wanted.methods[self.wanted.first]
         found = ladder_table(runs)
         for rung in rungs:
-            told = {"name": rung.name, "what": rung.what, "audited": self._audited(rung.training)}
+            told = {"name": rung.name, "what": rung.what, "audited": self._audited(rung)}
             found["systems"][rung.key] |= told
         return {
             "name": settings.name,
@@ -92,11 +99,11 @@ class Ladder(Study):
             **found,
         }
 
-    def _audited(self, training: str) -> Facts | None:
-        """Return what the audit of the first seed's net found, None where nothing is claimed."""
-        if training not in TRAININGS or not self.wanted.methods[training].privacy.enabled:
+    def _audited(self, rung: Rung) -> Facts | None:
+        """Return what the audit of the first seed's net found, None where nothing is claimed of its training."""
+        if rung.system != "federated" or not self.wanted.methods[rung.training].privacy.enabled:
             return None
-        place = self.wanted.place(training, self.wanted.seeds[0])
+        place = self.wanted.place(rung.training, self.wanted.seeds[0])
         with reading(place / RESULT, "Delete it to audit again."):
             found = RunFolder(place).read_json(RESULT)
             kept = {

@@ -7,8 +7,11 @@ from rich.table import Table
 
 from server.report import wording
 from simulations.ladder.page import lost
-from simulations.study.show import SHOWN, said
-from simulations.study.table import OVERALL, Facts
+from simulations.study.show import said
+from simulations.study.table import GROUPS, OVERALL, Facts
+
+SHOWN = GROUPS[2:]
+"""What stands in the narrow table of an attribute's groups; the page and the csv file have more."""
 
 
 def show(facts: Facts, console: Console) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from simulations.study.table import COSTS, Facts, over_seeds, pareto_of, row
+from simulations.study.table import COSTS, GROUPS, OVERALL, Facts, over_seeds, pareto_of, row
+
+CSV = "ladder.csv"
+"""The one table, a line a rung and figure."""
+
+COLUMNS = ("rung", "figure", "attribute", "of", "value", "change", "low", "high")
 
 ROUNDING = 1e-9
 """What a change may be by the rounding of means alone."""
@@ -66,6 +73,38 @@ def is_sure(change: Facts) -> bool:
     """Whether the interval of a change leaves out 0."""
     limits = change["interval"]
     return limits is not None and not limits[0] <= 0 <= limits[1]
+
+
+def ladder_csv(facts: Facts) -> str:
+    """Return every figure of every rung as csv: its value, its change from the rung before and that one's interval.
+
+    ``of`` is the class or group of a recall or an accuracy. What is not known is an empty cell.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for name, found in facts["systems"].items():
+        writer.writerows((name, *("" if cell is None else cell for cell in line)) for line in _lines(found))
+    return text.getvalue()
+
+
+def _lines(found: Facts) -> Iterator[tuple[Any, ...]]:
+    for key in (*(figure.key for figure in OVERALL), "epsilon", *COSTS):
+        yield key, None, None, *_numbers(found, key)
+    least = None if found["audited"] is None else found["audited"]["audited_epsilon"]
+    yield "epsilon at least", None, None, least, None, None, None
+    for attribute, groups in found["parity"].items():
+        for figure in GROUPS:
+            yield figure.key, attribute, None, *_numbers(groups, figure.key)
+    for each in found["changes"]:
+        figure = "recall" if each["kind"] == "class" else "accuracy"
+        limits = each["interval"] or (None, None)
+        yield figure, each["attribute"], each["name"], each["value"], each["change"], *limits
+
+
+def _numbers(place: Facts, key: str) -> tuple[Any, ...]:
+    limits = place.get(f"{key}_change_interval") or (None, None)
+    return place[key], place.get(f"{key}_change"), *limits
 
 
 def _accuracy(found: Facts, attribute: str, group: str) -> float | None:

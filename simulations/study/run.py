@@ -46,7 +46,6 @@ class Study:
     """
 
     kind = "fairness"
-    write_page = staticmethod(write_page)
 
     def __init__(self, wanted: Asked) -> None:
         self.wanted = wanted
@@ -139,6 +138,11 @@ class Study:
             "refused": self.refused,
             **table(runs, None if None in without else without),
         }
+
+    @staticmethod
+    def write_page(folder: Path, facts: Facts) -> Path:
+        """Write the page, and return its path."""
+        return write_page(folder, facts)
 
     def summaries(self, method: str) -> list[dict[str, Any]]:
         """Return what each seed's run of a method came to: its ``data`` and ``systems``."""
