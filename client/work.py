@@ -192,7 +192,7 @@ class ServerWork:
     participation : share of the sites in a round, drawn by a sampler seeded with (seed, round).
     weighting : "size" weighs a site by its rows, "uniform" all alike.
     optimizer : "average" adds the mean update times ``learning_rate`` (FedAvg, and FedAvgM with
-        ``momentum``); "adam" treats it as a gradient (FedAdam, Reddi et al. 2021) with decoupled decay.
+        ``momentum``); "adam", "yogi" and "adagrad" treat it as a gradient (Reddi et al. 2021) with decoupled decay.
     learning_rate, momentum, beta2, epsilon, weight_decay : of the server's optimizer.
     schedule : of the learning rate over the rounds: "constant", "cosine", "onecycle" (Smith 2018).
     ema : decay of the exponential moving average of the weights that is evaluated and kept; 0 for none.
@@ -210,7 +210,7 @@ class ServerWork:
     rounds: int = 50
     participation: float = 1.0
     weighting: Literal["size", "uniform"] = "size"
-    optimizer: Literal["average", "adam"] = "average"
+    optimizer: Literal["average", "adam", "yogi", "adagrad"] = "average"
     learning_rate: float = 1.0
     momentum: float = 0.0
     beta2: float = 0.99

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -28,6 +30,41 @@ def learning_rate(work: ServerWork, round_number: int) -> float:
     if done < top:
         return between(peak / 25, peak, done / top)
     return between(peak, peak / 250_000, (done - top) / (last - top))
+
+
+class _Adaptive(torch.optim.Optimizer):
+    """Adam with another second moment, and with decoupled decay; both moments are corrected for their start at 0.
+
+    "yogi" moves the second moment v towards g**2 by a step that does not grow with v, so that it forgets slowly
+    (Zaheer et al. 2018): v - (1 - beta2) sign(v - g**2) g**2. "adagrad" adds all g**2 (Duchi et al. 2011), uncorrected.
+    """
+
+    def __init__(self, parameters: Sequence[torch.Tensor], work: ServerWork) -> None:
+        super().__init__(parameters, {"lr": work.learning_rate})
+        self._work = work
+
+    def step(self, closure: Any = None) -> None:
+        """Take one step along each parameter's gradient; ``closure`` is torch's and has no use here."""
+        del closure
+        work = self._work
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state, g = self.state[parameter], parameter.grad
+                if not state:
+                    state |= {"step": torch.zeros(()), "exp_avg": torch.zeros_like(g)}
+                    state["exp_avg_sq"] = torch.zeros_like(g)
+                state["step"] += 1
+                first, second, count = state["exp_avg"], state["exp_avg_sq"], int(state["step"])
+                first.lerp_(g, 1 - work.momentum)
+                corrected = second
+                if work.optimizer == "yogi":
+                    second.sub_((1 - work.beta2) * torch.sign(second - g**2) * g**2)
+                    corrected = second / (1 - work.beta2**count)
+                else:
+                    second.add_(g**2)
+                parameter.mul_(1 - group["lr"] * work.weight_decay)
+                moved = first / (1 - work.momentum**count)
+                parameter.addcdiv_(moved, corrected.sqrt() + work.epsilon, value=-group["lr"])
 
 
 class ServerOptimizer:
@@ -57,6 +94,8 @@ class ServerOptimizer:
                 eps=work.epsilon,
                 weight_decay=work.weight_decay,
             )
+        elif work.optimizer in ("yogi", "adagrad"):
+            self._optimizer = _Adaptive([self._parameter], work)
         else:
             self._optimizer = torch.optim.SGD(
                 [self._parameter], momentum=work.momentum, weight_decay=work.weight_decay

@@ -148,3 +148,31 @@ def test_averaging_is_a_sum_of_updates(deltas, rate):
     found = run(ServerWork(learning_rate=rate), [torch.tensor(delta) for delta in deltas])
     total = START.double().numpy() + rate * np.sum(deltas, 0)
     assert np.allclose(found.vector.numpy(), total, atol=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["yogi", "adagrad"])
+def test_yogi_and_adagrad_by_hand(optimizer):
+    rules = {"yogi": lambda v, g: v - 0.1 * np.sign(v - g * g) * g * g, "adagrad": lambda v, g: v + g * g}
+    work = ServerWork(
+        optimizer=optimizer, learning_rate=0.1, momentum=0.8, beta2=0.9, epsilon=1e-3, weight_decay=0.5
+    )
+    w, m, v = START.double().numpy(), np.zeros(3), np.zeros(3)
+    for number, delta in enumerate(DELTAS, 1):
+        g = -delta.double().numpy()
+        m, v = 0.8 * m + 0.2 * g, rules[optimizer](v, g)
+        second = v / (1 - 0.9**number) if optimizer == "yogi" else v
+        w = w * (1 - 0.1 * 0.5) - 0.1 * (m / (1 - 0.8**number)) / (np.sqrt(second) + 1e-3)
+    assert run(work).vector.numpy() == pytest.approx(w, abs=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["yogi", "adagrad"])
+def test_they_go_on_from_a_checkpoint_bit_for_bit(optimizer, tmp_path):
+    work = ServerWork(optimizer=optimizer, learning_rate=0.1, momentum=0.8)
+    whole, part = run(work), run(work, DELTAS[:2])
+    folder = RunFolder(tmp_path)
+    folder.save_checkpoint("c", part.state(), {})
+    again = ServerOptimizer(work, START)
+    again.restore(folder.load_checkpoint("c")[0])
+    for number, delta in enumerate(DELTAS[2:], 3):
+        again.step(delta.double(), number)
+    assert torch.equal(again.vector, whole.vector)
