@@ -15,6 +15,7 @@ from fer_models.edge.folding import folded
 from fer_models.edge.graphs import exported, quantised, require_same_answers
 from fer_models.edge.runtime import GraphNet, session
 from fer_models.transforms import to_input
+from server.figures import judged
 from server.run_folder import RunFolder, write_bytes
 from simulations.audit_origin import sha256_of
 from simulations.crossing import with_crossed
@@ -24,7 +25,6 @@ from simulations.exporting.pictures import shown
 from simulations.ladder.rungs import INT8
 from simulations.prepare import audited, load, split
 from simulations.settings import Settings
-from simulations.summaries import judged
 
 GRAPH = "model.onnx"
 """The eight-bit net, in the rung's folder."""
