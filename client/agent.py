@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from client import statistics
 from client.admission import require_allowed, require_fit, require_room, too_many_units
 from client.answered import Answered
 from client.audit_counts import audit_round, cost_of_audit, counted_places, is_noisy, with_noise
@@ -22,7 +22,7 @@ from client.groups import FairRound, Grouped, fair_round, grouped
 from client.inputs import Features, Inputs
 from client.label_counts import noisy_counts, one_each
 from client.ledger import Event, Head, Ledger, fingerprint
-from client.limits import cost_before, cost_of_round
+from client.limits import cost_of_counts, cost_of_round
 from client.mechanisms import Mechanism
 from client.messages import tensor_of
 from client.moments import encode, look, sums_of
@@ -32,7 +32,6 @@ from client.policy import SitePolicy
 from client.private_training import noisy_tally, train_private
 from client.randomness import BoundEntropy, Entropy, KeyedStream, SeededEntropy
 from client.releases import LabelCounts, Update
-from client.together import train_together
 from client.told import NOTHING, Told
 from client.training import LocalResult, LocalRows, dropout_seeded, train_plain
 from client.workbench import Benches, Workbench
@@ -162,8 +161,31 @@ class Agent:
         label = label[self._counted(plan)]
         key = BoundEntropy(self._entropy, plan.digest.encode()).key(0, "label counts")
         self._admit(plan, 0, seen)
-        self._release(plan, 0, "label_counts", key, *cost_before(plan))
+        self._release(plan, 0, "label_counts", key, *cost_of_counts(plan))
         found = noisy_counts(label, classes, plan.privacy.counts_epsilon, KeyedStream(key))
+        return LabelCounts(found, self._ledger.history(), self._ledger.head)
+
+    def statistics(self, plan: Plan, seen: Head | None = None) -> LabelCounts:
+        """Count the training pictures by group and class; under privacy with noise, after the ledger is written.
+
+        Raises
+        ------
+        PrivacyError : the plan does not ask for that, or the ledger has no room for it.
+        DataError : no column tells a group that it asks for.
+        """
+        self.require_willing(plan)
+        if plan.statistics is None:
+            raise PrivacyError(
+                "the plan does not ask for statistics", where=self.name, cure="Ask for none of the sites."
+            )
+        rows = self._train[self._counted(plan)]
+        found = statistics.counted(plan, self.samples, rows, opted_out=self.opted_out)
+        if plan.privacy is None:
+            return LabelCounts(statistics.folded(plan, found), ())
+        key = BoundEntropy(self._entropy, plan.digest.encode()).key(0, statistics.KIND)
+        self._admit(plan, 0, seen)
+        self._release(plan, 0, statistics.KIND, key, *statistics.cost_of_statistics(plan))
+        found = statistics.with_noise(plan, found, key)
         return LabelCounts(found, self._ledger.history(), self._ledger.head)
 
     def _counted(self, plan: Plan) -> NDArray[np.intp]:
@@ -372,26 +394,3 @@ def _moved(bench: Workbench, vector: NDArray[np.float32]) -> NDArray[np.float32]
 
 def _with_tally(delta: NDArray[np.float32], tally: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.concatenate([delta, tally.astype(np.float32)])
-
-
-def train_sites(
-    agents: Sequence[Agent],
-    plan: Plan,
-    round_number: int,
-    vector: NDArray[np.float32],
-    told: Told = NOTHING,
-) -> list[Update]:
-    """Train several agents of one process in one pass; see :mod:`client.together`."""
-    for agent in agents:
-        agent.require_willing(plan)
-    bench = agents[0]._benches.of(plan)
-    bench.expect(told, partial=agents[0].samples.known is not None)
-    bench.fair = None
-    if not bench.flat.module.training:
-        bench.flat.module.train()
-    data = [agent._rows(plan.local.targets) for agent in agents]
-    entropies, names = [agent._entropy for agent in agents], [agent.name for agent in agents]
-    ended, done = train_together(bench, data, plan, round_number, entropies, tensor_of(vector), names)
-    ended -= vector
-    deltas = bench.flat.trained.take(ended)
-    return [agent._update(plan, delta, each) for agent, delta, each in zip(agents, deltas, done, strict=True)]

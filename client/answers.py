@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from flwr.app import RecordDict
 
-from client.agent import Agent, LabelCounts, Update, train_sites
+from client.agent import Agent, LabelCounts, Update
 from client.judging import evaluate_sites
 from client.mechanisms import to_plain
+from client.one_pass import train_sites
 from client.question import Question, seen_of
 from fer_models.counts import Counts
 

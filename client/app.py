@@ -21,6 +21,7 @@ from client.question import read_question, seen_of
 from client.secure_app import (
     Answer,
     count_labels_secure,
+    count_statistics_secure,
     evaluate_secure,
     sum_moments_secure,
     train_secure,
@@ -79,6 +80,14 @@ def count_labels(agent: Agent, content: RecordDict) -> RecordDict:
     plan = read_plan(text(content, "plan"))
     _require_plain(plan)
     found = agent.count_labels(plan, seen_of(content))
+    return pack(found.counts, {"site": agent.name, **ledger_facts(found)})
+
+
+def count_statistics(agent: Agent, content: RecordDict) -> RecordDict:
+    """Answer a query for statistics: plan in, tables out."""
+    plan = read_plan(text(content, "plan"))
+    _require_plain(plan)
+    found = agent.statistics(plan, seen_of(content))
     return pack(found.counts, {"site": agent.name, **ledger_facts(found)})
 
 
@@ -161,10 +170,12 @@ def _masked(work: Callable[[SecureSite, RecordDict], Answer]) -> Callable[[Find,
 ANSWERS: Mapping[str, Callable[[Find, RecordDict], RecordDict]] = {
     "query": lambda find, content: name(find[0](), content, find[1]),
     "query.label_counts": _by_agent(count_labels),
+    "query.statistics": _by_agent(count_statistics),
     "train": _by_agent(train),
     "evaluate": _by_agent(evaluate),
     "query.secure": _masked(lambda site, content: site.keys(content)),
     "query.secure_label_counts": _masked(count_labels_secure),
+    "query.secure_statistics": _masked(count_statistics_secure),
     "query.secure_moments": _masked(sum_moments_secure),
     "train.secure": _masked(lambda site, content: train_secure([site], [content], one_pass=False)[0]),
     "evaluate.secure": _masked(lambda site, content: evaluate_secure([site], [content])[0]),

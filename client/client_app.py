@@ -11,10 +11,12 @@ from flwr.clientapp import ClientApp
 KINDS = (
     "query",
     "query.label_counts",
+    "query.statistics",
     "train",
     "evaluate",
     "query.secure",
     "query.secure_label_counts",
+    "query.secure_statistics",
     "query.secure_moments",
     "train.secure",
     "evaluate.secure",

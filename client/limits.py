@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from client.accounting import epsilon_of
 from client.finish import cost_after
 from client.mechanisms import History, Mechanism, merged, repeated
+from client.statistics import KIND, cost_of_statistics
 from client.strict import require
 from fer_models.errors import PrivacyError
 
@@ -42,12 +43,23 @@ def cost_of_round(plan: Plan) -> History:
     return () if plan.privacy is None else (mechanism_of(plan),)
 
 
-def cost_before(plan: Plan) -> History:
-    """Return what a private plan costs a site before the first round: its label counts, where it is asked for them."""
+def cost_of_counts(plan: Plan) -> History:
+    """Return what the label counts of a private plan cost a site; nothing where it is asked for none."""
     privacy = plan.privacy
     if privacy is None or privacy.counts_epsilon is None:
         return ()
     return (Mechanism("pure", 1 / privacy.counts_epsilon, unit=privacy.unit),)
+
+
+def cost_before(plan: Plan, done: frozenset[str] = frozenset()) -> History:
+    """Return what a private plan costs a site before the first round: its statistics and label counts, where asked.
+
+    Parameters
+    ----------
+    done : kinds of releases that are paid for.
+    """
+    found = {KIND: cost_of_statistics(plan), "label_counts": cost_of_counts(plan)}
+    return merged(tuple(each for kind, cost in found.items() if kind not in done for each in cost))
 
 
 def cost_beside(plan: Plan) -> History:

@@ -21,6 +21,7 @@ from client.fairness import Fairness, disclosed, require_fair
 from client.finish import Finish, require_finish
 from client.privacy import Privacy
 from client.secagg.terms import Secure
+from client.statistics import Statistics, require_statistics
 from client.strict import parse, require
 from client.work import LATER, LocalWork, ServerWork
 from fer_models.errors import ConfigError, PrivacyError
@@ -36,6 +37,7 @@ __all__ = [
     "Privacy",
     "Secure",
     "ServerWork",
+    "Statistics",
     "read_plan",
 ]
 
@@ -57,6 +59,7 @@ class Plan:
     secure : the terms of secure aggregation, None with "plain".
     fairness : how training is made fair, None for not at all.
     finish : what is done with the finished net, None for nothing.
+    statistics : tables of training pictures that sites count before the first round, None for none.
     seed : seed of the initial weights and of the sampling of sites.
     run : which run this is, so that two runs of one plan are two in a ledger; random in deployment. In a simulation
         it follows from the rest of the plan, so that the bits repeat.
@@ -72,6 +75,7 @@ class Plan:
     secure: Secure | None = None
     fairness: Fairness | None = None
     finish: Finish | None = None
+    statistics: Statistics | None = None
     seed: int = 0
     run: str = ""
     version: int = 1
@@ -96,6 +100,8 @@ class Plan:
             require_by_site(self)
         if self.finish is not None:
             require_finish(self)
+        if self.statistics is not None:
+            require_statistics(self)
         if self.privacy is not None:
             self._require_private(self.privacy)
 
@@ -329,7 +335,11 @@ class Plan:
     def text(self) -> str:
         """The canonical text: JSON with sorted keys and no spaces."""
         given = dataclasses.asdict(self)
-        for name in ("fairness", "finish"):  # a plan without them is what it was before there was any
+        for name in (
+            "fairness",
+            "finish",
+            "statistics",
+        ):  # a plan without them is what it was before there was any
             if getattr(self, name) is None:
                 del given[name]
         if self.server.by_site is None:

@@ -25,8 +25,11 @@ from client.strict import parse, require
 from fer_models.errors import PolicyError
 from fer_models.labels import UNDISCLOSED
 
-Statistic = Literal["label_counts", "group_counts", "test_counts", "feature_sums", "people_sums"]
-"""What may be counted: training pictures by class; by group and class; answers on test pictures; sums of features."""
+Statistic = Literal[
+    "label_counts", "group_counts", "test_counts", "feature_sums", "people_sums", "site_statistics"
+]
+"""What may be counted: training pictures by class; by group and class; answers on test pictures; sums of features; sums
+over the people on test pictures; and tables of training pictures before training."""
 
 FINGERPRINT = re.compile(r"[0-9a-f]{4}( [0-9a-f]{4}){7}")
 """What two people compare of a coordinator's key, see :func:`client.enrolment.fingerprint`."""
@@ -72,10 +75,13 @@ training:
 statistics:
   # What may be counted: label_counts (training pictures by class), group_counts (by group and class), test_counts
   # (right and wrong answers on test pictures, by class and group), feature_sums (for steps after training), people_sums
-  # (sums over the people on test pictures, from which an audit knows how sure its figures are).
-  allowed: [label_counts, group_counts, test_counts]
-  # The fewest pictures of this site that each of these may be over: training pictures, for test_counts test pictures.
-  minimum_counts: {label_counts: 10, group_counts: 10, test_counts: 5, people_sums: 5, feature_sums: 10}
+  # (sums over the people on test pictures, from which an audit knows how sure its figures are), site_statistics
+  # (tables of training pictures by class and group, before training).
+  allowed: [label_counts, group_counts, test_counts, site_statistics]
+  # The fewest pictures of this site that each of these may be over: training pictures, for test_counts and people_sums
+  # test pictures; for site_statistics the fewest of one class in one group that may be counted by themselves.
+  minimum_counts: {label_counts: 10, group_counts: 10, test_counts: 5, people_sums: 5, feature_sums: 10,
+    site_statistics: 10}
   # Groups with fewer test pictures than this are counted as undisclosed.
   smallest_group: 10
   # Whether figures of this site alone may be shown to the coordinator.
@@ -334,6 +340,11 @@ def _of_statistics(rules: StatisticsRules, plan: Plan, pictures: int, tested: in
         fewest = rules.minimum_counts[name]
         if name not in rules.allowed:
             yield "statistics.allowed", f"the plan asks for {asked}", f"Plan without them, or allow {name}."
+        elif name == "site_statistics":
+            assert plan.statistics is not None
+            if plan.statistics.smallest < fewest:
+                what = f"the plan shows counts of {plan.statistics.smallest} pictures, and {fewest} are the fewest"
+                yield "statistics.minimum_counts", what, f"Plan statistics.smallest={fewest}."
         elif (tested if name in ("test_counts", "people_sums") else pictures) < fewest:
             what = f"{asked}, and they may be over {fewest} pictures or more, which the site has not"
             yield "statistics.minimum_counts", what, f"Leave the site out, or plan without {name}."
@@ -359,6 +370,9 @@ def asked_statistics(plan: Plan) -> dict[Statistic, str]:
         found["label_counts"] = "counts of training pictures by class"
     if plan.finish is not None:
         found["feature_sums"] = "sums of features of training pictures"
+    if plan.statistics is not None:
+        by = ", ".join((*plan.statistics.by, "class"))
+        found["site_statistics"] = f"training pictures by {by}, before training, in tables that are shown"
     return found
 
 

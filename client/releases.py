@@ -44,7 +44,8 @@ class LabelCounts:
     Attributes
     ----------
     counts : int64, training pictures of each class (C,), in fair training of each group and class ((G + 1) C,), or
-        persons where they are the unit; or sums in steps (P,), see :mod:`client.moments`; with noise under privacy.
+        persons where they are the unit; or tables of :mod:`client.statistics`; or sums in steps (P,), see
+        :mod:`client.moments`; with noise under privacy.
     history, head : as in :class:`Update`.
     """
 

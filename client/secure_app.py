@@ -17,8 +17,9 @@ from client.judging import evaluate_sites
 from client.messages import scalar, text, vector_of
 from client.plan import Plan, read_plan
 from client.question import read_question, seen_of
-from client.secagg.layout import audited, evaluated, labelled, summed, trained
+from client.secagg.layout import audited, evaluated, labelled, summed, tabled, trained
 from client.secure_site import SecureSite
+from client.statistics import KIND
 from fer_models.counts import Counts
 from fer_models.errors import FedferError
 
@@ -124,6 +125,16 @@ def count_labels_secure(site: SecureSite, content: RecordDict) -> RecordDict:
         return early
     found: LabelCounts = site.agent.count_labels(plan, seen_of(content))
     return site.finish(content, plan, "label_counts", labelled(found.counts), found)
+
+
+def count_statistics_secure(site: SecureSite, content: RecordDict) -> RecordDict:
+    """Answer a question for statistics with the masked tables."""
+    plan = read_plan(text(content, "plan"))
+    early = site.begin(content, plan, KIND, 0)
+    if early is not None:
+        return early
+    found: LabelCounts = site.agent.statistics(plan, seen_of(content))
+    return site.finish(content, plan, KIND, tabled(found.counts), found)
 
 
 def sum_moments_secure(site: SecureSite, content: RecordDict) -> RecordDict:

@@ -63,14 +63,17 @@ def learned_of(plan: Plan) -> str:
         update = (
             "its update, with the noise of privacy" if plan.privacy else "its update and its training loss"
         )
-        return f"Plain aggregation: the coordinator saw what each site sent, {update}, and its {counts}."
+        tables = _of_statistics(plan, "each site's ")
+        return (
+            f"Plain aggregation: the coordinator saw what each site sent, {update}, and its {counts}.{tables}"
+        )
     what = "updates" if plan.privacy else "updates and training losses"
     site = (
         "whether it took part, and what its ledger says it has spent"
         if plan.privacy
         else "whether it took part"
     )
-    groups = _of_groups(plan) + _of_finish(plan)
+    groups = _of_statistics(plan) + _of_groups(plan) + _of_finish(plan)
     coordinator = "breaks" if secure.profile == "malicious" else "follows"
     alone = ""
     if secure.colluders:
@@ -90,6 +93,19 @@ def _of_audit(plan: Plan) -> str:
         return ""
     whose = "at each site" if privacy.noise == "site" else "divided among the sites"
     return f", these once, after the last round, with noise of epsilon {privacy.audit_epsilon:g} {whose}"
+
+
+def _of_statistics(plan: Plan, whose: str = "") -> str:
+    """Return what statistics before training showed, empty without them; ``whose`` where they are no sums."""
+    asked = plan.statistics
+    if asked is None:
+        return ""
+    by = " and ".join(asked.by)
+    how = f"fewer than {asked.smallest} of a kind at a site were not counted as such"
+    if asked.epsilon is not None:
+        how = f"with noise of epsilon {asked.epsilon:g} at each site, none below {asked.smallest} shown"
+    tables = f"how many training pictures there are by class{f' and {by}' if by else ''}"
+    return f" Before training it learned{'' if whose else ', as sums as well'}, {whose}{tables}; {how}."
 
 
 def _of_finish(plan: Plan) -> str:

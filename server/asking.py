@@ -21,13 +21,14 @@ from client.messages import pack, parts_of, scalar, text, vector_of, with_fact
 from client.plan import Plan
 from client.question import Question
 from client.secagg.layout import Sum
+from client.statistics import statistics_size
 from client.told import Told
 from fer_models.counts import Counts, vector_size
 from fer_models.errors import EngineError, PrivacyError
 from fer_models.noisy_counts import cleaned
 from server.aggregation import aggregate_of
 from server.books import Books
-from server.class_shares import ask, from_answers
+from server.class_shares import LABEL_COUNTS, STATISTICS, ask, from_answers
 from server.debiasing.by_site import Said, SiteMean
 from server.exchange import content_of, exchange
 from server.standing import Standing
@@ -137,6 +138,10 @@ class Sites(Protocol):
 
     def label_counts(self, nodes: Sequence[int]) -> NDArray[np.int64]:
         """Return the label counts of all sites' training pictures, by class or by group and class, one row."""
+        ...
+
+    def statistics(self, nodes: Sequence[int]) -> tuple[NDArray[np.int64], int]:
+        """Return the tables of a plan's statistics, added up and one behind the other, and over how many sites."""
         ...
 
 
@@ -301,6 +306,18 @@ class PlainSites:
         ------
         EngineError : too few sites answered; without the counts there is no run.
         """
+        return self._counts(nodes, LABEL_COUNTS, math.prod(self._plan.counted))[0]
+
+    def statistics(self, nodes: Sequence[int]) -> tuple[NDArray[np.int64], int]:
+        """Ask every site for its statistics; see :class:`Sites`.
+
+        Raises
+        ------
+        EngineError : too few sites answered.
+        """
+        return self._counts(nodes, STATISTICS, statistics_size(self._plan))
+
+    def _counts(self, nodes: Sequence[int], kind: str, cells: int) -> tuple[NDArray[np.int64], int]:
         heads, names, done = self._books.heads, self._names, Answers()
         contents: list[RecordDict] = []
 
@@ -308,7 +325,7 @@ class PlainSites:
             self._books.charge(content)
             contents.append(content)
 
-        messages = (ask(self._plan, node, heads.get(names[node])) for node in nodes)
+        messages = (ask(self._plan, node, heads.get(names[node]), kind) for node in nodes)
         if not self._taken(messages, take, done):
-            raise EngineError(f"no label counts: {done.lost}", cure="Run the same command again.")
-        return from_answers(contents, math.prod(self._plan.counted))
+            raise EngineError(f"no counts: {done.lost}", cure="Run the same command again.")
+        return from_answers(contents, cells), len(contents)

@@ -23,12 +23,22 @@ MOST = 1 << 40
 """Pictures of a class at a site, at most; sums of that many do not overflow."""
 
 
-def ask(plan: Plan, node: int, known: str | None) -> Message:
-    """Return the question for a site's label counts; ``known`` is where its ledger stood when it last answered."""
+STATISTICS = "query.statistics"
+"""Type of the message that asks for statistics."""
+
+
+def ask(plan: Plan, node: int, known: str | None, kind: str = LABEL_COUNTS) -> Message:
+    """Return the question for a site's label counts, or for its statistics.
+
+    Parameters
+    ----------
+    known : where its ledger stood when it last answered.
+    kind : of the message.
+    """
     facts: dict[str, str] = {"plan": plan.text}
     if known is not None:
         facts["ledger"] = known
-    return Message(tell(facts), node, LABEL_COUNTS)
+    return Message(tell(facts), node, kind)
 
 
 def from_answers(contents: Iterable[RecordDict], cells: int) -> NDArray[np.int64]:
@@ -49,6 +59,11 @@ def from_answers(contents: Iterable[RecordDict], cells: int) -> NDArray[np.int64
             )
         total += counts
     return total
+
+
+def scaled(prior: tuple[float, ...]) -> tuple[float, ...]:
+    """Return shares that add up to one."""
+    return tuple(share / sum(prior) for share in prior)
 
 
 def shares_of(plan: Plan, counts: NDArray[np.int64]) -> tuple[float, ...]:

@@ -46,6 +46,11 @@ def server(words: Sequence[str], compose: Callable[[Sequence[str], int], Plan]) 
 
         return started(rest, compose)
 
+    def statistics(rest: Sequence[str]) -> int:
+        from server.statistics_command import statistics as taken
+
+        return taken(rest, compose)
+
     commands = {
         "init": enrolment.init,
         "approve": enrolment.approve,
@@ -54,6 +59,7 @@ def server(words: Sequence[str], compose: Callable[[Sequence[str], int], Plan]) 
         "renew": enrolment.renew,
         "start": serving.start,
         "run": run,
+        "statistics": statistics,
         "status": serving.status,
         "stop": serving.stop,
         "log": lambda rest: log(rest, "server"),

@@ -32,6 +32,7 @@ from server.rounds import Coordinator
 from server.run_folder import RunFolder, write_text
 from server.run_state import LOCK, OUTCOME, PROGRESS
 from server.signing import signed
+from server.statistics import FILE as STATISTICS
 
 SYSTEM = "federated"
 """The system's name in a run folder."""
@@ -44,6 +45,9 @@ PATIENCE = "patience.json"
 
 SIGNATURE = "plan.signature"
 """The coordinator's signature under the plan; ``fedfer server run``, which may read its key, leaves it here."""
+
+UNTIL = "until.json"
+"""The file of a run folder that names another, after which its process stops; none for the whole run."""
 
 app = ServerApp()
 
@@ -69,8 +73,12 @@ def run_study(grid: Grid, path: Path) -> None:
 
 def _run(grid: Grid, folder: RunFolder) -> None:
     try:
-        result = _rounds(grid, folder)
-        _keep(folder, _plan_of(folder), result)
+        plan = _plan_of(folder)
+        coordinator, grid = _coordinator(grid, folder, plan)
+        if folder.read_json(UNTIL) == STATISTICS:
+            coordinator.begin(grid)
+        else:
+            _keep(folder, plan, coordinator.run(grid))
     except FedferError as error:
         parts = {"kind": type(error).__name__, "what": error.what, "where": error.where, "cure": error.cure}
         folder.write_json(OUTCOME, {"error": parts})
@@ -85,8 +93,9 @@ def _plan_of(folder: RunFolder) -> Plan:
     return read_plan(json.dumps(facts["plan"]))
 
 
-def _rounds(grid: Grid, folder: RunFolder) -> Result:
-    plan, progress = _plan_of(folder), folder.path / PROGRESS
+def _coordinator(grid: Grid, folder: RunFolder, plan: Plan) -> tuple[Coordinator, Grid]:
+    """Return what runs the plan, and a grid that signs what it asks."""
+    progress = folder.path / PROGRESS
 
     def observe(line: dict[str, Any]) -> None:
         with progress.open("a", encoding="utf-8") as file:
@@ -98,7 +107,7 @@ def _rounds(grid: Grid, folder: RunFolder) -> Result:
     # After every round: a site masks a round once, so one that is made again after a crash is lost.
     kept = {"sites": sites, "roster": roster, "checkpoint_seconds": 0.0}
     grid = signed(grid, (folder.path / SIGNATURE).read_text())
-    return Coordinator(plan, folder, SYSTEM, observe, **kept).run(PatientGrid(grid, patience))
+    return Coordinator(plan, folder, SYSTEM, observe, **kept), PatientGrid(grid, patience)
 
 
 def _keep(folder: RunFolder, plan: Plan, result: Result) -> None:

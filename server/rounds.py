@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,16 +23,18 @@ from fer_models.flat import FlatModel
 from fer_models.metrics import headline
 from server.asking import Answers, Judging, PlainSites, Sites, sum_counts
 from server.books import Books
-from server.class_shares import Adjustment, shares_of
+from server.class_shares import Adjustment, scaled, shares_of
 from server.debiasing.by_site import SiteMean
 from server.debiasing.finishing import Finishing
 from server.debiasing.steering import Steering
+from server.drawing import cohort
 from server.optimizers import ServerOptimizer
 from server.results import Result, Totals
 from server.run_folder import RunFolder, reading
 from server.secagg.transcript import Transcripts
 from server.secure import SecureSites, Task
 from server.standing import Standing
+from server.statistics import take_statistics
 
 CHECKPOINT_SECONDS = 10.0
 """A checkpoint is written after a round when the last one is older; a kill loses no more than that."""
@@ -45,19 +47,6 @@ RETRIES = 3
 
 Observer = Callable[[dict[str, Any]], None]
 """Called with each line of metrics.jsonl as it is written."""
-
-
-def cohort(seed: int, round_number: int, nodes: Sequence[int], share: float) -> list[int]:
-    """Return the nodes of a round, in the given order: a seeded draw of ``share`` of them, at least one."""
-    if share >= 1:
-        return list(nodes)
-    size = max(1, round(share * len(nodes)))
-    drawn = np.random.default_rng([seed, round_number]).choice(len(nodes), size, replace=False)
-    return [nodes[i] for i in sorted(drawn)]
-
-
-def _scaled(prior: tuple[float, ...]) -> tuple[float, ...]:
-    return tuple(share / sum(prior) for share in prior)
 
 
 class Coordinator:
@@ -102,7 +91,7 @@ class Coordinator:
         self._start, self._trained = flat.full_vector.clone(), flat.trained
         first = self._trained.take(self._start)
         self._optimizer = ServerOptimizer(plan.server, first, len(flat.learning))
-        self._prior, self._counted = _scaled(plan.local.prior), False
+        self._prior, self._counted = scaled(plan.local.prior), False
         tau = plan.server.adjustment
         self._adjustment = Adjustment(plan, flat, tau) if tau > 0 else None
         self._totals = Totals()
@@ -122,9 +111,7 @@ class Coordinator:
         Where all sites take part in every round, they evaluate a round's weights when the next one begins, before
         they train: one message less for each.
         """
-        self._resume()
-        sites = self._sites_of(grid)
-        nodes = self._standing.nodes
+        nodes, sites = self.begin(grid)
         if self.plan.counts_labels and not self._counted:
             self._take_counts(sites.label_counts(nodes))
             self._checkpoint()
@@ -154,6 +141,15 @@ class Coordinator:
             None if self._finishing is None else self._finishing.report(),
             None if self._finishing is None else self._finishing.eraser,
         )
+
+    def begin(self, grid: Grid) -> tuple[list[int], Sites]:
+        """Take up what was left off, and ask the sites whether they take part, and for the statistics of the plan."""
+        self._resume()
+        sites = self._sites_of(grid)
+        nodes = self._standing.nodes
+        if take_statistics(self.plan, self.folder, sites, nodes):
+            self._checkpoint()
+        return nodes, sites
 
     def _took(self, done: Answers) -> None:
         self._take(done)
@@ -214,6 +210,8 @@ class Coordinator:
         if self._finishing is not None and (purpose == "moments" or number == work.rounds):
             return self._finishing.following(nodes, purpose, number)
         alone = number == work.rounds or (work.participation < 1 and self.plan.evaluates_after(number))
+        if purpose == "statistics" and self.plan.counts_labels and not self._counted:
+            return Task("label_counts", 0, tuple(nodes))
         if purpose == "train" and alone:
             return Task("evaluate", number, tuple(nodes))
         if number == work.rounds:

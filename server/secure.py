@@ -50,6 +50,7 @@ WORK = {
     "evaluate": "evaluate.secure",
     "label_counts": "query.secure_label_counts",
     "moments": "query.secure_moments",
+    "statistics": "query.secure_statistics",
 }
 """Purpose -> type of the messages of work."""
 
@@ -189,11 +190,26 @@ class SecureSites:
         ------
         SecureAggregationError : the session was lost; without the counts there is no run.
         """
-        found = self._run(Task("label_counts", 0, tuple(nodes)), tell({"plan": self._plan.text}))
-        if isinstance(found, SecureAggregationError):
-            raise found
+        found = self._counts("label_counts", nodes)
         assert found.label_counts is not None
         return found.label_counts
+
+    def statistics(self, nodes: Sequence[int]) -> tuple[NDArray[np.int64], int]:
+        """Ask for statistics, of which only the sum is learnt; see :class:`server.asking.Sites`.
+
+        Raises
+        ------
+        SecureAggregationError : the session was lost.
+        """
+        found = self._counts("statistics", nodes)
+        assert found.statistics is not None
+        return found.statistics, found.sites
+
+    def _counts(self, purpose: Purpose, nodes: Sequence[int]) -> Sum:
+        found = self._run(Task(purpose, 0, tuple(nodes)), tell({"plan": self._plan.text}))
+        if isinstance(found, SecureAggregationError):
+            raise found
+        return found
 
     def moments(
         self, nodes: Sequence[int], round_number: int, vector: torch.Tensor, radius: float

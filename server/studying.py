@@ -14,7 +14,7 @@ from client.site_check import plan_of
 from client.words import Words, read_words
 from fer_models.errors import ConfigError
 from server.coordinator import Coordinator
-from server.deployed import PATIENCE, ROSTER, SIGNATURE
+from server.deployed import PATIENCE, ROSTER, SIGNATURE, UNTIL
 from server.following import followed, start
 from server.patience import Patience
 from server.run_folder import RunFolder, write_text
@@ -36,13 +36,9 @@ def run(words: Sequence[str], compose: Composing) -> int:
     found = read_words(words, USAGE, valued=OPTIONS)
     if not found.others:
         raise ConfigError("server run needs a folder and a plan", where="command line", cure=USAGE)
-    coordinator = Coordinator.open(Path(found.others[0]))
-    plan = _plan(found, coordinator, compose)
-    if "--name" in found.options:
-        plan = replace(plan, run=found.options["--name"])  # two runs of one plan are two in every ledger
-    default = coordinator.path / "runs" / (plan.run or "run")
-    patience = _patience(found)
-    folder = prepared(coordinator, plan, Path(found.options.get("--run-dir", default)))
+    coordinator, plan = asked(found, compose)
+    patience = patience_of(found)
+    folder = prepared(coordinator, plan, run_folder(found, coordinator, plan))
     console = Console(highlight=False)
 
     def say(line: str) -> None:
@@ -50,6 +46,7 @@ def run(words: Sequence[str], compose: Composing) -> int:
 
     say(f"run folder: {folder.path}")
     if not folder.complete:
+        (folder.path / UNTIL).unlink(missing_ok=True)
         keep_patience(folder, patience)
         start(coordinator, folder)
         try:
@@ -68,6 +65,20 @@ def keep_patience(folder: RunFolder, patience: Patience) -> None:
     folder.write_json(PATIENCE, asdict(patience))
 
 
+def asked(found: Words, compose: Composing) -> tuple[Coordinator, Plan]:
+    """Return the coordinator and the plan that a command names."""
+    coordinator = Coordinator.open(Path(found.others[0]))
+    plan = _plan(found, coordinator, compose)
+    if "--name" in found.options:
+        plan = replace(plan, run=found.options["--name"])  # two runs of one plan are two in every ledger
+    return coordinator, plan
+
+
+def run_folder(found: Words, coordinator: Coordinator, plan: Plan) -> Path:
+    """Return where a run's folder is, or is to be."""
+    return Path(found.options.get("--run-dir", coordinator.path / "runs" / (plan.run or "run")))
+
+
 def _plan(found: Words, coordinator: Coordinator, compose: Composing) -> Plan:
     """Return the plan of a file, or of settings."""
     given = found.others[1:]
@@ -79,7 +90,7 @@ def _plan(found: Words, coordinator: Coordinator, compose: Composing) -> Plan:
     return compose(given, len(roster.names) if roster else 0)
 
 
-def _patience(found: Words) -> Patience:
+def patience_of(found: Words) -> Patience:
     """Return how long sites are waited for.
 
     Raises

@@ -59,6 +59,7 @@ commands
   server sites DIR  who takes part, and whether keys and certificates are good
   server renew DIR  make the server's certificate anew
   server start DIR  run the coordinator until it is stopped: gate, SuperLink, SuperExec: --log-json
+  server statistics DIR PLAN  what the sites train on, by class and group, before a run
   server run DIR PLAN  run a plan, or experiment=NAME KEY=VALUE, over the connected sites; the same words go on with it
   server status DIR  which processes run, which sites are connected
   server stop DIR  end them

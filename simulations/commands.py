@@ -107,6 +107,8 @@ def _print_configuration(words: list[str]) -> int:
 
 
 def _job(settings: Settings, folder: Path, systems: list[str]) -> None:
+    from server.run_folder import RunFolder
+    from server.statistics import show as show_statistics
     from simulations.comparison import Comparison
     from simulations.run_limits import hold, read_limits
 
@@ -133,6 +135,8 @@ def _job(settings: Settings, folder: Path, systems: list[str]) -> None:
             console.print(f"warning: {warning}", highlight=False, soft_wrap=True, markup=False)
         console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
         comparison.run()
+    if "federated" in systems:
+        show_statistics(RunFolder(folder), console)
     console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
     if limits is not None:
         hold(folder, settings.tolerance, limits, console)

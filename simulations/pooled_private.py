@@ -56,8 +56,8 @@ def pooled_private(plan: Plan, sites: int) -> Plan:
 
 def without_fairness(plan: Plan) -> Plan:
     """Return a plan without its fairness, and without the counts and sums that only its fairness needed."""
-    if plan.finish is not None:
-        plan = replace(plan, finish=None)
+    if plan.finish is not None or plan.statistics is not None:
+        plan = replace(plan, finish=None, statistics=None)
     if plan.fairness is None:
         return plan
     privacy = plan.privacy

@@ -17,7 +17,7 @@ from client.limits import Limit, cost_beside, first_round_over, over_limit, with
 from client.methods.registry import method_of
 from client.nets import net_of
 from client.outlook import Outlook, outlook
-from client.plan import Attribute, LocalWork, Plan, ServerWork
+from client.plan import Attribute, LocalWork, Plan, ServerWork, Statistics
 from client.strict import nearest, parse, require
 from client.training import batch_size, people_of
 from client.workbench import Workbench
@@ -28,8 +28,8 @@ from fer_models.samples import Samples
 from fer_models.scope import logit_bias
 from fer_models.splits import divided, leaks, takes_official, units
 from fer_models.zoo import ModelSpec, parameter_count
+from server.drawing import cohort
 from server.robust import require_enough
-from server.rounds import cohort
 from simulations.baselines import CentralWork
 from simulations.distilling import Distilling, distilled
 from simulations.faces import FacesConfig, draw
@@ -47,7 +47,7 @@ from simulations.pretraining import Pretraining, identity
 from simulations.private_terms import privacy_of, with_noise
 from simulations.reading import Shown, cache_of, say
 from simulations.secure import largest_weight, terms_of
-from simulations.settings import DataSettings, Settings
+from simulations.settings import DataSettings, Settings, StatisticsSettings
 
 
 @dataclass(frozen=True)
@@ -292,6 +292,7 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
         aggregation="plain" if secure is None else "secure",
         secure=secure,
         fairness=fairness_of(settings.fairness, groups, samples),
+        statistics=statistics_of(settings.statistics, groups),
         seed=settings.seed,
     )
     # Builds and tries the net as sites do; here a refusal costs no run folder.
@@ -307,6 +308,14 @@ def compile_plan(settings: Settings, samples: Samples, division: Partition) -> P
         _require_below_limit(plan, site_limit(settings, plan), division.sites)
     run = hashlib.sha256(b"fedfer run|" + plan.text.encode()).hexdigest()[:16]
     return replace(plan, run=run)
+
+
+def statistics_of(wanted: StatisticsSettings, groups: tuple[Attribute, ...]) -> Statistics | None:
+    """Return what the sites count before training, None for nothing."""
+    if not wanted.enabled:
+        return None
+    by = () if wanted.by == ["none"] else tuple(wanted.by) or tuple(each.name for each in groups)
+    return Statistics(by, wanted.smallest, wanted.epsilon)
 
 
 def site_limit(settings: Settings, plan: Plan) -> Limit | None:

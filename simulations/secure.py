@@ -80,4 +80,4 @@ def without_privacy(plan: Plan, heaviest: int) -> Plan:
     server = replace(plan.server, weighting=weighting)
     secure = plan.secure and replace(plan.secure, largest_weight=heaviest)
     finish = plan.finish and replace(plan.finish, noise_multiplier=None)
-    return replace(plan, privacy=None, server=server, secure=secure, finish=finish)
+    return replace(plan, privacy=None, server=server, secure=secure, finish=finish, statistics=None)

@@ -205,6 +205,20 @@ class FairnessSettings:
 
 
 @dataclass
+class StatisticsSettings:
+    """What the sites count before training; see :class:`client.statistics.Statistics`.
+
+    ``by`` names attributes of the groups, all when empty; [none] counts classes alone. ``epsilon`` is what a site pays,
+    under privacy alone.
+    """
+
+    enabled: bool = False
+    by: list[str] = field(default_factory=list)
+    smallest: int = 10
+    epsilon: float | None = None
+
+
+@dataclass
 class PretrainSettings:
     """Weights to start from, see :class:`simulations.pretraining.Pretraining`: drawn faces, or a local file."""
 
@@ -306,6 +320,7 @@ class Settings:
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     aggregation: AggregationSettings = field(default_factory=AggregationSettings)
     fairness: FairnessSettings = field(default_factory=FairnessSettings)
+    statistics: StatisticsSettings = field(default_factory=StatisticsSettings)
     pretrain: PretrainSettings = field(default_factory=PretrainSettings)
     distill: DistillSettings = field(default_factory=DistillSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)

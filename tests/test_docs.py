@@ -140,7 +140,7 @@ def test_every_choice_is_named_and_no_other():
 
 def test_every_command_is_named():
     second = "check|deal|init|enrol|join|ledger|log|verify-round|key|verify|approve|revoke|sites|renew"
-    second += "|start|run|status|stop|list|card|recommend|template|validate|prepare"
+    second += "|statistics|start|run|status|stop|list|card|recommend|template|validate|prepare"
     listed = re.findall(
         rf"^  ([\w-]+(?: (?:{second}))?)(?: [A-Z.]+)* .*", cli.HELP.split("options")[0], re.MULTILINE
     )

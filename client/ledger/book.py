@@ -153,7 +153,10 @@ class Ledger:
             return
         done = {event.round for event in self._events if event.plan == plan.digest}
         if round_number == 0:
-            beside = () if 0 in done else cost_before(plan)
+            beside = cost_before(
+                plan,
+                frozenset(each.kind for each in self._events if (each.plan, each.round) == (plan.digest, 0)),
+            )
             history, round_number = merged((*history, *beside)), 1
         history = merged((*history, *cost_after(plan, frozenset(done))))
         last = plan.server.rounds if plan.server.participation >= 1 else round_number

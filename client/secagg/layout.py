@@ -12,6 +12,7 @@ evaluate       test pictures by group, true and predicted class (:mod:`fer_model
                (:mod:`client.audit_counts`); where the plan asks for it sums over the people on them
                (:mod:`fer_models.people`); CPU time
 label_counts   training pictures of each class, in fair training of each group and class
+statistics     training pictures by group and class, a table an attribute (:mod:`client.statistics`)
 moments        what a step after the last round adds up over training pictures (:mod:`client.finish`)
 =============  ====================================================================================================
 
@@ -35,6 +36,7 @@ from numpy.typing import NDArray
 from client.audit_counts import audit_size, is_noisy
 from client.finish import size_of, step_of
 from client.secagg.encoding import LARGEST, Layout, Segment
+from client.statistics import statistics_size
 from fer_models.counts import Counts, vector_size
 from fer_models.people import people_size
 
@@ -42,7 +44,7 @@ if TYPE_CHECKING:  # which need nets, and this does not
     from client.agent import Update
     from client.plan import Plan
 
-Purpose = Literal["train", "evaluate", "label_counts", "moments"]
+Purpose = Literal["train", "evaluate", "label_counts", "moments", "statistics"]
 
 MOST = 1 << 40
 """Largest count of pictures, and largest CPU time in microseconds, of one site in one session."""
@@ -84,6 +86,8 @@ def layout_of(plan: Plan, purpose: Purpose, numbers: int = 0, *, evaluates: bool
     cpu = Segment("cpu", "exact", 1, MOST)
     if purpose == "label_counts":
         parts = [Segment("label_counts", "exact", math.prod(plan.counted), MOST + OFFSET)]
+    elif purpose == "statistics":
+        parts = [Segment("statistics", "exact", statistics_size(plan), MOST + OFFSET)]
     elif purpose == "evaluate":
         parts = [
             Segment("audit", "exact", audit_size(plan), MOST + OFFSET) if is_noisy(plan) else counts,
@@ -145,6 +149,11 @@ def labelled(counts: NDArray[np.int64]) -> Values:
     return {"label_counts": np.clip(counts, -OFFSET, MOST) + OFFSET}
 
 
+def tabled(counts: NDArray[np.int64]) -> Values:
+    """Return what a site sends of its tables; a count beyond the offset, which no site can have, is cut."""
+    return {"statistics": np.clip(counts, -OFFSET, MOST) + OFFSET}
+
+
 def summed(moments: NDArray[np.int64]) -> Values:
     """Return what a site sends of its moments (P,); a sum that no site can have is cut."""
     return {"moments": np.clip(moments, -MOMENTS, MOMENTS) + MOMENTS}
@@ -172,6 +181,7 @@ class Sum:
     counts : of all sites' test pictures, None where nothing was evaluated.
     label_counts : int64 (C,) or ((G + 1) C,), None where they were not asked for.
     moments : int64 (P,), in steps; None where they were not asked for.
+    statistics : int64, tables one behind the other; None where they were not asked for.
     audit : int64, tables of test pictures with noise; None where counts carry none.
     """
 
@@ -184,6 +194,7 @@ class Sum:
     counts: Counts | None = None
     label_counts: NDArray[np.int64] | None = None
     moments: NDArray[np.int64] | None = None
+    statistics: NDArray[np.int64] | None = None
     audit: NDArray[np.int64] | None = None
 
 
@@ -202,6 +213,7 @@ def read_sum(plan: Plan, layout: Layout, total: bytes | bytearray, survivors: in
         loss = int(found["loss"][0]) / LOSS_STEPS / max(1, visits)
     counts = found.get("counts")
     labels, moments, audit = (found.get(name) for name in ("label_counts", "moments", "audit"))
+    tables = found.get("statistics")
     return Sum(
         survivors,
         int(found["weight"][0]),
@@ -212,5 +224,6 @@ def read_sum(plan: Plan, layout: Layout, total: bytes | bytearray, survivors: in
         None if counts is None else Counts.told(counts, found.get("people"), plan.labels, plan.attributes),
         None if labels is None else labels - survivors * OFFSET,
         None if moments is None else moments - survivors * MOMENTS,
+        None if tables is None else tables - survivors * OFFSET,
         None if audit is None else audit - survivors * OFFSET,
     )

@@ -20,7 +20,7 @@ from client.secagg.terms import Profile
 LARGEST_BODY = 1 << 30
 """Bytes that a masked vector can have: 268 million parameters."""
 
-PURPOSES = ("train", "evaluate", "label_counts", "moments")
+PURPOSES = ("train", "evaluate", "label_counts", "moments", "statistics")
 PROFILES: tuple[Profile, ...] = ("malicious", "semi-honest")
 SUITE = 1
 """X25519, HKDF and SHA-256, AES-256 in counter and Galois mode, Ed25519, Shamir over F_65537."""

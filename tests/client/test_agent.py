@@ -10,10 +10,11 @@ import torch
 
 from client import agent as module
 from client import evaluation
-from client.agent import Agent, Update, train_sites
+from client.agent import Agent, Update
 from client.judging import evaluate_sites
 from client.ledger import Ledger, fingerprint
 from client.mechanisms import gaussian, merged
+from client.one_pass import train_sites
 from client.plan import Attribute
 from client.randomness import KeyedStream, SeededEntropy, SystemEntropy
 from client.training import train_plain

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from client.accounting import epsilon_of
-from client.agent import train_sites
 from client.label_counts import noisy_counts
 from client.ledger import Ledger, close_all
 from client.limits import Limit
 from client.mechanisms import Mechanism, gaussian, merged
+from client.one_pass import train_sites
 from client.randomness import KeyedStream, SystemEntropy
 from client.told import Told
 from fer_models.errors import ConfigError, PrivacyError

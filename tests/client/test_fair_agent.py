@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from client.agent import train_sites
 from client.fairness import Fairness
 from client.grid import plan_grid
 from client.groups import fair_round
 from client.nets import critic_range, model_of, with_critic
+from client.one_pass import train_sites
 from client.plan import Secure
 from client.private_training import parts_of
 from client.told import Told

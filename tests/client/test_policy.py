@@ -123,8 +123,8 @@ def test_passes_count_what_a_site_sees(plan_of):
         ("profile: malicious", "profile: trusting", "policy.yaml.aggregation.profile", "unknown value"),
         ("[label_counts, group", "[names, group", "policy.yaml.statistics.allowed", "unknown value 'names'"),
         ("smallest_group: 10", "smallest_group: 0", "statistics.smallest_group", "a group of 0"),
-        ("feature_sums: 10}", "feature_sum: 10}", "statistics.minimum_counts.feature_sum", "no statistic"),
-        (", feature_sums: 10}", "}", "statistics.minimum_counts.feature_sums", "missing"),
+        ("feature_sums: 10", "feature_sum: 10", "statistics.minimum_counts.feature_sum", "no statistic"),
+        (", feature_sums: 10", "", "statistics.minimum_counts.feature_sums", "missing"),
         ("test_counts: 5", "test_counts: -5", "statistics.minimum_counts.test_counts", "at least -5"),
         ("hours: 48.0", "hours: 0.0", "training.hours", "0 hours of work"),
         ("00:00-24:00", "00:00-24:01", "training.times", "is no time of the day"),
@@ -210,7 +210,7 @@ def test_a_real_site_keeps_its_time_to_itself(read, samples, plan_of):
 
 
 def test_statistics_are_named_by_what_is_counted(read, good, plan_of):
-    policy = read("[label_counts, group_counts, test_counts]", "[]")
+    policy = read("[label_counts, group_counts, test_counts, site_statistics]", "[]")
     adjusted = replace(good.local, loss="logit_adjusted")
     counted = replace(good, local=adjusted, privacy=replace(good.privacy, counts_epsilon=0.5))
     finished = replace(good, finish=Finish("age", 32, 3.0))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from client.agent import train_sites
+from client.one_pass import train_sites
 from client.private_training import train_private
 from client.randomness import SeededEntropy
 from client.together import train_together

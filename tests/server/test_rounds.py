@@ -19,8 +19,9 @@ from fer_models.errors import ConfigError, DataError, EngineError, RunFolderErro
 from fer_models.flat import FlatModel
 from fer_models.zoo import build
 from server.asking import sum_counts
+from server.drawing import cohort
 from server.exchange import WINDOW, exchange
-from server.rounds import Coordinator, cohort
+from server.rounds import Coordinator
 from server.run_folder import RunFolder
 from simulations.federated import run_local
 from simulations.grid import LocalGrid

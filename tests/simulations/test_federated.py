@@ -15,7 +15,7 @@ import torch
 from client.ledger import Ledger
 from fer_models.checkpoints import load_model
 from fer_models.errors import ConfigError, EngineError, ModelError, PrivacyError
-from server.rounds import cohort
+from server.drawing import cohort
 from server.run_folder import RunFolder
 from simulations.cli import main
 from simulations.federated import choose_device, require_engine, run_local

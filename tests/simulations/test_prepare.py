@@ -13,7 +13,7 @@ from client.plan import LocalWork, Plan, ServerWork
 from client.training import batch_size
 from fer_models.errors import ConfigError, DataError, ModelError, PartitionError, PrivacyError
 from fer_models.splits import copies
-from server.rounds import cohort
+from server.drawing import cohort
 from simulations.prepare import audited, expected_epochs, load, most_rounds, outlook_of, prepare, split
 from simulations.settings import (
     DataSettings,

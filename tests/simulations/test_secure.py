@@ -12,7 +12,7 @@ from client.grid import LARGEST, plan_grid
 from client.limits import with_rounds
 from client.trust import WORKED_OUT
 from fer_models.errors import ConfigError, SecureAggregationError
-from server.rounds import cohort
+from server.drawing import cohort
 from server.run_folder import RunFolder
 from simulations.cli import main
 from simulations.compose import composed
