@@ -265,6 +265,8 @@ def test_command_lines_compose(document, words):
     elif words[:2] == ["server", "init"]:
         assert folder_and_settings(rest[1:])
         return
+    elif words[:2] == ["server", "run"] and any("=" in word for word in rest):
+        rest = rest[2:]  # of "run DIR KEY=VALUE ...": what composes a plan, as simulate does
     elif words[0] == "bench":
         assert rest[0] in NAMES
         name, rest = rest[0], parsed(rest[1:]).overrides
