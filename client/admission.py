@@ -11,12 +11,8 @@ from fer_models.labels import UNDISCLOSED
 from fer_models.samples import Samples
 
 
-def require_fit(plan: Plan, samples: Samples, site: str, *, opted_out: bool = False) -> None:
+def require_fit(plan: Plan, samples: Samples, site: str) -> None:
     """Refuse a plan for other classes or other pictures than a site's.
-
-    Parameters
-    ----------
-    opted_out : the site tells nobody's group, so the plan has to have a place for those who do not disclose.
 
     Raises
     ------
@@ -42,19 +38,24 @@ def require_fit(plan: Plan, samples: Samples, site: str, *, opted_out: bool = Fa
             where=site,
             cure="Give the pictures a column subject, or plan server.people=false.",
         )
-    blind = [name for name, values in plan.attributes.items() if UNDISCLOSED not in values]
-    if opted_out and blind:
-        raise DataError(
-            f"the plan has no place for pictures whose {blind[0]} is undisclosed",
-            where=site,
-            cure=f"Add the value {UNDISCLOSED} to {blind[0]}.",
-        )
     if samples.known is not None and plan.local.smoothing > 0:
         raise DataError(
             "smoothing gives a share to classes that some of the pictures' data sets do not know",
             where=site,
             cure="Set local.smoothing=0, or read the sets with classes=common.",
         )
+
+
+def no_place(plan: Plan, site: str) -> DataError | None:
+    """Return why a plan is none for a site that tells nobody's group, None where it has a place for such."""
+    blind = [name for name, values in plan.attributes.items() if UNDISCLOSED not in values]
+    if not blind:
+        return None
+    return DataError(
+        f"the plan has no place for pictures whose {blind[0]} is undisclosed",
+        where=site,
+        cure=f"Add the value {UNDISCLOSED} to {blind[0]}.",
+    )
 
 
 def require_allowed(policy: SitePolicy | None, plan: Plan, pictures: int, tested: int, site: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from client import statistics
-from client.admission import require_allowed, require_fit, require_room, too_many_units
+from client.admission import no_place, require_allowed, require_fit, require_room, too_many_units
 from client.answered import Answered
 from client.audit_counts import audit_round, cost_of_audit, counted_places, is_noisy, with_noise
 from client.by_site import own_attributes
@@ -36,7 +36,7 @@ from client.told import NOTHING, Told
 from client.training import LocalResult, LocalRows, dropout_seeded, train_plain
 from client.workbench import Benches, Workbench
 from fer_models.counts import Counts
-from fer_models.errors import DataError, PrivacyError
+from fer_models.errors import DataError, FedferError, PrivacyError
 from fer_models.samples import Samples
 
 log = logging.getLogger("fedfer.site")
@@ -135,7 +135,8 @@ class Agent:
 
     def require_willing(self, plan: Plan) -> None:
         """Refuse a plan that the site's pictures do not fit, or its policy does not allow."""
-        require_fit(plan, self.samples, self.name, opted_out=self.opted_out)
+        require_fit(plan, self.samples, self.name)
+        self._refuse_for(no_place(plan, self.name) if self.opted_out else None)
         if plan.digest not in self._allowed:  # once, as it asks an accountant
             require_allowed(self._policy, plan, len(self._train), len(self.test), self.name)
             self._allowed.add(plan.digest)
@@ -348,12 +349,14 @@ class Agent:
             self._admitted.add(plan.digest)
 
     def _require_delta(self, plan: Plan) -> None:
-        """Refuse a plan whose delta is no promise at this site, which may hold more units than the plan supposes.
+        """Refuse a plan whose delta is no promise at this site, which may hold more units than the plan supposes."""
+        self._refuse_for(too_many_units(plan, self.units(plan), self.name))
 
-        The number of units is private: a real site gives its reason to its own log, and no other than that it takes no
-        part to whoever asks.
+    def _refuse_for(self, reason: FedferError | None) -> None:
+        """Refuse a plan for a reason that is private, such as how many units a site holds, or that it opted out.
+
+        A real site gives it to its own log, and no other than that it takes no part to whoever asks.
         """
-        reason = too_many_units(plan, self.units(plan), self.name)
         if reason is None:
             return
         if self.simulated:

@@ -47,6 +47,9 @@ TURNED_AWAY = 30.0
 PATIENCE = 600.0
 """Seconds for which it is tried to get a message or to send its answer."""
 
+FORBIDDEN = "the server, or a firewall before it, forbids what the site asks"
+"""Said of an answer that the server itself gives to no such question."""
+
 SIGN = 5.0
 """Seconds between two signs of life."""
 
@@ -87,8 +90,8 @@ class Node:
                 self._join()
                 pause = SOONEST
                 self._answer_all()
-            except IdentityError as error:
-                self._say("turned away", error.what)
+            except (IdentityError, RunEnded) as error:  # that a run has ended is said of messages alone
+                self._say("turned away", error.what if isinstance(error, IdentityError) else FORBIDDEN)
                 self._ended.wait(TURNED_AWAY)
             except Unreachable as error:
                 self._say("not connected", str(error))
@@ -119,8 +122,12 @@ class Node:
             data = path.read_bytes()
         except FileNotFoundError:
             return
-        with contextlib.suppress(RunEnded, EngineError):
-            self._fleet.push(Message(error_to_wire(LOST), reply_to=question_of(data)))
+        try:
+            with contextlib.suppress(RunEnded, EngineError, IdentityError):  # or the server knows no such message
+                self._fleet.push(Message(error_to_wire(LOST), reply_to=question_of(data)))
+        except Unreachable:
+            if time.time() - path.stat().st_mtime < PATIENCE:
+                raise
         path.unlink(missing_ok=True)
 
     def _answer_all(self) -> None:

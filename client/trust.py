@@ -58,7 +58,9 @@ def learned_of(plan: Plan) -> str:
     """Return what the coordinator of a finished run learned of its sites."""
     secure, counts = plan.secure, f"counts of right and wrong answers by class and group{_of_audit(plan)}"
     if plan.server.people:
-        counts += ", with the last ones sums of their squares and products over the people on the pictures"
+        # Where all take part, the counts of other rounds travel with updates, and without these sums.
+        which = "the last ones" if plan.server.participation >= 1 else "all of these"
+        counts += f", with {which} sums of their squares and products over the people on the pictures"
     if secure is None:
         update = (
             "its update, with the noise of privacy" if plan.privacy else "its update and its training loss"

@@ -202,7 +202,7 @@ class ServerWork:
     malicious : sites of a round that the rule has to bear.
     by_site : weighs sites by how each of them fares (:mod:`client.by_site`); None by ``weighting`` alone.
     people : sites add to the counts of a last evaluation the sums over people that intervals over people need
-        (:mod:`fer_models.people`).
+        (:mod:`fer_models.people`); where not all take part in every round, to those of each evaluation.
     adjustment : tau by which the logits that are evaluated and kept are adjusted for the shares of the classes,
         logits - tau log prior (Menon et al. 2021, eq. 9); 0 leaves them.
     """

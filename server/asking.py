@@ -271,7 +271,9 @@ class PlainSites:
         answered = 0
         for reply in exchange(self._grid, messages):
             with self._standing.bearing(reply.metadata.src_node_id, lost):
-                take(content_of(reply))
+                content = content_of(reply)
+                self._standing.require_own(reply.metadata.src_node_id, content)
+                take(content)
                 answered += 1
         if lost and answered < self._standing.quorum:
             why = "; ".join(f"{site}: {reason}" for site, reason in list(lost.items())[:3])

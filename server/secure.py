@@ -286,12 +286,13 @@ class SecureSites:
     def _work(self, task: Task, session: Session, content: RecordDict) -> None:
         """Send everybody's parcels with the question, and add up the masked vectors."""
         for site, reply in self._replies(self._questions(task, session, content)):
-            answer = vector_of(reply, np.uint8)
-            self._bytes[0] += answer.nbytes
             with self._bearing(site):
+                answer = vector_of(reply, np.uint8)
+                self._bytes[0] += answer.nbytes
+                if "ledger" in facts_of(reply):  # before the sum: nothing counts that no ledger tells of
+                    self._standing.require_own(self._nodes[site], reply)
+                    self._books.charge(reply)
                 session.take_masked(site, answer.tobytes())
-            if "ledger" in facts_of(reply):
-                self._books.charge(reply)
 
     def _questions(self, task: Task, session: Session, content: RecordDict) -> Iterator[Message]:
         """Yield a message of work for every member; all share one vector."""
@@ -366,8 +367,7 @@ class SecureSites:
                 with self._bearing(site):
                     if name not in facts:
                         raise refuse("malformed", facts.get(f"{name} refused", f"no answer to the {name}"))
-                    answer = from_text(text(reply, name))
-                    takers[name](site, answer)
+                    takers[name](site, from_text(text(reply, name)))
 
     def _replies(self, messages: Iterable[Message]) -> Iterator[tuple[int, RecordDict]]:
         """Yield site and answer; a site that crashed or refused has dropped out, any other error ends the run."""

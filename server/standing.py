@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-from flwr.app import Message, MessageType
+from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from client.messages import facts_of, scalar, tell, text
@@ -34,6 +34,9 @@ PING = 3.0
 
 REFUSED_AGAIN = 60.0
 """Seconds until a site that has refused is asked again."""
+
+MOST_SESSIONS = 1 << 31
+"""More than the number of any site's last session; on the wire a number has twice as much room."""
 
 BORNE = (EngineError, SecureAggregationError)
 """Errors that may be of one moment; a site that sends another one refuses."""
@@ -157,6 +160,23 @@ class Standing:
                 self._leave_out(node, error)
                 self._write()
 
+    def require_own(self, node: int, answer: RecordDict) -> str:
+        """Return the name of the site that an answer says it is of.
+
+        Raises
+        ------
+        IdentityError : the node is another site's, whose figures and ledger the answer is not about.
+        EngineError : it says none.
+        """
+        name = text(answer, "site")
+        if self._labels.get(node, name) != name or self.names.get(node, name) != name:
+            raise IdentityError(
+                f"it says that it is {name}",
+                where=self._label(node),
+                cure="Revoke it: fedfer server revoke DIR SITE.",
+            )
+        return name
+
     def _question(self, node: int) -> Message:
         return Message(tell({"plan": self._plan.text}), node, MessageType.QUERY)
 
@@ -164,10 +184,11 @@ class Standing:
         """Take in whether a site takes part."""
         try:
             answer = content_of(reply)
-            name = text(answer, "site")
-            if self._labels.get(node, name) != name or self.names.get(node, name) != name:
+            name = self.require_own(node, answer)
+            session = int(scalar(answer, "session")) if "session" in facts_of(answer) else -1
+            if not -1 <= session < MOST_SESSIONS:  # all go on above it
                 raise IdentityError(
-                    f"it says that it is {name}",
+                    f"it says that its last session was {session:.3g}",
                     where=self._label(node),
                     cure="Revoke it: fedfer server revoke DIR SITE.",
                 )
@@ -182,8 +203,7 @@ class Standing:
         self.refused.pop(self._label(node), None)
         self._refused_at.pop(node, None)
         self.names[node] = name
-        if "session" in facts_of(answer):
-            self.session = max(self.session, int(scalar(answer, "session")))
+        self.session = max(self.session, session)
         if node not in self.nodes:
             bisect.insort(self.nodes, node, key=self.names.__getitem__)
         if self.admit is not None:

@@ -304,6 +304,13 @@ def test_a_site_that_has_opted_out_counts_its_test_pictures_as_undisclosed(plan_
     closed = replace(plan, groups=(Attribute("age", ("old", "young")),))
     with pytest.raises(DataError, match="no place for pictures whose age is undisclosed"):
         silent.require_willing(closed)
+    # A real site does not say so to whoever asks: it would be told apart from those that have not opted out.
+    real = agent_of("real", entropy=SystemEntropy())
+    real.require_willing(closed)
+    real.opted_out = True
+    with pytest.raises(PrivacyError, match="the site takes no part in this plan") as error:
+        real.require_willing(closed)
+    assert "disclose" not in str(error.value)
 
 
 def test_evaluation_leaves_the_net_in_training_mode(plan_of, bench_of, agent_of):

@@ -77,3 +77,8 @@ def test_what_a_coordinator_learned(plan_of, changed, said):
     assert "took part, and what its ledger says it has spent. That" in learned_of(private)
     assert "saw what each site sent, its update and its training loss" in learned_of(plain)
     assert "loss" not in learned_of(plan_of(privacy={})), "under privacy no site sends one"
+
+
+def test_sums_over_people_are_told_of_as_often_as_they_are_sent(plan_of):
+    assert "with the last ones sums" in learned_of(plan_of(server={"people": True}))
+    assert "with all of these sums" in learned_of(plan_of(server={"people": True, "participation": 0.5}))

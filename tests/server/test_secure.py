@@ -9,13 +9,13 @@ import torch
 
 import server.rounds as rounds
 from client.app import make_app
-from client.messages import facts_of, vector_of
+from client.messages import facts_of, tell, vector_of, with_fact
 from client.plan import Secure
 from client.secagg.codec import Kind, kind_of, session_of
 from client.secagg.terms import least_threshold
 from client.secagg.wire import Masked
 from client.secure_site import from_text
-from fer_models.errors import ConfigError, PrivacyError, SecureAggregationError, TrainingError
+from fer_models.errors import ConfigError, IdentityError, PrivacyError, SecureAggregationError, TrainingError
 from fer_models.flat import FlatModel
 from fer_models.zoo import build
 from server.aggregation import MeanOfUpdates
@@ -251,6 +251,29 @@ def test_an_error_of_a_site_s_own_ends_the_run_as_in_plain(secure_of, sites_of, 
     plan = secure_of(rounds=2, local={"learning_rate": 1e30, "gradient_clip": 0.0})
     with pytest.raises(TrainingError, match="not finite"):
         run(plan, sites_of(SIZES), tmp_path)
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_site_whose_answer_is_none_drops_out_and_none_answers_for_another(
+    secure_of, sites_of, tmp_path, private
+):
+    told, sites = [], sites_of(SIZES, tmp_path / "ledgers" if private else None)
+
+    class Lying(Watched):
+        def _answer(self, message):
+            reply = super()._answer(message)
+            if (message.metadata.dst_node_id, message.metadata.message_type) == (2, WORK["train"]):
+                reply.content = with_fact(reply.content, "site", "site-0") if private else tell({"site": "site-1"})
+            return reply
+
+    grid, plan = Lying(sites), secure_of(5, 5, rounds=1, private=private)
+    coordinator = Coordinator(plan, RunFolder(tmp_path / "run"), "federated", told.append, roster=sites.roster)
+    if private:  # where everybody has to take part
+        with pytest.raises(IdentityError, match="it says that it is site-0"):
+            coordinator.run(grid)
+    else:
+        coordinator.run(grid)
+        assert "lost" not in told[0]
 
 
 # Engines, resumption, transcripts

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 
 import server.standing as standing
 from client.app import make_app
 from client.failures import error_to_wire
+from client.messages import facts_of, tell
 from fer_models.errors import ConfigError, EngineError, PolicyError
 from server.patience import Patience, PatientGrid
 from server.rounds import Coordinator
@@ -140,3 +141,35 @@ def test_patience_has_bounds():
         with pytest.raises(ConfigError, match="a deadline of"):
             Patience(**wrong)
     assert Patience(deadline=5.0).of("query.secure") == 5.0
+
+
+def lying(facts, at):
+    """Return what makes site 2 say something else at a kind of message."""
+
+    class Liar(Unsteady):
+        def _answer(self, message):
+            reply = super()._answer(message)
+            if (message.metadata.dst_node_id, message.metadata.message_type) == (2, at):
+                reply.content = RecordDict({**reply.content, "facts": tell(self.told(reply))["facts"]})
+            return reply
+
+        def told(self, reply):
+            return {**facts_of(reply.content), **facts}
+
+    return Liar
+
+
+@pytest.mark.parametrize(
+    ("facts", "at", "said"),
+    [
+        ({"session": 1 << 40}, "query", "its last session was 1.1e+12"),
+        ({"site": "site-0"}, "train", "it says that it is site-0"),
+    ],
+)
+def test_a_site_that_lies_is_left_out_and_harms_no_other(plan_of, sites_of, tmp_path, facts, at, said):
+    grid = lying(facts, at)(sites_of(), lambda *_: "")
+    found = run(plan_of(rounds=2), grid, tmp_path)
+    assert sorted(found.counts) == ["site-0", "site-2"]
+    told = RunFolder(tmp_path).read_json(SITES)["refused"]["site-1"]
+    assert told["kind"] == "IdentityError"
+    assert said in told["what"]
