@@ -198,8 +198,16 @@ class Fleet:
         if len(parts) > MOST_OBJECTS:
             raise EngineError(f"a message of {len(parts)} parts", cure="Run the same version everywhere.")
         pull = make_pull_object_fn_protobuf(_asking(self._client.PullObject), self._node, run)
+        held: list[int] = []  # bytes of the parts so far, which no message may fill the memory with
+
+        def bounded(identity: str) -> bytes:
+            part = pull(identity)
+            held.append(len(part))
+            _require_short(sum(held))
+            return part
+
         try:
-            found = pull_objects(parts, pull, max_time=60.0, initial_backoff=SOON, backoff_cap=LATEST)
+            found = pull_objects(parts, bounded, max_time=60.0, initial_backoff=SOON, backoff_cap=LATEST)
         except ObjectPullError as error:
             raise EngineError("a part of a message is gone", cure="Run the study again.") from error
         confirmed = _asking(self._client.ConfirmMessageReceived)
@@ -235,6 +243,11 @@ class Fleet:
                 raise Unreachable("a part of a reply was not taken") from error
 
 
+def _require_short(size: int) -> None:
+    if size > LARGEST:
+        raise EngineError("a message that is too long", cure="Run the same version of FedFER everywhere.")
+
+
 def _inflated(tree: ObjectTree, parts: dict[str, bytes]) -> Message:
     """Return the message of its parts.
 
@@ -242,8 +255,6 @@ def _inflated(tree: ObjectTree, parts: dict[str, bytes]) -> Message:
     ------
     EngineError : they make none.
     """
-    if sum(map(len, parts.values())) > LARGEST:
-        raise EngineError("a message that is too long", cure="Run the same version of FedFER everywhere.")
     try:
         message = inflate_object_from_contents(tree.object_id, parts)
         if not isinstance(message, Message) or not message.has_content():
@@ -276,7 +287,7 @@ def _asked(call: Callable[[Any], T], request: Any) -> T:
         if status >= httpx.codes.INTERNAL_SERVER_ERROR or status in (408, 429):
             raise Unreachable(f"the server does not do what it is asked: {said}") from error
         raise IdentityError(f"the server turns the site away: {said}") from error
-    except (httpx.TransportError, ValueError) as error:
+    except (httpx.RequestError, ValueError) as error:
         raise Unreachable(f"no connection to the server: {error}") from error
 
 

@@ -285,20 +285,21 @@ class PlainSites:
         """Evaluate weights at every site; see :class:`Sites`."""
         facts = {"prove": int(judging.prove), "plan": self._plan.text}
         content, done = pack(judging.vector.numpy(), facts), Answers()
-        noisy: list[RecordDict] = []
+        noisy: list[NDArray[np.int64]] = []
 
         def take(answer: RecordDict) -> None:
             seconds, site = scalar(answer, "cpu_seconds"), text(answer, "site")
             if is_noisy(self._plan):
+                own = from_answers([answer], audit_size(self._plan))
                 self._books.charge(answer)
-                noisy.append(answer)
+                noisy.append(own)
             else:
                 done.counts[site] = counts_of(answer, self._plan)
             done.cpu_seconds += seconds
 
         messages = self._messages(nodes, MessageType.EVALUATE, content, round_number)
         if self._taken(messages, take, done) and noisy:
-            take_noisy(done, self._plan, from_answers(noisy, audit_size(self._plan)), len(noisy))
+            take_noisy(done, self._plan, np.sum(noisy, axis=0), len(noisy))
         return done
 
     def label_counts(self, nodes: Sequence[int]) -> NDArray[np.int64]:
@@ -321,13 +322,14 @@ class PlainSites:
 
     def _counts(self, nodes: Sequence[int], kind: str, cells: int) -> tuple[NDArray[np.int64], int]:
         heads, names, done = self._books.heads, self._names, Answers()
-        contents: list[RecordDict] = []
+        tables: list[NDArray[np.int64]] = []
 
         def take(content: RecordDict) -> None:
+            own = from_answers([content], cells)  # first, so that an answer that is none is borne
             self._books.charge(content)
-            contents.append(content)
+            tables.append(own)
 
         messages = (ask(self._plan, node, heads.get(names[node]), kind) for node in nodes)
         if not self._taken(messages, take, done):
             raise EngineError(f"no counts: {done.lost}", cure="Run the same command again.")
-        return from_answers(contents, cells), len(contents)
+        return sum(tables, np.zeros(cells, np.int64)), len(tables)

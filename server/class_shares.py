@@ -53,7 +53,7 @@ def from_answers(contents: Iterable[RecordDict], cells: int) -> NDArray[np.int64
     total = np.zeros(cells, np.int64)
     for content in contents:
         counts = vector_of(content, np.int64, cells)
-        if (np.abs(counts) > MOST).any():
+        if ((counts < -MOST) | (counts > MOST)).any():
             raise EngineError(
                 "label counts that no site can have", cure="Run the same version of FedFER everywhere."
             )

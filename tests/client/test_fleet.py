@@ -3,14 +3,18 @@
 import runpy
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
+import certifi
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message
-from flwr.proto.message_pb2 import ObjectTree
+from flwr.common.serde import message_to_proto
+from flwr.proto.message_pb2 import ObjectTree, PullObjectResponse
 
 import client.fleet
-from client.fleet import KNOWN, RunEnded, Unreachable, _asked, _inflated, question_of
+from client.fleet import KNOWN, Asked, Fleet, RunEnded, Unreachable, _asked, _inflated, question_of
 from client.messages import tell
 from fer_models.errors import EngineError, IdentityError
 from simulations.grid import take_identity
@@ -47,12 +51,33 @@ def test_every_answer_of_a_server_is_understood(status, text, kind, said):
         _asked(call, None)
 
 
-def test_no_connection_may_be_tried_again():
+@pytest.mark.parametrize("kind", [httpx.ConnectError, httpx.TooManyRedirects, httpx.DecodingError])
+def test_no_connection_may_be_tried_again(kind):
     def call(request):
-        raise httpx.ConnectError("certificate verify failed")
+        raise kind("certificate verify failed")
 
     with pytest.raises(Unreachable, match="no connection to the server: certificate verify failed"):
         _asked(call, None)
+
+
+def test_no_more_of_a_message_is_fetched_than_one_may_hold(monkeypatch):
+    """Real requests without a network: a server that pours parts into a site."""
+    poured = []
+
+    def answer(request):
+        poured.append(request.url.path)
+        part = PullObjectResponse(object_found=True, object_available=True, object_content=bytes(1000))
+        return httpx.Response(200, content=part.SerializeToString())
+
+    monkeypatch.setattr(client.fleet, "LARGEST", 10_000)
+    fleet = Fleet("server:1", Path(certifi.where()).read_text(), ec.generate_private_key(ec.SECP384R1()))
+    fleet._client._client = httpx.Client(transport=httpx.MockTransport(answer))
+    tree = ObjectTree(object_id="a", children=[ObjectTree(object_id=str(part)) for part in range(400)])
+    take_identity(1)
+    with pytest.raises(EngineError, match="too long"):
+        fleet.content(Asked(message_to_proto(Message(tell({}), 1, "query")), tree))
+    fleet.close()
+    assert len(poured) < 200
 
 
 def test_a_damaged_message_is_refused():

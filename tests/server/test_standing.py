@@ -1,5 +1,7 @@
 """Sites that are late, gone, back, or refuse: the run goes on as long as there are enough others."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from flwr.app import Message, RecordDict
@@ -168,8 +170,27 @@ def lying(facts, at):
 )
 def test_a_site_that_lies_is_left_out_and_harms_no_other(plan_of, sites_of, tmp_path, facts, at, said):
     grid = lying(facts, at)(sites_of(), lambda *_: "")
-    found = run(plan_of(rounds=2), grid, tmp_path)
+    found = run(plan_of(rounds=2), grid, tmp_path, Patience(60.0, 60.0, quorum=2))
     assert sorted(found.counts) == ["site-0", "site-2"]
     told = RunFolder(tmp_path).read_json(SITES)["refused"]["site-1"]
     assert told["kind"] == "IdentityError"
     assert said in told["what"]
+
+
+@pytest.mark.parametrize("plan", ["label counts", "noisy tests"])
+def test_a_site_whose_counts_are_none_is_borne(plan_of, sites_of, tmp_path, plan):
+    at = "query.label_counts" if plan == "label counts" else "evaluate"
+
+    class Wordless(Unsteady):
+        def _answer(self, message):
+            reply = super()._answer(message)
+            if (message.metadata.dst_node_id, message.metadata.message_type) == (2, at):
+                reply.content = RecordDict({"facts": reply.content["facts"]})
+            return reply
+
+    asked = plan_of(adjustment=1.0) if plan == "label counts" else plan_of(True, rounds=1)
+    if plan != "label counts":
+        asked = replace(asked, privacy=replace(asked.privacy, audit_epsilon=1.0))
+    grid = Wordless(sites_of(ledgers=tmp_path / "ledgers"), lambda *_: "")
+    found = run(asked, grid, tmp_path / "run", Patience(60.0, 60.0, quorum=2))
+    assert found.overall.rows > 0
