@@ -123,7 +123,9 @@ class Node:
         except FileNotFoundError:
             return
         try:
-            with contextlib.suppress(RunEnded, EngineError, IdentityError):  # or the server knows no such message
+            with contextlib.suppress(
+                RunEnded, EngineError, IdentityError
+            ):  # or the server knows no such message
                 self._fleet.push(Message(error_to_wire(LOST), reply_to=question_of(data)))
         except Unreachable:
             if time.time() - path.stat().st_mtime < PATIENCE:

@@ -263,11 +263,15 @@ def test_a_site_whose_answer_is_none_drops_out_and_none_answers_for_another(
         def _answer(self, message):
             reply = super()._answer(message)
             if (message.metadata.dst_node_id, message.metadata.message_type) == (2, WORK["train"]):
-                reply.content = with_fact(reply.content, "site", "site-0") if private else tell({"site": "site-1"})
+                reply.content = (
+                    with_fact(reply.content, "site", "site-0") if private else tell({"site": "site-1"})
+                )
             return reply
 
     grid, plan = Lying(sites), secure_of(5, 5, rounds=1, private=private)
-    coordinator = Coordinator(plan, RunFolder(tmp_path / "run"), "federated", told.append, roster=sites.roster)
+    coordinator = Coordinator(
+        plan, RunFolder(tmp_path / "run"), "federated", told.append, roster=sites.roster
+    )
     if private:  # where everybody has to take part
         with pytest.raises(IdentityError, match="it says that it is site-0"):
             coordinator.run(grid)
