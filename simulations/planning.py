@@ -21,15 +21,27 @@ def planned(words: Sequence[str], sites: int) -> Plan:
 
     Raises
     ------
-    ConfigError : a word is none, or the settings make no plan.
+    ConfigError : a word is none, the settings make no plan, or they ask for what no plan says.
     """
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
+    from client.strict import parse, require
     from simulations.compose import composed
     from simulations.prepare import prepare
+    from simulations.pretraining import Pretraining
 
     told = any(word.startswith("partition.sites=") for word in words)
     settings, _ = composed([*words] if told or not sites else [f"partition.sites={sites}", *words])
+    for key, wanted in (
+        ("pretrain", parse(Pretraining, asdict(settings.pretrain), "pretrain").wanted),
+        ("distill.teacher", bool(settings.distill.teacher)),
+    ):
+        require(
+            not wanted,
+            "a plan begins from the weights of its seed, and its sites learn from their own labels alone",
+            key,
+            "Leave it out, or use fedfer simulate.",
+        )
     plan = prepare(settings).plan
     return replace(
         plan, groups=tuple(each.open for each in plan.groups)

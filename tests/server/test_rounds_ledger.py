@@ -82,8 +82,7 @@ def run_on(plan, sites, folder):
     """Ask for one round more than the checkpoint holds."""
     grid = LocalGrid(make_app(sites), {i + 1: {"partition-id": i} for i in range(3)})
     coordinator = Coordinator(plan, RunFolder(folder), "federated")
-    coordinator._resume()
-    nodes, sites = coordinator._sites_of(grid)
+    nodes, sites = coordinator.begin(grid)
     coordinator._train(sites, nodes, 4)
 
 

@@ -74,3 +74,12 @@ def test_settings_make_the_plan_that_data_deal_makes(tmp_path, fedfer):
     assert planned(words, 4).secure.sites == 4
     with pytest.raises(ConfigError):
         planned(["no.such.key=1"], 3)
+
+
+@pytest.mark.parametrize(
+    ("word", "where"), [("pretrain=faces", "pretrain"), ("distill.teacher=runs/large", "distill.teacher")]
+)
+def test_settings_that_no_plan_holds_are_refused_and_not_passed_over(word, where):
+    with pytest.raises(ConfigError, match="a plan begins from the weights of its seed") as error:
+        planned([word, "data.options.count=120", "model=hog_linear", "server.rounds=2"], 3)
+    assert error.value.where == where
