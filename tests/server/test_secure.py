@@ -254,29 +254,25 @@ def test_an_error_of_a_site_s_own_ends_the_run_as_in_plain(secure_of, sites_of, 
 
 
 @pytest.mark.parametrize("private", [False, True])
-def test_a_site_whose_answer_is_none_drops_out_and_none_answers_for_another(
+def test_a_site_without_an_answer_drops_out_and_none_answers_for_another(
     secure_of, sites_of, tmp_path, private
 ):
     told, sites = [], sites_of(SIZES, tmp_path / "ledgers" if private else None)
 
     class Lying(Watched):
         def _answer(self, message):
-            reply = super()._answer(message)
+            reply, whose = super()._answer(message), tell({"site": "site-1"})
             if (message.metadata.dst_node_id, message.metadata.message_type) == (2, WORK["train"]):
-                reply.content = (
-                    with_fact(reply.content, "site", "site-0") if private else tell({"site": "site-1"})
-                )
+                reply.content = with_fact(reply.content, "site", "site-0") if private else whose
             return reply
 
-    grid, plan = Lying(sites), secure_of(5, 5, rounds=1, private=private)
-    coordinator = Coordinator(
-        plan, RunFolder(tmp_path / "run"), "federated", told.append, roster=sites.roster
-    )
+    plan = secure_of(5, 5, rounds=1, private=private)
+    coordinator = Coordinator(plan, RunFolder(tmp_path / "r"), "federated", told.append, roster=sites.roster)
     if private:  # where everybody has to take part
         with pytest.raises(IdentityError, match="it says that it is site-0"):
-            coordinator.run(grid)
+            coordinator.run(Lying(sites))
     else:
-        coordinator.run(grid)
+        coordinator.run(Lying(sites))
         assert "lost" not in told[0]
 
 
