@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,12 @@ from fer_models.samples import Samples
 
 VERSION = 1
 """Of the format of a store."""
+
+READ_WITH = ("labels.py", "samples.py", "skin_tone.py")
+"""Modules beside the readers that decide what is in a store."""
+
+OPENCV = "opencv-python-headless"
+"""The package that decodes videos; its version is looked up, as importing it takes long."""
 
 MARK_SECONDS = 2.0
 """Seconds between two entries of the journal: what a killed process loses at most."""
@@ -314,10 +321,11 @@ def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 @cache
 def code_digest() -> str:
-    """Return a digest of the readers' source and of the decoder's version: a store of other ones is read anew."""
+    """Return a digest of the readers' source and of the decoders' versions: a store of other ones is read anew."""
     here = Path(__file__).parent
-    files = sorted([*(here / "readers").glob("*.py"), *(here / name for name in ("labels.py", "samples.py"))])
-    seal = hashlib.sha256(f"{PIL.__version__} {np.__version__}".encode())
+    files = sorted([*(here / "readers").glob("*.py"), *(here / name for name in READ_WITH)])
+    videos = next((each.version for each in distributions(name=OPENCV)), "")
+    seal = hashlib.sha256(f"{PIL.__version__} {np.__version__} {videos}".encode())
     for path in files:
         seal.update(path.read_bytes())
     return seal.hexdigest()

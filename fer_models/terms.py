@@ -165,8 +165,8 @@ class AdCorre(EmbeddingDiscriminator):
 class DanPartition(Terms):
     """DAN's partition loss, per picture: ``log(1 + K / v)``, v the variance over K heads (arXiv:2109.07270, eq. 8).
 
-    v is the mean over the features. The paper takes it over the pictures of the batch as well, inside the logarithm;
-    here the mean over pictures is left to the batch's mean of losses.
+    v is the mean over the features. The released code takes it over the pictures of the batch as well, inside the
+    logarithm; here the mean over pictures is left to the batch's mean of losses.
     """
 
     strength = 0.1

@@ -29,6 +29,7 @@ from fer_models.losses import soft_cross_entropy
 from fer_models.memory import keep_freed_memory
 from fer_models.weights import state_bytes
 from fer_models.zoo import NETS, ModelSpec, build, parameter_count
+from simulations.threads import one_thread
 
 SECONDS = 0.15
 """Processor seconds that one measurement of speed takes, at least."""
@@ -125,7 +126,7 @@ def _speeds(module: nn.Module, spec: ModelSpec) -> tuple[float, float]:
     def step() -> None:
         soft_cross_entropy(module(x), targets).mean().backward()
 
-    with _one_thread():
+    with one_thread():
         trained = BATCH / _seconds_of(step)
         with _answering(module):
             answered = 1 / _seconds_of(lambda: module(x[:1]))
@@ -152,16 +153,6 @@ def _answering(module: nn.Module) -> Iterator[None]:
             yield
     finally:
         module.train(training)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def models(words: list[str], file: Path | None, console: Console) -> None:

@@ -100,7 +100,8 @@ class Mlflow:
         where = (place / "files").as_uri()
         number = found.experiment_id if found else self._client.create_experiment(EXPERIMENT, where)
         mine = str(folder.path.resolve())
-        for old in self._client.search_runs([number], f"tags.`fedfer.folder` = '{mine}'"):
+        quote = '"' if "'" in mine else "'"
+        for old in self._client.search_runs([number], f"tags.`fedfer.folder` = {quote}{mine}{quote}"):
             self._client.delete_run(old.info.run_id)
         tags = {"fedfer.folder": mine, "fedfer.command": command(settings, systems)}
         self._run = self._client.create_run(number, run_name=folder.path.name, tags=tags).info.run_id
@@ -164,7 +165,7 @@ def opened(folder: RunFolder, settings: Settings, systems: Sequence[str]) -> Tra
     """Return what a run's figures go to."""
     found: list[Tracker] = [TensorBoard(folder)]
     if settings.tracking.mlflow:
-        found.append(Mlflow(Path(settings.tracking.mlflow), folder, settings, systems))
+        found.append(Mlflow(Path(settings.tracking.mlflow).expanduser(), folder, settings, systems))
     return Trackers(found)
 
 

@@ -18,7 +18,7 @@ def folded(module: nn.Module) -> nn.Module:
 
     Standardised convolutions become plain ones with the filters as they are used. A BatchNorm after a convolution in
     an ``nn.Sequential`` goes into its filters. Both are exact up to rounding. GroupNorm stays: it reckons with the
-    picture's own numbers; :func:`fer_models.edge.statistics.fixed_norms` says what can be done.
+    picture's own numbers; :func:`fer_models.edge.shrinking.with_fixed_norms` says what can be done.
     """
     net = replaced(copy.deepcopy(module).eval(), _plain)
     for part in net.modules():

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from fer_models.edge.faces import Pixels
 from fer_models.errors import DataError
-from fer_models.readers.pictures import SUFFIXES
+from fer_models.readers.pictures import SUFFIXES, eight_bits
 
 FILMS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
 """Endings of the file names that are taken for films, in lower case."""
@@ -110,7 +110,7 @@ def picture(path: Path) -> Frame:
                     return Frame(str(path), 0, None, None, f"{most}: {image.width} x {image.height}")
                 upright = ImageOps.exif_transpose(image)
                 gray = upright.mode in ("1", "L", "LA", "I", "I;16", "F")
-                pixels = np.asarray(_eight_bits(upright).convert("L" if gray else "RGB"))
+                pixels = np.asarray(eight_bits(upright).convert("L" if gray else "RGB"))
     except MemoryError:
         return Frame(str(path), 0, None, None, "too large for this machine's memory")
     except Exception as error:  # damaged bytes make decoders raise nearly anything
@@ -118,16 +118,6 @@ def picture(path: Path) -> Frame:
     if min(pixels.shape[:2]) < 8:
         return Frame(str(path), 0, None, None, f"too small: {pixels.shape[1]} x {pixels.shape[0]}")
     return Frame(str(path), 0, None, pixels)
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit gray to 8 bits, where Pillow's conversion would cut everything above 255 to white."""
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range")
-    if not image.mode.startswith("I"):
-        return image
-    pixels = np.asarray(image)
-    return Image.fromarray((pixels >> 8 if pixels.max() > 255 else pixels).astype(np.uint8))
 
 
 def _film(device: str | int, name: str, every: int) -> Iterator[Frame]:
@@ -139,12 +129,10 @@ def _film(device: str | int, name: str, every: int) -> Iterator[Frame]:
         number = 0
         while capture.grab():
             if number % every == 0:
-                good, pixels = capture.retrieve()
-                if good:
-                    seconds = number / rate if isinstance(device, str) and rate > 0 else None
-                    yield Frame(
-                        name, number, seconds, np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
-                    )
+                good, found = capture.retrieve()
+                seconds = number / rate if isinstance(device, str) and rate > 0 else None
+                pixels = np.asarray(cv2.cvtColor(found, cv2.COLOR_BGR2RGB), np.uint8) if good else None
+                yield Frame(name, number, seconds, pixels, "" if good else "unreadable frame")
             number += 1
         if number == 0:
             raise DataError(

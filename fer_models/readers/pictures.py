@@ -87,10 +87,10 @@ def decode(
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 if box is not None:
-                    return _square(_eight_bits(image).crop(_around(box, image)), size, channels)
+                    return _square(eight_bits(image).crop(_around(box, image)), size, channels)
                 # A JPEG can be decoded at a fraction of its size; twice the wanted size keeps it sharp.
                 image.draft("L" if channels == 1 else "RGB", (2 * size, 2 * size))
-                return _square(_eight_bits(ImageOps.exif_transpose(image)), size, channels)
+                return _square(eight_bits(ImageOps.exif_transpose(image)), size, channels)
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make decoders raise nearly anything
@@ -112,7 +112,7 @@ def _around(box: Box, image: Image.Image) -> tuple[int, int, int, int]:
     return round(x), round(y), round(x + side), round(y + side)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def eight_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit gray to 8 bits, where Pillow's conversion would cut everything above 255 to white."""
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range")

@@ -164,9 +164,9 @@ def gate(
 
 
 def people_of(bench: Bench) -> int | None:
-    """Return how many persons are on the test pictures, None where nobody knows."""
-    subject = bench.samples.subject
-    return None if subject is None else len(np.unique(subject[bench.rows]))
+    """Return how many persons are on the test pictures, None where nobody knows, as where subjects are clips."""
+    people = bench.samples.people
+    return None if people is None else len(np.unique(people[bench.rows]))
 
 
 def show(found: list[Change], how: Export, console: Console) -> None:

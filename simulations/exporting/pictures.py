@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,16 +73,15 @@ def _of_folder(folder: Path, most: int, size: int, channels: int) -> Shown:
         cure = "Use pictures=faces, pictures=train, or an existing folder."
         raise DataError("no such folder of pictures", where=str(folder), cure=cure)
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if len(files) > most:  # evenly spaced: the first ones may all lie in the folder of one class
+        files = [files[place] for place in np.linspace(0, len(files) - 1, most).astype(int)]
     found = []
     for path in files:
-        try:
+        with contextlib.suppress(DataError):
             found.append(decode(path, size, channels))
-        except DataError:
-            continue
-        if len(found) == most:
-            break
     if not found:
         raise DataError(
             "no picture can be read", where=str(folder), cure="Give a folder of pictures of faces."
         )
-    return Shown(np.stack(found), f"{len(found)} pictures of a folder that was given")
+    left = f", {len(files) - len(found)} unreadable" if len(found) < len(files) else ""
+    return Shown(np.stack(found), f"{len(found)} pictures of a folder that was given{left}")

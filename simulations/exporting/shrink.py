@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from fer_models.edge.shrinking import distilled, pruned, with_fixed_norms, with_relu
+from fer_models.edge.shrinking import OBSERVED, distilled, pruned, with_fixed_norms, with_relu
 from fer_models.samples import Samples
 from fer_models.zoo import parameter_count
 from simulations.exporting.asked import Export
@@ -45,7 +45,7 @@ def shrunk(
     form = (spec.size, spec.channels)
     made: dict[str, Any] = {}
     if how.norms == "fixed":
-        seen = shown(how, samples, *form, private=private)
+        seen = shown(replace(how, count=min(how.count, OBSERVED)), samples, *form, private=private)
         net = with_fixed_norms(net, seen.pictures)
         made["norms"] = f"fixed to the mean statistics of {seen.what}"
     if how.activation == "relu":

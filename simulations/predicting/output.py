@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from fer_models.edge.faces import Face, Pixels, in_channels
 from fer_models.edge.sources import FILMS, Frame
+from fer_models.errors import RunFolderError
 from server.run_folder import writing
 from simulations.predicting.judges import Judge
 from simulations.predicting.stream import Seen
@@ -128,7 +130,11 @@ class Copies:
             self.close()
             path = self._folder / f"{name_of(frame.source)}.mp4"
             code = cv2.VideoWriter.fourcc(*"mp4v")
-            self._film = (frame.source, cv2.VideoWriter(str(path), code, FILM_RATE, size), size)  # type: ignore[assignment]
+            writer = cv2.VideoWriter(str(path), code, FILM_RATE, size)
+            if not writer.isOpened():
+                cure = "Choose another folder, or a film whose frames have an even number of pixels a side."
+                raise RunFolderError("the annotated film cannot be written", where=str(path), cure=cure)
+            self._film = (frame.source, writer, size)
             self.written += 1
         assert self._film is not None
         self._film[1].write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
@@ -141,8 +147,8 @@ class Copies:
 
 
 def name_of(source: str) -> str:
-    """Return a file name for a copy: that of the source, with eight letters that tell its folder from others."""
-    mark = hashlib.sha256(str(Path(source).parent.absolute()).encode()).hexdigest()[:8]
+    """Return a file name for a copy: that of the source, with eight letters that tell folder and ending from others."""
+    mark = hashlib.sha256(os.fsencode(Path(source).absolute())).hexdigest()[:8]
     return f"{Path(source).stem.replace(' ', '-')}-{mark}"
 
 

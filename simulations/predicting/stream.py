@@ -1,4 +1,4 @@
-"""Frames go through in batches of faces: never more than a batch of faces, and the frames they are on, in memory."""
+"""Frames go through in batches of faces: a batch of faces, and the frames they are on, are in memory, and no more."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from simulations.predicting.judges import Judge
 
 MOST_WAITING = 64
 """Frames without a face that may wait for a batch to fill."""
+
+MOST_BYTES = 256 << 20
+"""Of frames that wait for a batch to fill: photographs of many megapixels go on in smaller batches."""
 
 NO_FACE = "no face found"
 
@@ -61,7 +64,7 @@ def seen(
     batch : faces that are judged at a time.
     most : faces of a frame that are judged, the largest first; 0 for all.
     """
-    waiting = _Waiting()
+    waiting, held = _Waiting(), 0
     for frame in source:
         found = [] if frame.pixels is None else finder(frame.pixels)
         chosen = found[:most] if most else found
@@ -70,9 +73,11 @@ def seen(
             crop = cropped(frame.pixels, face, judge.size, judge.channels, MARGIN[finder.kind])
             waiting.crops.append(crop)
         waiting.frames.append((frame, chosen, len(found) - len(chosen)))
-        if len(waiting.crops) >= batch or len(waiting.frames) >= max(batch, MOST_WAITING if batch > 1 else 1):
+        held += 0 if frame.pixels is None else frame.pixels.nbytes
+        many = len(waiting.frames) >= max(batch, MOST_WAITING if batch > 1 else 1)
+        if many or len(waiting.crops) >= batch or held >= MOST_BYTES:
             yield from _judged(waiting, judge, batch)
-            waiting = _Waiting()
+            waiting, held = _Waiting(), 0
     yield from _judged(waiting, judge, batch)
 
 

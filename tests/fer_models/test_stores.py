@@ -1,5 +1,6 @@
 """Stores of decoded pictures: made once, gone on with after a kill, made anew when stale or damaged, owner-only."""
 
+import ast
 import errno
 import json
 import os
@@ -226,3 +227,17 @@ def test_a_fingerprint_follows_links_once_and_names_what_changed(tree, tmp_path)
     assert fingerprint([tree], deep=False).files == 0
     os.utime(tree / "sad/01.png", (1, 1))
     assert fingerprint([tree]).digest != before.digest
+
+
+def test_a_store_is_made_anew_when_anything_changes_that_readers_read_with():
+    """Every module that a reader imports is behind the digest, but those that only carry, count or judge."""
+    folder = Path(stores.__file__).parent
+    others = {"errors", "stores", "fingerprint", "splits", "readers"}
+    found = set()
+    for path in (folder / "readers").glob("*.py"):
+        if path.name in ("predictions.py", "joined.py"):  # of audits, which read no picture
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fer_models."):
+                found.add(node.module.split(".")[1])
+    assert {f"{name}.py" for name in found - others} == set(stores.READ_WITH)

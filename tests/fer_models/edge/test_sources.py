@@ -52,6 +52,27 @@ def test_a_film_is_read_only_as_far_as_it_is_asked(film, monkeypatch):
     stream.close()
 
 
+def test_a_frame_of_a_film_that_cannot_be_decoded_is_told(film, monkeypatch):
+    own, asked = cv2.VideoCapture, []
+
+    class Torn:
+        def __init__(self, device):
+            self._own = own(device)
+
+        def retrieve(self):
+            asked.append(1)
+            return (False, None) if len(asked) == 4 else self._own.retrieve()
+
+        def __getattr__(self, name):
+            return getattr(self._own, name)
+
+    monkeypatch.setattr(cv2, "VideoCapture", Torn)
+    found = list(frames([str(film)]))
+    assert [frame.number for frame in found] == list(range(10))
+    assert [frame.number for frame in found if frame.pixels is None] == [3]
+    assert found[3].problem == "unreadable frame"
+
+
 def test_films_that_cannot_be_decoded(tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no film")
     with pytest.raises(DataError, match="the film cannot be decoded"):

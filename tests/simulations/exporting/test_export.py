@@ -17,7 +17,7 @@ from fer_models.zoo import ModelSpec, build, parameter_count
 from simulations.compose import composed
 from simulations.exporting.asked import Export
 from simulations.exporting.command import Source
-from simulations.exporting.gate import Bench, gate
+from simulations.exporting.gate import Bench, gate, people_of
 from simulations.exporting.pictures import shown
 from simulations.exporting.shrink import shrunk
 from simulations.prepare import audited, load, split
@@ -90,6 +90,10 @@ def test_a_net_is_pruned_and_taught_again_before_it_is_exported(run, bench):
         parameter_count(small) == made["parameters_after"] < made["parameters_before"] == parameter_count(net)
     )
     assert "drawn faces" in made["finetuned"]
+    _, plain = shrunk(
+        folded(net), source, Export(norms="fixed"), bench.samples, private=False, say=said.append
+    )
+    assert "of 256 pictures of the training part" in plain["norms"]  # as many as are looked at
     assert said[0].startswith("pruned: ")
     with pytest.raises(errors.PrivacyError):
         shrunk(
@@ -173,6 +177,12 @@ def test_few_pictures_decide_nothing(bench, tmp_path):
         judged(few, tmp_path, lambda said: said)
 
 
+def test_only_people_are_counted_as_people(bench):
+    people = len(np.unique(bench.samples.subject[bench.rows]))
+    assert people_of(bench) == people > 1
+    assert people_of(replace(bench, samples=replace(bench.samples, subject_is="clip"))) is None
+
+
 # What ranges are observed on
 
 
@@ -192,8 +202,15 @@ def test_pictures_of_a_folder(bench, tmp_path):
     how = Export(pictures=str(tmp_path))
     found = shown(how, bench.samples, 48, 1, private=True)
     assert np.array_equal(found.pictures, bench.samples.pictures[:3])
+    assert found.what == "3 pictures of a folder that was given, 1 unreadable"
     with pytest.raises(errors.DataError, match="no such folder"):
         shown(replace(how, pictures=str(tmp_path / "none")), bench.samples, 48, 1, private=False)
+    for i in range(40):  # of many, some from everywhere: the first ones may all show one class
+        kept = tmp_path / "many" / f"class-{i // 20}" / f"{i:02}.png"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (48, 48), i).save(kept)
+    found = shown(replace(how, pictures=str(tmp_path / "many"), count=16), bench.samples, 48, 1, private=True)
+    assert [int(each[0, 0]) for each in found.pictures] == np.linspace(0, 39, 16).astype(int).tolist()
     (tmp_path / "empty").mkdir()
     with pytest.raises(errors.DataError, match="no picture can be read"):
         shown(replace(how, pictures=str(tmp_path / "empty")), bench.samples, 48, 1, private=False)

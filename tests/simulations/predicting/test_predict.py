@@ -18,9 +18,11 @@ from fer_models.edge.sources import Frame
 from fer_models.transforms import mirrored_probabilities, to_input
 from fer_models.zoo import ModelSpec, build
 from simulations.faces import FacesConfig, draw
+from simulations.predicting import stream
 from simulations.predicting.asked import Prediction
 from simulations.predicting.judges import judge_of
-from simulations.predicting.stream import seen
+from simulations.predicting.output import Copies
+from simulations.predicting.stream import Seen, seen
 
 LABELS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 SPEC = ModelSpec("fer_nano", classes=7)
@@ -132,6 +134,43 @@ def test_memory_stays_flat_on_a_long_film(model, faces):
     for told in range(20):
         assert next(found).frame.number == told
         assert len(read) - told <= 4
+
+
+def test_photographs_of_many_megapixels_go_on_in_smaller_batches(model, monkeypatch):
+    """What waits for a batch to fill is bounded in bytes, whether there are faces or not."""
+    large = np.zeros((100, 100), np.uint8)
+    monkeypatch.setattr(stream, "MOST_BYTES", 3 * large.nbytes)
+    for finder in (FaceFinder("whole"), lambda _: []):
+        read = []
+        source = (read.append(i) or Frame(f"{i}.jpg", 0, None, large) for i in range(12))
+        for told, found in enumerate(seen(source, finder, judge_of(model, Prediction()), batch=32)):
+            assert found.frame.source == f"{told}.jpg"
+            assert len(read) - told <= 3
+        assert len(read) == 12
+
+
+def test_copies_of_two_pictures_that_differ_in_their_ending(model, tmp_path, faces, fedfer):
+    for name in ("a.png", "a.bmp"):
+        Image.fromarray(faces[0]).save(tmp_path / name)
+    words = [
+        str(tmp_path / "a.png"),
+        str(tmp_path / "a.bmp"),
+        "faces=whole",
+        "--annotate",
+        str(tmp_path / "copies"),
+    ]
+    code, _, err = fedfer("predict", str(model), *words)
+    assert code == 0
+    assert "2 annotated copies" in err
+    assert len(list((tmp_path / "copies").iterdir())) == 2
+
+
+def test_a_film_that_cannot_be_written_is_told(model, tmp_path, faces):
+    copies = Copies(tmp_path / "copies", judge_of(model, Prediction()), gradcam=False)
+    (tmp_path / "copies").rmdir()
+    nothing = np.zeros((0, 7), np.float32)
+    with pytest.raises(errors.RunFolderError, match="the annotated film cannot be written"):
+        copies(Seen(Frame("film.mp4", 0, 0.0, faces[0]), (), faces[:0], nothing))
 
 
 def test_an_exported_graph_is_asked_in_the_same_way(folder, fedfer, refused, tmp_path):
