@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -142,7 +144,10 @@ class Service:
 
     def status(self, _: bytes = b"", __: object = None) -> bytes:
         """Return how the agent is doing, as JSON."""
-        return json.dumps({**self._facts, "plans": sorted(self._plans), "refused": self._refused}).encode()
+        now = {"peak_mb": _peak_mb()}
+        return json.dumps(
+            {**self._facts, **now, "plans": sorted(self._plans), "refused": self._refused}
+        ).encode()
 
     @property
     def handler(self) -> grpc.GenericRpcHandler:
@@ -208,6 +213,12 @@ def serving(service: Service, socket: Path) -> Iterator[None]:
         yield
     finally:
         server.stop(5).wait()
+
+
+def _peak_mb() -> float:
+    """Return the most memory that this process ever held at once, in MB."""
+    unit = 1 if sys.platform == "darwin" else 1024  # of the kernel's figure, in bytes
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
 
 
 def _now() -> str:

@@ -27,6 +27,7 @@ from client.secure_app import (
     train_secure,
 )
 from client.secure_site import SecureSite
+from client.versions import require_same, spoken
 from fer_models.counts import Counts
 from fer_models.errors import FedferError, PrivacyError
 
@@ -109,9 +110,11 @@ def name(agent: Agent, content: RecordDict, secure: Callable[[], SecureSite]) ->
     Raises
     ------
     DataError, PolicyError : the site does not take part in the plan.
+    VersionError : the coordinator's version of FedFER speaks otherwise.
     """
-    facts: dict[str, str | int] = {"site": agent.name}
+    facts: dict[str, str | int] = {"site": agent.name, **spoken()}
     if "plan" in facts_of(content):
+        require_same(facts_of(content), "the coordinator's", agent.name)
         plan = read_plan(text(content, "plan"))
         agent.require_willing(plan)  # before anybody's work is in vain
         if plan.aggregation == "secure":

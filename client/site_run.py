@@ -87,6 +87,7 @@ def sentences(found: dict[str, Any]) -> list[str]:
     said = [
         f"{found['site']} runs since {agent['since']} (agent {agent['pid']}, supervisor {found['supervisor']})",
         f"{agent['answered']} questions answered, the last {agent['last'] or 'never'}; {len(agent['plans'])} plans met",
+        f"the agent held {agent['peak_mb']:.0f} MB at most",
     ]
     if server := found["server"]:
         why = f": {server['why']}" if server["why"] else ""

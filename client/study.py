@@ -152,3 +152,9 @@ def require_successor(new: Study, old: Study | None, confirmed: str | None) -> N
             where="study, serial",
             cure="Ask the coordinator for the newest file.",
         )
+    if old is not None and new.serial == old.serial and new != old:
+        raise IdentityError(
+            f"this is another study than the one that the site has joined, and both have the serial {new.serial}",
+            where="study, serial",
+            cure="Ask the coordinator which is the newest: each change gives a study a number of its own.",
+        )

@@ -147,6 +147,12 @@ class PolicyError(FedferError):
     exit_code = 17
 
 
+class VersionError(FedferError):
+    """A site and a coordinator whose versions of FedFER do not speak with each other."""
+
+    exit_code = 18
+
+
 class InstallationError(FedferError):
     """A machine or an installation that has to be put right first, as ``fedfer doctor`` found."""
 

@@ -16,6 +16,7 @@ from flwr.serverapp import Grid
 
 from client.messages import facts_of, scalar, tell, text
 from client.plan import Plan
+from client.versions import require_same, spoken
 from fer_models.errors import ConfigError, EngineError, FedferError, IdentityError, SecureAggregationError
 from server.exchange import POLL_SECONDS, content_of, exchange
 from server.patience import PatientGrid
@@ -178,13 +179,14 @@ class Standing:
         return name
 
     def _question(self, node: int) -> Message:
-        return Message(tell({"plan": self._plan.text}), node, MessageType.QUERY)
+        return Message(tell({"plan": self._plan.text, **spoken()}), node, MessageType.QUERY)
 
     def _hear(self, node: int, reply: Message) -> None:
         """Take in whether a site takes part."""
         try:
             answer = content_of(reply)
             name = self.require_own(node, answer)
+            require_same(facts_of(answer), "the site's", name)
             session = int(scalar(answer, "session")) if "session" in facts_of(answer) else -1
             if not -1 <= session < MOST_SESSIONS:  # all go on above it
                 raise IdentityError(

@@ -29,8 +29,16 @@ from client.messages import facts_of, pack, tell, text, vector_of
 from client.plan import Secure
 from client.plan_signature import SIGNED, sign_plan
 from client.relay import ask
+from client.versions import PROTOCOL, spoken
 from client.workbench import Benches
-from fer_models.errors import ConfigError, EngineError, PolicyError, PrivacyError
+from fer_models.errors import (
+    ConfigError,
+    EngineError,
+    PolicyError,
+    PrivacyError,
+    RunFolderError,
+    VersionError,
+)
 from simulations.grid import take_identity
 
 SECURE = Secure(sites=3, threshold=3, minimum=3, clip=16.0)
@@ -136,6 +144,7 @@ def test_an_agent_answers_only_its_owner_and_as_the_agent_in_process_does(site, 
     assert np.array_equal(vector_of(reply.content, np.float32), expected.delta)
     found = status(site)
     assert (found["site"], found["answered"], found["plans"]) == ("clinic", 2, [plan.digest])
+    assert 20 < found["peak_mb"] < 20_000
 
 
 def test_a_refused_plan_is_answered_with_its_rule_and_noted_once(site, start, private):
@@ -174,6 +183,34 @@ def test_a_defect_is_answered_in_words_of_its_own(site, plan_of):
     error = from_bytes(service.answer(to_bytes(Frame("train", content)))).error
     assert error_from_wire(error, "node").what == "the site's agent failed at this question"
     assert "NoneType" not in error.reason
+
+
+def test_a_coordinator_of_another_version_is_told_so_before_any_work(site, plan_of):
+    service, plan = service_of(site), plan_of()
+
+    def said(**facts):
+        content = tell({"plan": plan.text, **facts})
+        return error_from_wire(from_bytes(service.answer(to_bytes(Frame("query", content)))).error, "node")
+
+    for facts, other in (({}, "an earlier one"), ({"protocol": PROTOCOL + 1, "version": "9.9"}, "9.9")):
+        error = said(**facts)
+        assert type(error) is VersionError
+        assert f"the coordinator's version of FedFER, {other}, does not speak with this one" in error.what
+        assert "Install the same version" in error.cure
+    assert type(said(**spoken())) is PolicyError  # it goes on to look at the plan
+
+
+def test_a_disk_that_is_full_is_said_and_nothing_is_done_without_its_entry(site, plan_of):
+    service, plan = service_of(site), plan_of()
+    (site.path / "audit.jsonl").symlink_to("/dev/full")
+    content = tell({"plan": plan.text, **spoken()})
+    error = error_from_wire(from_bytes(service.answer(to_bytes(Frame("query", content)))).error, "node")
+    assert type(error) is RunFolderError
+    assert "cannot write the audit log: No space left on device" in error.what
+    assert json.loads(service.status())["plans"] == []
+    (site.path / "audit.jsonl").unlink()
+    again = error_from_wire(from_bytes(service.answer(to_bytes(Frame("query", content)))).error, "node")
+    assert type(again) is PolicyError, "once there is room, the same question is looked at"
 
 
 def test_damaged_questions_are_answered_and_harm_nobody(site, start):
@@ -252,7 +289,7 @@ def test_a_plan_that_nobody_or_a_stranger_signed_is_refused_and_one_of_the_coord
     change(site, "signed: false", "signed: true")
     service, plan = service_of(site), plan_of(privacy={"noise_multiplier": 4.0}, local={"amount": 1})
     plan = replace(plan, aggregation="secure", secure=SECURE)
-    told = {"plan": plan.text}
+    told = {"plan": plan.text, **spoken()}
 
     def answered(**facts):
         return from_bytes(service.answer(to_bytes(Frame("query", tell({**told, **facts})))))

@@ -76,6 +76,9 @@ def test_a_site_joins_by_fingerprint_and_takes_newer_studies_without(study_of, s
     assert a.study().roster.names == ("clinic-a", "clinic-b")
     with pytest.raises(IdentityError, match="older than the one that the site has joined, 1 before 2"):
         a.join(first, None)
+    with pytest.raises(IdentityError, match="both have the serial 2"):
+        a.join(study_of(2, a), None)
+    a.join(study_of(2, a, b), None)  # the same once more
     with pytest.raises(IdentityError, match="not approved yet, or revoked"):
         a.join(study_of(3, b), None)
     assert a.study().serial == 2

@@ -13,7 +13,8 @@ import server.rounds as rounds
 import server.standing as standing
 from client.app import make_app
 from client.failures import error_to_wire
-from client.messages import pack
+from client.messages import pack, tell
+from client.versions import spoken
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError, DataError, EngineError, RunFolderError, TrainingError
 from fer_models.flat import FlatModel
@@ -296,7 +297,7 @@ def test_a_mean_that_overflows_is_a_training_error(plan_of, tmp_path):
 
     @app.query()
     def _query(message, context):
-        return Message(pack(np.zeros(1, np.float32), {"site": "site-0"}), reply_to=message)
+        return Message(tell({"site": "site-0", **spoken()}), reply_to=message)
 
     @app.train()
     def _train(message, context):

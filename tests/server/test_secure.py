@@ -15,6 +15,7 @@ from client.secagg.codec import Kind, kind_of, session_of
 from client.secagg.terms import least_threshold
 from client.secagg.wire import Masked
 from client.secure_site import from_text
+from client.versions import spoken
 from fer_models.errors import ConfigError, IdentityError, PrivacyError, SecureAggregationError, TrainingError
 from fer_models.flat import FlatModel
 from fer_models.zoo import build
@@ -121,7 +122,7 @@ def test_a_round_costs_three_exchanges_once_it_runs(secure_of, sites_of, tmp_pat
 
 
 def test_nothing_of_one_site_is_on_the_wire(secure_of, sites_of, tmp_path):
-    """Every answer is a site's name, messages of keys, or a vector that looks drawn at random."""
+    """Every answer is a site's name and version, messages of keys, or a vector that looks drawn at random."""
     plan, sites = secure_of(rounds=2), sites_of(SIZES)
     grid, _ = watched(plan, sites, tmp_path)
     bodies = []
@@ -133,6 +134,7 @@ def test_nothing_of_one_site_is_on_the_wire(secure_of, sites_of, tmp_path):
             masked = Masked.parse(vector_of(reply.content, np.uint8).tobytes())
             bodies.append(np.frombuffer(masked.body, np.uint8))
             continue
+        assert {name: facts.pop(name) for name in spoken() if name in facts} in ({}, spoken())
         assert set(facts) <= {"session", "offer", "roll", "survivors", "consents"}
         kinds = {kind_of(from_text(value)) for name, value in facts.items() if name != "session"}
         assert kinds <= {Kind.ADVERT, Kind.SHARES, Kind.CONSENT, Kind.REVEAL}

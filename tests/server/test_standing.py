@@ -11,7 +11,8 @@ import server.standing as standing
 from client.app import make_app
 from client.failures import error_to_wire
 from client.messages import facts_of, tell
-from fer_models.errors import ConfigError, EngineError, PolicyError
+from client.versions import PROTOCOL
+from fer_models.errors import ConfigError, EngineError, PolicyError, VersionError
 from server.patience import Patience, PatientGrid
 from server.rounds import Coordinator
 from server.run_folder import RunFolder
@@ -39,6 +40,8 @@ class Unsteady(LocalGrid):
         )
         if act == "refuse":
             return Message(error_to_wire(REFUSAL), reply_to=message)
+        if isinstance(act, dict):
+            return Message(tell(act), reply_to=message)
         if message.metadata.message_type == "train":
             self.trained.append((message.metadata.group_id, message.metadata.dst_node_id))
         return None if act == "silent" else super()._answer(message)
@@ -72,6 +75,23 @@ def test_a_patient_grid_changes_nothing_where_all_answer(plan_of, sites_of, tmp_
     assert RunFolder(tmp_path / "b").read_json(SITES) == {
         "present": ["site-0", "site-1", "site-2"], "away": [], "refused": {},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "other"), [({}, "an earlier one"), ({"protocol": PROTOCOL + 1, "version": "9.9"}, "9.9")]
+)
+def test_a_site_of_another_version_is_named_and_the_others_go_on(plan_of, sites_of, tmp_path, said, other):
+    def acts(node, kind, _):
+        return {"site": "site-1", **said} if (node, kind) == (2, "query") else ""
+
+    grid, plan = Unsteady(sites_of(), acts), plan_of(rounds=1)
+    run(plan, grid, tmp_path)
+    assert grid.who(1) == [1, 3]
+    refused = RunFolder(tmp_path).read_json(SITES)["refused"]["site-1"]["what"]
+    assert f"the site's version of FedFER, {other}, does not speak with this one" in refused
+    with pytest.raises(VersionError) as raised:
+        Coordinator(plan, RunFolder(tmp_path / "all"), "federated").run(Unsteady(sites_of(), acts))
+    assert raised.value.where == "site-1"
 
 
 def test_a_late_site_is_left_out_of_its_round_and_is_back_in_the_next(plan_of, sites_of, tmp_path):
