@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from client.words import Words, read_words
 from fer_models.errors import ConfigError
 from server.coordinator import Coordinator
 from server.deployed import PATIENCE, ROSTER, SIGNATURE, UNTIL
-from server.following import followed, start
+from server.following import TICK, followed, start
 from server.patience import Patience
 from server.run_folder import RunFolder, write_text
 from server.watching import watching
@@ -45,7 +46,9 @@ def run(words: Sequence[str], compose: Composing) -> int:
         console.print(line, soft_wrap=True, markup=False)
 
     say(f"run folder: {folder.path}")
-    if not folder.complete:
+    while (
+        not folder.complete
+    ):  # again where it was the first step alone, of server statistics, that has ended
         (folder.path / UNTIL).unlink(missing_ok=True)
         keep_patience(folder, patience)
         start(coordinator, folder)
@@ -56,6 +59,7 @@ def run(words: Sequence[str], compose: Composing) -> int:
         except KeyboardInterrupt:
             say("The study goes on; the same command looks on again.")
             return 0
+        time.sleep(TICK)
     say(f"done: {folder.path / 'summary.json'} and {folder.path / 'model'}")
     return 0
 

@@ -6,8 +6,10 @@ import json
 import pytest
 from rich.console import Console
 
+import server.studying as studying
 from client.alone import alone
 from fer_models.errors import ConfigError
+from server.run_folder import RunFolder
 from server.run_state import LOCK, OUTCOME, PROGRESS, SITES, run_said
 from server.watching import changes, said, watching
 from simulations.planning import planned
@@ -83,3 +85,23 @@ def test_settings_that_no_plan_holds_are_refused_and_not_passed_over(word, where
     with pytest.raises(ConfigError, match="a plan begins from the weights of its seed") as error:
         planned([word, "data.options.count=120", "model=hog_linear", "server.rounds=2"], 3)
     assert error.value.where == where
+
+
+def test_a_run_goes_on_where_the_process_that_it_looks_on_took_the_statistics_alone(
+    tmp_path, monkeypatch, capsys
+):
+    begun, folder = [], RunFolder(tmp_path)
+
+    def followed(*_):
+        if len(begun) == 2:
+            folder.write_json("state.json", {"status": "complete"})
+        return iter(())
+
+    monkeypatch.setattr(studying, "asked", lambda *_: (None, None))
+    monkeypatch.setattr(studying, "run_folder", lambda *_: tmp_path)
+    monkeypatch.setattr(studying, "prepared", lambda *_: folder)
+    monkeypatch.setattr(studying, "start", lambda *_: begun.append(1))
+    monkeypatch.setattr(studying, "followed", followed)
+    assert studying.run(["DIR", "PLAN.json"], planned) == 0
+    assert len(begun) == 2
+    assert "done:" in capsys.readouterr().out
