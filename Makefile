@@ -19,7 +19,7 @@ demo: setup
 	@.venv/bin/fedfer compare experiment=quickstart
 
 test: setup
-	@$(VENV) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	@$(VENV) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	@$(TOOLS)/ruff check .
