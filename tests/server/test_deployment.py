@@ -1,5 +1,6 @@
 """A whole study on loopback: a coordinator and three sites as real processes, with TLS and authentication."""
 
+import base64
 import contextlib
 import io
 import json
@@ -13,11 +14,13 @@ import time
 from collections import namedtuple
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from client.alone import holder
+from client.audit_log import AuditLog
 from client.ledger import Ledger, close_all
 from client.plan import read_plan
 from client.site_folder import SiteFolder
@@ -25,6 +28,7 @@ from client.study import read_study
 from fer_models.errors import ConfigError, EngineError, PolicyError, RunFolderError
 from fer_models.flat import FlatModel
 from fer_models.metrics import summarise
+from fer_models.samples import Samples
 from fer_models.zoo import build
 from server.bundle import bundle
 from server.coordinator import Coordinator
@@ -231,6 +235,28 @@ def test_a_study_goes_on_after_kills_of_a_site_and_of_the_rounds_themselves(stud
         own = Ledger(site.ledger_path, site.name, read_only=True).epsilon(delta).value
         assert summary["epsilon"] <= own + 1e-9
     assert "flwr-clientapp" not in processes()
+    no_log_tells_of_a_site(study)
+
+
+def no_log_tells_of_a_site(study):
+    """Whatever processes of sites and coordinator wrote for people to read, in real rounds, names no picture."""
+    logs = [log for each in (study, *study.sites) for log in each.path.glob("state/**/*.log")]
+    logs += [each.path / "audit.jsonl" for each in (study, *study.sites)]
+    assert len(logs) >= 8
+    told = b"".join(each.read_bytes() for each in logs)
+    assert b"plan_met" in told
+    for site in study.sites:
+        samples = Samples.load(study.folder / "dealt" / site.name)
+        words = {*samples.labels, "skin_tone", "undisclosed", "woman", *samples.source[:20].tolist()} - {""}
+        for word in words:
+            assert re.search(rb"\b" + re.escape(word.encode()) + rb"\b", told) is None, word
+        picture = samples.pictures[0].tobytes()
+        for form in (picture, picture.hex().encode(), base64.b64encode(picture)):
+            assert form[100:140] not in told
+        for count in {len(samples.label), *np.bincount(samples.label[samples.split == "train"]).tolist()}:
+            assert re.search(rb"\b%d (pictures|rows|samples)" % count, told) is None
+        for entry in AuditLog(site.path / "audit.jsonl").entries():
+            assert set(entry.facts) <= {"name", "code", "plan", "run", "rule"}
 
 
 def releases(site):
