@@ -174,3 +174,15 @@ def test_pictures_whose_classes_are_not_all_known_need_a_loss_of_logits(plan_of)
 
     with pytest.raises(ConfigError, match="every class"):
         Workbench(named(plan_of, "centre"), CPU).expect(TOLD, partial=True)
+
+
+@pytest.mark.parametrize(
+    ("loss", "local", "where"),
+    [("cross_entropy", {"smoothing": 0.1}, "local.smoothing"), ("pdls", {}, "local.loss")],
+)
+def test_targets_that_are_spread_need_sets_that_know_every_class(plan_of, loss, local, where):
+    from client.told import NOTHING as TOLD
+
+    with pytest.raises(ConfigError, match="do not know") as caught:
+        Workbench(named(plan_of, loss, local=local), CPU).expect(TOLD, partial=True)
+    assert where in str(caught.value)
