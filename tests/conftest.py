@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import warnings
@@ -246,3 +247,14 @@ def plan_of():
         return replace(PLAN, local=work, server=replace(PLAN.server, **server), privacy=privacy, seed=seed)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def free_ports():
+    """Return a port that is free, and so is the next; other test processes look from another place on."""
+    for port in range(20000 + 2 * (os.getpid() % 5000), 32000, 2):
+        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as two:
+            one.bind(("", port))
+            two.bind(("127.0.0.1", port + 1))
+            return port
+    raise AssertionError("no free ports")

@@ -86,10 +86,9 @@ def until(true, what):
 class Study:
     """A coordinator's folder, three sites' folders, and their processes."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, port):
         self.folder, self.path, self.running = folder, folder / "study", {}
         good("data", "deal", *WORDS, "--run-dir", folder / "dealt")
-        port = 20000 + 2 * (os.getpid() % 5000)
         good("server", "init", self.path, "hosts=localhost", f"port={port}")
         self.sites = [self.enrolled(f"site-{i}") for i in range(3)]
         study = self.path / "study.json"
@@ -143,8 +142,8 @@ class Study:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    made = Study(tmp_path_factory.mktemp("loop"))
+def study(tmp_path_factory, free_ports):
+    made = Study(tmp_path_factory.mktemp("loop"), free_ports)
     try:
         made.start()
         yield made

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -67,22 +66,12 @@ def until(true, what):
     return found
 
 
-def free_ports():
-    """Two free ports, one after the other."""
-    for port in range(20000 + os.getpid() % 10000, 32000, 2):
-        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as two:
-            one.bind(("", port))
-            two.bind(("127.0.0.1", port + 1))
-            return port
-    raise AssertionError("no free ports")
-
-
 class Study:
     """A coordinator's folder, its process, and some sites' keys."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, port):
         self.folder, self.path, self.process = folder, folder / "study", None
-        assert self.command("init", "hosts=localhost", f"port={free_ports()}").returncode == 0
+        assert self.command("init", "hosts=localhost", f"port={port}").returncode == 0
         self.coordinator = Coordinator.open(self.path)
         self.address = self.coordinator.address
         self.root = self.coordinator.authority[1]
@@ -158,8 +147,8 @@ def is_in(said, state, why=""):
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    made = Study(tmp_path_factory.mktemp("serving"))
+def study(tmp_path_factory, free_ports):
+    made = Study(tmp_path_factory.mktemp("serving"), free_ports)
     try:
         made.start()
         yield made
