@@ -184,7 +184,9 @@ class Node:
         pause, end = SOONEST, time.monotonic() + PATIENCE
         while True:
             try:
-                return work()
+                found = work()
+                self._say("connected")
+                return found
             except Unreachable as error:
                 self._say("not connected", str(error))
                 if self._ended.is_set() or time.monotonic() > end:

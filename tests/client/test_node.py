@@ -1,5 +1,6 @@
 """A site's node against servers that forbid, do not know what it speaks of, or are gone: real requests, no network."""
 
+import json
 import os
 import threading
 import time
@@ -13,9 +14,9 @@ from flwr.app import Message
 from flwr.common.serde import message_to_proto
 from flwr.proto.fleet_pb2 import ActivateNodeResponse
 
-from client.fleet import Fleet
+from client.fleet import Fleet, Unreachable
 from client.messages import tell
-from client.node import FORBIDDEN, PATIENCE, TAKEN, Node
+from client.node import FORBIDDEN, PATIENCE, STATE, TAKEN, Node
 from simulations.grid import take_identity
 
 
@@ -55,3 +56,22 @@ def test_what_a_kill_took_is_owned_up_to_and_keeps_no_site_away(tmp_path, status
     os.utime(note, (time.time() - age,) * 2)
     assert "push-messages" in ran(tmp_path, {"push-messages": status})
     assert note.exists() == kept
+
+
+def test_a_server_that_is_back_is_said_to_be(tmp_path):
+    class Returning:
+        """Of a node's fleet, what _patiently asks: gone once, then there."""
+
+        def __init__(self):
+            self.left = 1
+
+        def push(self):
+            if self.left:
+                self.left -= 1
+                raise Unreachable("no route")
+            return "pushed"
+
+    fleet = Returning()
+    node = Node(fleet, "no socket", tmp_path, threading.Event())
+    assert node._patiently(fleet.push) == "pushed"
+    assert json.loads((tmp_path / STATE).read_text())["state"] == "connected"
