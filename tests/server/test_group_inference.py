@@ -15,11 +15,12 @@ from client.app import make_app
 from client.fairness import Fairness
 from client.messages import facts_of, vector_of
 from client.nets import critic_range
-from client.plan import Secure
+from client.plan import Attribute, Secure
 from client.secagg.layout import session_layout
 from client.secagg.terms import least_threshold
 from client.secagg.wire import Masked
 from client.told import Told
+from fer_models.labels import UNDISCLOSED
 from fer_models.probes import Shown, probe
 from server.rounds import Coordinator
 from server.run_folder import RunFolder
@@ -182,7 +183,8 @@ def test_answers_of_both_groups_and_of_who_opts_out_are_alike_but_for_masks(
 ):
     """Nothing beside the vectors differs between sites: the same facts, the same lengths."""
     plan, sites, replies = wire
-    short = replace(plan, server=replace(plan.server, rounds=2, evaluate_every=2))
+    ages = (Attribute("age", tuple(sorted((*GROUPS, UNDISCLOSED)))),)  # as who opts out is counted
+    short = replace(plan, groups=ages, server=replace(plan.server, rounds=2, evaluate_every=2))
     opted = replace(sites, opted_out=frozenset(range(0, SITES, 2)))
     grid = Watched(opted)
     Coordinator(short, RunFolder(tmp_path), "federated", roster=opted.roster).run(grid)
