@@ -58,9 +58,18 @@ def test_summary_page_and_card_tell_what_was_spent_on_what(folder, federated):
     assert "4 log share" in (folder / "model" / "README.md").read_text()
 
 
+def points(figures):
+    """Figures without their intervals."""
+    if not isinstance(figures, dict):
+        return figures
+    return {key: points(value) for key, value in figures.items() if "interval" not in key}
+
+
 def test_an_audit_of_the_adjusted_model_gives_the_run_s_figures(folder, federated):
     found = audit_model(folder, composed(DATA)[0])
-    assert json.loads(json.dumps(found)) == {key: federated[key] for key in found}
+    found = points(json.loads(json.dumps(found)))  # intervals are over people here, in the run over pictures
+    assert {"accuracy", "worst_recall", "recall", "parity"} <= found.keys()
+    assert found == points({key: federated[key] for key in found})
     assert found["recall"]["happiness"] < 1, "without the adjustment every answer is happiness"
 
 
