@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -19,7 +18,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from client.alone import holder
 from client.audit_log import AuditLog
 from client.ledger import Ledger, close_all
 from client.plan import read_plan
@@ -33,9 +31,8 @@ from fer_models.zoo import build
 from server.bundle import bundle
 from server.coordinator import Coordinator
 from server.run_folder import RunFolder
-from server.run_state import LOCK, PROGRESS, SITES
+from server.run_state import PROGRESS
 from server.superlink import control, nodes
-from simulations.bench.loopback import children
 from simulations.cli import main
 from simulations.compose import composed
 from simulations.federated import Sites, run_local
@@ -53,9 +50,6 @@ WORDS = (
     "privacy.target_epsilon=2", "aggregation=secure", "server.rounds=2", "privacy.allow_useless=true",
     "statistics.enabled=true", "statistics.epsilon=0.2", "statistics.by=[gender]",
 )  # fmt: skip
-
-
-LONGER = tuple(word.replace("rounds=2", "rounds=4") for word in WORDS if "statistics" not in word)
 
 
 Ended = namedtuple("Ended", "returncode stdout stderr")
@@ -117,13 +111,6 @@ class Study:
                 return sum(node.status == "online" for node in nodes(client)) == 3
 
         until(connected, "the sites are not connected")
-
-    def kill(self, name):
-        """Kill a supervisor and, at the same moment, what it keeps alive."""
-        pids = [self.running[name].pid, *children(self.running[name].pid)]
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        self.running[name].wait()
 
     def stop(self):
         for process in self.running.values():
@@ -202,38 +189,6 @@ def test_a_study_ends_with_the_very_model_of_its_simulation_though_servers_die(s
     assert "done" in good(*words, "--run-dir", tmp_path / "run")  # the same plan, from a file
     other = command(*words, "--name", "x", "--run-dir", tmp_path / "run")
     assert other.returncode == RunFolderError.exit_code
-
-
-def test_a_study_goes_on_after_kills_of_a_site_and_of_the_rounds_themselves(study, tmp_path):
-    """Of three sites none may be missing, so the round of a site that is killed is lost; nothing is under-counted."""
-    run = tmp_path / "run"
-
-    def strike():
-        until((run / SITES).exists, "nobody takes part")
-        study.kill("site-1")
-        study.start()
-        until((run / PROGRESS).exists, "no round ended")
-        os.kill(holder(run / LOCK), signal.SIGKILL)
-
-    striking = threading.Thread(target=strike)
-    striking.start()
-    before = {site.name: releases(site) for site in study.sites}
-    out = command("server", "run", study.path, *LONGER, "--name", "killed", "--run-dir", run)
-    striking.join()
-    assert out.returncode == 0, out.stderr
-    assert "the process of the rounds died; it goes on from the last checkpoint" in out.stdout
-    rounds = [json.loads(line) for line in (run / PROGRESS).read_text().splitlines()]
-    assert sorted({line["round"] for line in rounds}) == [1, 2, 3, 4]
-    lost = {line["round"] for line in rounds if "lost" in line}
-    summary = json.loads((run / "summary.json").read_text())["systems"]["federated"]
-    close_all()
-    for site in study.sites:
-        spent = releases(site) - before[site.name]
-        assert 4 - len(lost) <= spent <= 4  # a round is charged once, however often it was asked for
-        delta = summary["delta"]
-        own = Ledger(site.ledger_path, site.name, read_only=True).epsilon(delta).value
-        assert summary["epsilon"] <= own + 1e-9
-    assert "flwr-clientapp" not in processes()
     no_log_tells_of_a_site(study)
 
 
@@ -256,14 +211,6 @@ def no_log_tells_of_a_site(study):
             assert re.search(rb"\b%d (pictures|rows|samples)" % count, told) is None
         for entry in AuditLog(site.path / "audit.jsonl").entries():
             assert set(entry.facts) <= {"name", "code", "plan", "run", "rule"}
-
-
-def releases(site):
-    return Ledger(site.ledger_path, site.name, read_only=True).head.number if site.ledger_path.exists() else 0
-
-
-def processes():
-    return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
 
 
 def test_a_plan_that_a_policy_refuses_ends_with_its_rule(study, tmp_path):
