@@ -29,16 +29,21 @@ def last_layer(module: nn.Module, spec: ModelSpec) -> nn.Linear:
     return found[0]
 
 
+def input_of(part: nn.Module, net: nn.Module, x: Tensor) -> Tensor:
+    """Return what ``part`` of a net is given when the net answers x, in the mode that the net is in."""
+    given: list[Tensor] = []
+    hook = part.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    try:
+        net(x)
+    finally:
+        hook.remove()
+    return given[0]
+
+
 @torch.inference_mode()
 def embed(module: nn.Module, last: nn.Linear, x: Tensor) -> Tensor:
     """Return features (B, F) of pictures x (B, C, H, W): what ``last`` is given when the net answers.
 
     The net is called as it is: put it into evaluation mode first, or dropout has its way.
     """
-    given: list[Tensor] = []
-    hook = last.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
-    try:
-        module(x)
-    finally:
-        hook.remove()
-    return given[0]
+    return input_of(last, module, x)

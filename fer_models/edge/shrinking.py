@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fer_models.edge.folding import folded, replaced
+from fer_models.embedding import input_of
 from fer_models.errors import ModelError
 from fer_models.transforms import Augmentation, augment, to_input
 
@@ -95,18 +96,8 @@ def with_fixed_norms(net: nn.Module, pictures: NDArray[np.uint8]) -> nn.Module:
         for place in range(1, len(sequence)):
             norm = sequence[place]
             if isinstance(norm, nn.GroupNorm) and isinstance(sequence[place - 1], nn.Conv2d):
-                sequence[place] = _fixed(norm, _input_of(norm, plain, x))
+                sequence[place] = _fixed(norm, input_of(norm, plain, x))
     return folded(plain)
-
-
-def _input_of(part: nn.Module, net: nn.Module, x: Tensor) -> Tensor:
-    seen: list[Tensor] = []
-    hook = part.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    try:
-        net(x)
-    finally:
-        hook.remove()
-    return seen[0]
 
 
 def _fixed(norm: nn.GroupNorm, x: Tensor) -> nn.BatchNorm2d:

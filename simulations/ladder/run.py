@@ -8,7 +8,7 @@ from rich.console import Console
 
 from fer_models.errors import ModelError
 from server.run_folder import RunFolder, reading, write_text
-from simulations.display import Display, new_console
+from simulations.display import Display
 from simulations.ladder.edge import make_edge
 from simulations.ladder.page import write_page
 from simulations.ladder.rungs import DEBIASED, INT8, RUNGS, Rung, asked
@@ -16,19 +16,13 @@ from simulations.ladder.show import show
 from simulations.ladder.table import CSV, ladder_csv, ladder_table
 from simulations.privacy_audit.canary_run import RESULT
 from simulations.privacy_audit.finished import FinishedRun
-from simulations.study.run import Study
+from simulations.study.run import Study, carry_out
 from simulations.study.table import Facts
 
 
 def run(words: list[str]) -> int:
     """Climb, print the table and write the page."""
-    ladder, console = Ladder(asked(words)), new_console()
-    ladder.prepare(console)
-    console.print(f"run folder: {ladder.wanted.folder}", highlight=False, soft_wrap=True)
-    facts = ladder.run(console)
-    show(facts, console)
-    console.print(f"page: {ladder.wanted.folder / 'report.html'}", highlight=False, soft_wrap=True)
-    return 0
+    return carry_out(Ladder(asked(words)), show)
 
 
 class Ladder(Study):

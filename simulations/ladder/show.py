@@ -7,7 +7,7 @@ from rich.table import Table
 
 from server.report import wording
 from simulations.ladder.page import lost
-from simulations.study.show import said
+from simulations.study.show import caveats, said
 from simulations.study.table import GROUPS, OVERALL, Facts
 
 SHOWN = GROUPS[2:]
@@ -18,10 +18,7 @@ def show(facts: Facts, console: Console) -> None:
     """Print a table of all rungs, what each took, and what was left out."""
     console.print(_figures(facts))
     console.print(_costs(facts))
-    if len(facts["seeds"]) < 2:
-        console.print("one seed tells no interval: the differences may be chance", highlight=False)
-    for name, reason in facts["refused"].items():
-        console.print(f"left out: {name}: {reason}", highlight=False, soft_wrap=True, markup=False)
+    caveats(facts, console)
 
 
 def _figures(facts: Facts) -> Table:

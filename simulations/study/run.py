@@ -24,11 +24,15 @@ REFERENCE = "federated_without_privacy"
 
 def run(words: list[str]) -> int:
     """Run a study, print its table and write its page."""
-    study, console = Study(asked(words)), new_console()
+    return carry_out(Study(asked(words)), show)
+
+
+def carry_out(study: Study, shown: Callable[[Facts, Console], None]) -> int:
+    """Prepare and run a study, print what it found by ``shown`` and where its page is, and return an exit code."""
+    console = new_console()
     study.prepare(console)
     console.print(f"run folder: {study.wanted.folder}", highlight=False, soft_wrap=True)
-    facts = study.run(console)
-    show(facts, console)
+    shown(study.run(console), console)
     console.print(f"page: {study.wanted.folder / 'report.html'}", highlight=False, soft_wrap=True)
     return 0
 

@@ -17,10 +17,15 @@ SHOWN = (GROUPS[0], GROUPS[2])
 def show(facts: Facts, console: Console) -> None:
     """Print a table of all methods, and what was left out."""
     console.print(_table(facts))
+    caveats(facts, console)
+
+
+def caveats(facts: Facts, console: Console) -> None:
+    """Print what a table cannot tell: intervals where there is one seed, and what was left out."""
     if len(facts["seeds"]) < 2:
         console.print("one seed tells no interval: the differences may be chance", highlight=False)
-    for method, reason in facts["refused"].items():
-        console.print(f"left out: {method}: {reason}", highlight=False, soft_wrap=True, markup=False)
+    for name, reason in facts["refused"].items():
+        console.print(f"left out: {name}: {reason}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _table(facts: Facts) -> Table:
