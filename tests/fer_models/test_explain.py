@@ -22,8 +22,9 @@ def pooled(filters, weights, number=torch.float32):
     net = nn.Sequential(
         nn.Conv2d(1, len(filters), 1, bias=False), Mean(), nn.Linear(len(filters), 2, bias=False)
     )
+    net = net.to(number)
     with torch.no_grad():
-        net.to(number)[0].weight.copy_(torch.tensor(filters, dtype=number).view(-1, 1, 1, 1))
+        net[0].weight.copy_(torch.tensor(filters, dtype=number).view(-1, 1, 1, 1))
         net[2].weight.copy_(torch.tensor(weights, dtype=number))
     return net.eval()
 
