@@ -1,9 +1,9 @@
 """Every net of the zoo for the same processor minutes, on pictures of FER2013 that none of them saw.
 
-FER2013's training part alone, with a fifth of its people's pictures held out without copies on both sides. Each net is
-trained twice, on FER+'s votes and on the original labels, by one recipe: AdamW under a one-cycle schedule, pictures
-varied, a moving average of the weights. The schedule follows the processor seconds that are spent, so that a slow net
-goes through the whole of it on fewer pictures. There is no choice among epochs: the last weights count.
+FER2013's training part alone, with a fifth of its pictures held out without copies on both sides. Each net is trained
+on FER+'s votes, on the original labels, or on either, by the recipe of :mod:`simulations.bench.zoo_training`. The
+classical systems of :mod:`simulations.classical` stand in the same table; they take the time that they take. What is
+tried out is judged on a fifth of the *training* pictures (``part=validation``), so that the test part chooses nothing.
 """
 
 from __future__ import annotations
@@ -11,46 +11,62 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from client.evaluation import evaluate
-from client.strict import nearest
+from client.evaluation import count, evaluate
+from client.strict import nearest, parse
+from fer_models.checkpoints import save_model
+from fer_models.counts import Counts
 from fer_models.errors import ConfigError, DataError
-from fer_models.flat import FlatModel
-from fer_models.losses import soft_cross_entropy
 from fer_models.memory import keep_freed_memory
 from fer_models.metrics import summarise
 from fer_models.readers import read
 from fer_models.samples import Samples
 from fer_models.splits import hold_out
-from fer_models.transforms import Augmentation, augment, to_input
-from fer_models.zoo import NETS, ModelSpec, build, parameter_count
+from fer_models.zoo import NETS, parameter_count
 from server.run_folder import write_text
+from simulations import classical
 from simulations.bench.fer2013 import data_of
 from simulations.bench.run import Figures, Options
+from simulations.bench.zoo_training import Recipe, new_net, train
+from simulations.display import new_console
+from simulations.threads import one_thread
 
 RULES = {"votes": "majority", "original": "original"}
 """Name of the targets -> rule of the reader."""
 
+PARTS = ("test", "validation")
+"""What nets are judged on: the fifth that is held out, or a fifth of the rest, which then trains nothing."""
+
 FIGURES = ("accuracy", "balanced_accuracy", "worst_recall")
 
-PEAK, DECAY, CLIP, AVERAGE, BATCH, RISE = 5e-3, 0.05, 5.0, 0.998, 64, 0.2
-"""Largest learning rate, weight decay, longest gradient, decay of the average, pictures a step, share of the way up."""
+KNOWN = (*NETS, *classical.NAMES)
+"""What ``nets=`` may name."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is trained: nets, kinds of targets, and processor minutes for each."""
+    """What is trained: nets, kinds of targets, processor minutes for each, how, and what it is judged on."""
 
     nets: tuple[str, ...]
     targets: tuple[str, ...]
     minutes: float
+    part: str
+    recipe: Recipe
+
+    def key(self, net: str, kind: str) -> str:
+        """Return a name for one training, by which it is found again."""
+        if net in classical.NAMES:
+            words = [net, kind]
+        else:
+            own = Recipe()
+            changed = {k: v for k, v in asdict(self.recipe).items() if v != getattr(own, k)}
+            words = [net, kind, f"{self.minutes:g}", *(f"{k}={v}" for k, v in changed.items())]
+        return "-".join([*words, *([self.part] if self.part != PARTS[0] else [])])
 
 
 def bench(options: Options) -> Figures:
@@ -58,126 +74,112 @@ def bench(options: Options) -> Figures:
 
     Raises
     ------
-    ConfigError : no folder of FER2013, or words that are none of ``minutes``, ``nets`` and ``targets``.
+    ConfigError : no folder of FER2013, or words that are not known.
     """
-    wanted, root = asked(options.overrides), data_of(options)
+    wanted, root, console = asked(options.overrides), data_of(options), new_console()
     keep_freed_memory()
     figures: Figures = {"minutes": wanted.minutes}
-    for kind in wanted.targets:
-        samples: Samples | None = None
-        for name in wanted.nets:
-            file = (
-                None
-                if options.run_dir is None
-                else options.run_dir / f"{name}-{kind}-{wanted.minutes:g}.json"
-            )
-            if file is not None and file.is_file():
-                record = json.loads(file.read_text())
-            else:
-                samples = samples if samples is not None else _samples(root, kind)
-                record = trained(name, samples, 60 * wanted.minutes)
-            if file is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_text(file, json.dumps(record, indent=1) + "\n")
-            figures |= {f"{name}_{kind}_{key}": value for key, value in record.items()}
+    with one_thread():
+        for kind in wanted.targets:
+            samples: Samples | None = None
+            for name in wanted.nets:
+                folder = None if options.run_dir is None else options.run_dir / wanted.key(name, kind)
+                record = _kept(folder)
+                if record is None:
+                    samples = samples if samples is not None else _samples(root, kind, wanted.part)
+                    record = trained(name, samples, wanted, folder)
+                figures |= {f"{name}_{kind}_{key}": value for key, value in record.items()}
+                line = f"{name} {kind}: accuracy {record['accuracy']:.3f}, {record['cpu_seconds']:.0f} CPU s"
+                console.print(line, highlight=False)
     return figures
 
 
+def _kept(folder: Path | None) -> dict[str, Any] | None:
+    file = None if folder is None else folder / "figures.json"
+    return json.loads(file.read_text()) if file is not None and file.is_file() else None
+
+
 def asked(words: list[str]) -> Asked:
-    """Read ``minutes=2``, ``nets=fer_nano,vgg48`` and ``targets=votes``; all nets and both kinds where none are named.
+    """Read ``minutes=2``, ``nets=fer_nano,hog_svm``, ``targets=votes``, ``part=validation`` and words of the recipe.
+
+    All nets of the zoo and both kinds of targets where none are named.
 
     Raises
     ------
     ConfigError : another word, an unknown net or kind, or minutes that are none.
     """
-    found = {"minutes": "10", "nets": ",".join(NETS), "targets": ",".join(RULES)}
+    found = {"minutes": "10", "nets": ",".join(NETS), "targets": ",".join(RULES), "part": PARTS[0]}
+    recipe, own = {}, asdict(Recipe())
     for word in words:
         key, _, value = word.partition("=")
-        if key not in found:
-            raise ConfigError(f"unknown word {word!r}", where="bench zoo", cure=nearest(key, list(found)))
-        found[key] = value
-    lists = {"nets": NETS, "targets": RULES}
+        if key in own:
+            recipe[key] = value if isinstance(own[key], str) else _number(key, value)
+        elif key in found:
+            found[key] = value
+        else:
+            cure = nearest(key, [*found, *own])
+            raise ConfigError(f"unknown word {word!r}", where="bench zoo", cure=cure)
+    lists = {"nets": KNOWN, "targets": RULES, "part": PARTS}
     chosen = {key: tuple(found[key].split(",")) for key in lists}
     for key, known in lists.items():
         for each in chosen[key]:
             if each not in known:
                 raise ConfigError(f"unknown {each!r}", where=key, cure=nearest(each, list(known)))
-    try:
-        minutes = float(found["minutes"])
-    except ValueError:
-        minutes = 0.0
+    minutes = _number("minutes", found["minutes"])
     if not 0 < minutes < math.inf:
         raise ConfigError(f"{found['minutes']} minutes", where="minutes", cure="Write minutes=10.")
-    return Asked(chosen["nets"], chosen["targets"], minutes)
+    return Asked(chosen["nets"], chosen["targets"], minutes, chosen["part"][0], parse(Recipe, recipe, ""))
 
 
-def _samples(root: Path, kind: str) -> Samples:
+def _number(key: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        cure = "Write minutes=10." if key == "minutes" else "Give a number."
+        raise ConfigError(f"no number: {text!r}", where=key, cure=cure) from error
+
+
+def _samples(root: Path, kind: str, part: str) -> Samples:
     whole = read("fer2013", root, rule=RULES[kind])
     own = whole.rows("train")
     if not len(own):
         raise DataError("no row of the part Training", where=str(root), cure="Give the whole of fer2013.csv.")
-    return hold_out(whole.take(own), 0.2, seed=0)
+    samples = hold_out(whole.take(own), 0.2, seed=0)
+    if part == PARTS[0]:
+        return samples
+    return hold_out(samples.take(samples.rows("train")), 0.2, seed=1)
 
 
-def trained(name: str, samples: Samples, seconds: float) -> dict[str, Any]:
-    """Train a net for some processor seconds and return its figures on the rows that were held out."""
-    classes = len(samples.labels)
-    spec = ModelSpec(name, classes=classes, size=samples.size, dropout=0.0 if name == "hog_linear" else 0.2)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # of dropout
-        flat = FlatModel(build(spec, 0))
-        seen, spent, steps = _train(flat, samples, seconds)
-    counts = evaluate(flat.module, samples, samples.rows("test"), {}, device=torch.device("cpu"), prove=True)
+def trained(name: str, samples: Samples, wanted: Asked, folder: Path | None) -> dict[str, float]:
+    """Train one system and return its figures on the rows that were held out; a net is kept in ``folder``."""
+    record, counts = (_classical if name in classical.NAMES else _net)(name, samples, wanted, folder)
     told = summarise(counts)
-    record: dict[str, Any] = {
-        "parameters": parameter_count(flat.module),
-        "pictures": seen,
-        "steps": steps,
-        "cpu_seconds": spent,
-        "test_rows": counts.rows,
-    }
+    record["test_rows"] = counts.rows
     for key in FIGURES:
         record[key] = told[key]
         record[f"{key}_low"], record[f"{key}_high"] = told[f"{key}_interval"]
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "figures.json", json.dumps(record, indent=1) + "\n")
     return record
 
 
-def _train(flat: FlatModel, samples: Samples, seconds: float) -> tuple[int, float, int]:
-    """Train in place, leave the averaged weights; return pictures seen, processor seconds and steps."""
-    rows, average = samples.rows("train"), flat.full_vector.clone()
-    targets = torch.from_numpy(samples.targets(rows))
-    optimizer = torch.optim.AdamW([flat.vector], PEAK, weight_decay=DECAY)
-    drawing, order = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
-    start, spent, steps, queue = time.process_time(), 0.0, 0, np.zeros(0, np.int64)
-    while spent < seconds:
-        if len(queue) < BATCH:
-            queue = np.concatenate([queue, torch.randperm(len(rows), generator=order).numpy()])
-        chosen, queue = queue[:BATCH], queue[BATCH:]
-        optimizer.param_groups[0]["lr"] = one_cycle(spent / seconds)
-        _step(flat, optimizer, _varied(samples, rows[chosen], drawing), targets[torch.from_numpy(chosen)])
-        steps += 1
-        average.lerp_(flat.full_vector, 1 - min(AVERAGE, (1 + steps) / (10 + steps)))
-        spent = time.process_time() - start
-    flat.load_(average)
-    return steps * BATCH, spent, steps
+def _net(name: str, samples: Samples, wanted: Asked, folder: Path | None) -> tuple[dict[str, float], Counts]:
+    recipe, peak = wanted.recipe, wanted.recipe.peak(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of dropout and mixtures
+        flat, spec = new_net(name, samples, recipe)
+        seen, spent, steps = train(flat, samples, 60 * wanted.minutes, recipe, peak)
+    counts = evaluate(flat.module, samples, samples.rows("test"), {}, device=torch.device("cpu"), prove=True)
+    record = {"parameters": parameter_count(flat.module), "pictures": seen, "steps": steps}
+    if folder is not None:
+        facts = {"data": samples.name, "training": {**asdict(recipe), "rate": peak, "CPU seconds": spent}}
+        save_model(folder / "model", flat.module, spec, labels=samples.labels, facts=facts)
+    return {**record, "rate": peak, "cpu_seconds": spent}, counts
 
 
-def _varied(samples: Samples, rows: NDArray[np.intp], drawing: torch.Generator) -> torch.Tensor:
-    return augment(to_input(samples.pictures[rows]), drawing, Augmentation())
-
-
-def _step(flat: FlatModel, optimizer: torch.optim.Optimizer, x: torch.Tensor, targets: torch.Tensor) -> None:
-    flat.zero_grad()
-    soft_cross_entropy(flat(x), targets).mean().backward()
-    with torch.no_grad():
-        norm = torch.linalg.vector_norm(flat.gradient)
-        flat.gradient.mul_((CLIP / (norm + 1e-6)).clamp(max=1.0))
-        optimizer.step()
-
-
-def one_cycle(share: float) -> float:
-    """Return the learning rate when this share of the time is spent: up by a cosine, down by one (Smith 2018)."""
-    low = PEAK / 25
-    if share < RISE:
-        return low + (PEAK - low) * (1 - math.cos(math.pi * share / RISE)) / 2
-    return PEAK * (1 + math.cos(math.pi * (share - RISE) / (1 - RISE))) / 2
+def _classical(name: str, samples: Samples, _: Asked, __: Path | None) -> tuple[dict[str, float], Counts]:
+    start, rows = time.process_time(), samples.rows("train")
+    predicted = classical.predictions(name, samples, rows, samples.rows("test"), 0)
+    counts = count(samples, samples.rows("test"), predicted, {})
+    return {"pictures": len(rows), "cpu_seconds": time.process_time() - start}, counts

@@ -4,31 +4,50 @@ import json
 
 import pytest
 
+from fer_models.checkpoints import load_model
 from fer_models.errors import ConfigError
 from simulations.bench.run import run
-from simulations.bench.zoo import PEAK, asked, one_cycle
+from simulations.bench.zoo import asked
+from simulations.bench.zoo_training import PEAK, Recipe, one_cycle
 
 
 def test_every_net_gets_its_minutes_and_goes_on_from_what_is_done(miniature, tmp_path):
     found, kept = tmp_path / "found.json", tmp_path / "kept"
-    words = ["minutes=0.005", "nets=cnn_tiny,hog_linear", "--data", str(miniature), f"hydra.run.dir='{kept}'"]
-    assert run(["zoo", *words, "--json", str(found)]) == 0
+    words = ["minutes=0.005", "--data", str(miniature), f"hydra.run.dir='{kept}'"]
+    assert run(["zoo", *words, "nets=cnn_tiny,hog_linear,pca_tree", "--json", str(found)]) == 0
     figures = json.loads(found.read_text())["figures"]
-    for net in ("cnn_tiny", "hog_linear"):
+    for net in ("cnn_tiny", "hog_linear", "pca_tree"):
         for kind in ("votes", "original"):
-            assert 0.3 <= figures[f"{net}_{kind}_cpu_seconds"] < 1.5
+            if net != "pca_tree":
+                assert 0.3 <= figures[f"{net}_{kind}_cpu_seconds"] < 1.5
             for key in ("accuracy", "balanced_accuracy", "worst_recall"):
                 low, high = (figures[f"{net}_{kind}_{key}_{end}"] for end in ("low", "high"))
                 assert 0 <= low <= figures[f"{net}_{kind}_{key}"] <= high <= 1
-    records = {file.name: file.read_text() for file in kept.iterdir()}
-    assert len(records) == 4
-    assert run(["zoo", *words, "--json", str(found)]) == 0
+    assert len(list(kept.iterdir())) == 6
+    _, spec, labels = load_model(kept / "cnn_tiny-original-0.005" / "model")
+    assert (spec.name, len(labels)) == ("cnn_tiny", 7)
+
+    records = {file: file.stat().st_mtime_ns for file in kept.rglob("*")}
+    assert run(["zoo", *words, "nets=cnn_tiny,hog_linear,pca_tree", "--json", str(found)]) == 0
     assert json.loads(found.read_text())["figures"] == figures
-    assert {file.name: file.read_text() for file in kept.iterdir()} == records
+    assert {file: file.stat().st_mtime_ns for file in kept.rglob("*")} == records
+
+
+def test_what_is_tried_out_is_judged_on_training_pictures_and_kept_apart(miniature, tmp_path):
+    found, kept = tmp_path / "found.json", tmp_path / "kept"
+    words = ["nets=cnn_tiny", "targets=original", "minutes=0.005", "norm=none", "rate=0.001", "mixup=0.2"]
+    words += ["precision=bfloat16", "smoothing=0.1", "part=validation", "--data", str(miniature)]
+    assert run(["zoo", *words, f"hydra.run.dir='{kept}'", "--json", str(found)]) == 0
+    figures = json.loads(found.read_text())["figures"]
+    assert figures["cnn_tiny_original_test_rows"] < 0.2 * 0.85 * 160
+    assert figures["cnn_tiny_original_rate"] == 0.001
+    name = next(kept.iterdir()).name
+    assert name.endswith("validation")
+    assert "norm=none" in name
 
 
 def test_the_learning_rate_goes_up_and_comes_down():
-    rates = [one_cycle(share / 100) for share in range(101)]
+    rates = [one_cycle(share / 100, PEAK) for share in range(101)]
     assert max(rates) == pytest.approx(PEAK)
     assert rates[0] == pytest.approx(PEAK / 25)
     assert rates[-1] == pytest.approx(0, abs=1e-9)
@@ -36,14 +55,25 @@ def test_the_learning_rate_goes_up_and_comes_down():
     assert rates[20:] == sorted(rates[20:], reverse=True)
 
 
+def test_a_net_that_needs_it_has_a_rate_of_its_own():
+    assert Recipe().peak("patt_lite") < Recipe().peak("fer_small") == PEAK
+    assert Recipe(rate=0.02).peak("patt_lite") == 0.02
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [
         ("nets=fer_nao", "fer_nano"),
+        ("nets=hog_swm", "hog_svm"),
         ("targets=vote", "votes"),
         ("minutes=none", "minutes=10"),
         ("minutes=-1", "minutes=10"),
         ("minute=1", "minutes"),
+        ("part=tests", "test"),
+        ("norm=batch", "bn"),
+        ("precision=bfloat", "bfloat16"),
+        ("rate=fast", "number"),
+        ("dropout=1", "0.9"),
     ],
 )
 def test_mistakes_are_told(word, said):
