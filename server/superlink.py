@@ -59,7 +59,7 @@ def programs(coordinator: Coordinator) -> tuple[Program, ...]:
         return listens(coordinator.inner_port)
 
     superlink = (
-        program("flower-superlink"), "--host", "127.0.0.1", "--port", str(coordinator.inner_port),
+        sys.executable, "-m", "server.superlink_process", "--host", "127.0.0.1", "--port", str(coordinator.inner_port),
         "--ssl-ca-certfile", authority, "--ssl-certfile", certificate, "--ssl-keyfile", key,
         "--enable-supernode-auth", "--database", str((coordinator.state_path / "superlink.sqlite").absolute()),
         "--isolation", "process", "--superexec-auth-secret-file", secret,
