@@ -4,7 +4,9 @@ A plan that asks for them names the attributes; each gives a table of groups by 
 row, and without an attribute there is one table of classes alone. The coordinator learns the sum over the sites.
 
 Without privacy a site counts no cell by itself that has fewer pictures than the plan's smallest: such pictures go to
-the undisclosed of their class, and what is too small even there is left out. With privacy such a rule would let one
+the undisclosed of their class. Where those are too few by themselves, the smallest cell of the class that is left joins
+them; so a class has the same total in all tables, and nothing small is to be had as the difference of two totals. A
+class that is itself too small is in no table. With privacy such a rule would let one
 picture move a count by more than one, so there is none: every count gets discrete Laplace noise
 (:mod:`client.label_counts`). One picture more or less changes one count of each table by one, so with A tables noise of
 epsilon / A makes the whole release epsilon-differentially private. Where a person is the unit, one picture of each
@@ -135,15 +137,28 @@ def counted(plan: Plan, samples: Samples, rows: NDArray[np.intp], *, opted_out: 
 
 
 def folded(plan: Plan, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return exact tables in which no count is smaller than the plan's smallest, 0 aside."""
+    """Return exact tables in which no count is smaller than the plan's smallest, 0 aside, and no difference tells one.
+
+    What is too small becomes undisclosed, and with it, from the smallest on, as many cells of the class as it takes for
+    the undisclosed to be large enough (complementary suppression: Cox, JASA 1980).
+    """
     assert plan.statistics is not None
     smallest, kept = plan.statistics.smallest, counts.copy()
     for table in split(plan, kept).values():
-        small = table[:-1] < smallest
-        table[-1] += np.where(small, table[:-1], 0).sum(0)
-        table[:-1][small] = 0
-        table[-1][table[-1] < smallest] = 0
+        for column in table.T:  # a class, the undisclosed last; a view
+            _fold(column, smallest)
     return kept
+
+
+def _fold(column: NDArray[np.int64], smallest: int) -> None:
+    """Fold the counts of one class, int64 (groups,), in place."""
+    groups, hidden = column[:-1], int(column[-1])
+    for place in np.argsort(groups, kind="stable"):
+        if groups[place] >= smallest and not 0 < hidden < smallest:
+            break
+        hidden += int(groups[place])
+        groups[place] = 0
+    column[-1] = hidden if hidden >= smallest else 0
 
 
 def with_noise(plan: Plan, counts: NDArray[np.int64], key: bytes) -> NDArray[np.int64]:

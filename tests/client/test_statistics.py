@@ -58,6 +58,31 @@ def test_no_small_count_leaves_a_site_without_noise(asking):
     assert counts[1] == 4, "what was given is as it was"
 
 
+def test_totals_of_two_tables_do_not_tell_what_one_of_them_hides(plan_of):
+    """Two of the first class are old and six dark: once their totals differed by the two."""
+    plan = replace(plan_of(groups=BOTH), statistics=Statistics(("age", "hair"), 5))
+    age, hair = [[2, 9, 4], [20, 9, 0], [0, 0, 0]], [[6, 9, 4], [16, 9, 0], [0, 0, 0]]  # the undisclosed last
+    told = statistics.split(plan, statistics.folded(plan, np.array([*age, *hair]).ravel()))
+    assert told["age"].tolist() == [[0, 9, 0], [0, 9, 0], [22, 0, 0]]
+    assert told["hair"].tolist() == [[6, 9, 0], [16, 9, 0], [0, 0, 0]]
+    assert np.array_equal(told["age"].sum(0), told["hair"].sum(0))
+
+
+def test_whatever_is_counted_no_count_and_no_difference_of_totals_is_small(plan_of):
+    plan = replace(plan_of(groups=BOTH), statistics=Statistics(("age", "hair"), 5))
+    draws = np.random.default_rng(0)
+    for _ in range(300):
+        label, age, hair = (draws.integers(0, most, draws.integers(1, 80)) for most in (3, 3, 3))
+        size = min(map(len, (label, age, hair)))
+        cells = [np.bincount(own[:size] * 3 + label[:size], minlength=9) for own in (age * (age != 1), hair)]
+        counts = np.concatenate(cells)
+        tables = list(statistics.split(plan, statistics.folded(plan, counts)).values())
+        total = np.bincount(label[:size], minlength=3)
+        for table in tables:
+            assert ((table == 0) | (table >= 5)).all()
+            assert np.array_equal(table.sum(0), np.where(total >= 5, total, 0))
+
+
 def test_noise_is_paid_for_before_it_leaves_and_repeats(asking, agent_of, plan_of):
     plan, agent = asking({}, epsilon=0.5), agent_of()
     found = agent.statistics(plan)
