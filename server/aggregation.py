@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,8 +13,50 @@ from client.grid import LARGEST, decode
 from client.messages import tensor_of
 from client.plan import Plan
 from client.secagg.layout import Sum
-from fer_models.errors import EngineError, PrivacyError
+from fer_models.errors import EngineError, PrivacyError, TrainingError
 from server.robust import RobustMean
+
+MOST_RATIO = 1000.0
+"""How many times as long as the weights of a round, and 1, an update may be; one that is longer is of a broken site."""
+
+MOST_PICTURES, MOST_VISITS = 10**9, 10**12
+"""More than any site holds, and sees in a round."""
+
+
+def require_sound(
+    plan: Plan, update: NDArray[Any], said: tuple[float, float], length: float, where: str
+) -> None:
+    """Refuse what one site sent of a round, where it alone would spoil the mean.
+
+    This is against mistakes and broken machines; against a site that wants harm there are the robust rules.
+
+    Parameters
+    ----------
+    update : (T,), as it came; a rule that bears malicious sites takes out by itself what is not finite.
+    said : the weight that the site claims, and the pictures that it has seen.
+    length : 2-norm of the weights that the round began from.
+
+    Raises
+    ------
+    TrainingError : with what is wrong.
+    """
+    weight, visits = said
+    most = MOST_PICTURES if plan.server.weighting == "size" else 1
+    wrong = ""
+    if not (0 < weight <= most and 0 <= visits <= MOST_VISITS):
+        wrong = f"it says that it weighs {weight:g}, and has seen {visits:g} pictures"
+    elif update.dtype == np.float32 and plan.server.rule == "mean":
+        with np.errstate(over="ignore", invalid="ignore"):
+            size = math.sqrt(float(np.dot(update, update)))
+        if not size <= MOST_RATIO * (1 + length):  # NaN is not
+            wrong = (
+                f"its update is {size:.3g} long where the weights are {length:.3g}"
+                if np.isfinite(update).all()
+                else "its update is not finite"
+            )
+    if wrong:
+        cure = "Lower local.learning_rate; or see that site's log, and revoke it where it goes on."
+        raise TrainingError(wrong, where=where, cure=cure)
 
 
 class Aggregate(Protocol):

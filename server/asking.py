@@ -26,7 +26,7 @@ from client.told import Told
 from fer_models.counts import Counts, vector_size
 from fer_models.errors import EngineError, PrivacyError
 from fer_models.noisy_counts import cleaned
-from server.aggregation import aggregate_of
+from server.aggregation import aggregate_of, require_sound
 from server.books import Books
 from server.class_shares import LABEL_COUNTS, STATISTICS, ask, from_answers
 from server.debiasing.by_site import Said, SiteMean
@@ -238,6 +238,7 @@ class PlainSites:
         asked = question(self._plan, round_number, vector, told, judging).content()
         done.bytes_down = len(nodes) * vector.numel() * vector.element_size()
         heard: list[Said] = []
+        length = float(vector.norm())
         messages = self._messages(nodes, MessageType.TRAIN, asked, round_number)
 
         def take(content: RecordDict) -> None:
@@ -247,6 +248,7 @@ class PlainSites:
             weight, loss, seen = (scalar(content, name) for name in ("weight", "loss", "visits"))
             site, seconds = text(content, "site"), scalar(content, "cpu_seconds")
             self._books.charge(content)
+            require_sound(self._plan, update, (weight, seen), length, f"{site}, round {round_number}")
             if counts is not None:
                 done.counts[site] = counts
             if self._by_site is None:

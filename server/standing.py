@@ -17,7 +17,14 @@ from flwr.serverapp import Grid
 from client.messages import facts_of, scalar, tell, text
 from client.plan import Plan
 from client.versions import require_same, spoken
-from fer_models.errors import ConfigError, EngineError, FedferError, IdentityError, SecureAggregationError
+from fer_models.errors import (
+    ConfigError,
+    EngineError,
+    FedferError,
+    IdentityError,
+    SecureAggregationError,
+    TrainingError,
+)
 from server.exchange import POLL_SECONDS, content_of, exchange
 from server.patience import PatientGrid
 from server.robust import fewest_updates
@@ -39,7 +46,7 @@ REFUSED_AGAIN = 60.0
 MOST_SESSIONS = 1 << 31
 """More than the number of any site's last session; on the wire a number has twice as much room."""
 
-BORNE = (EngineError, SecureAggregationError)
+BORNE = (EngineError, SecureAggregationError, TrainingError)
 """Errors that may be of one moment; a site that sends another one refuses."""
 
 
@@ -58,7 +65,6 @@ class Standing:
         when somebody comes or goes.
     names : node -> its site's name, of all that ever took part.
     refused : site -> why it does not take part.
-    session : the last session of secure aggregation that any of them was in.
     """
 
     def __init__(self, grid: Grid, plan: Plan, sites: int, folder: RunFolder) -> None:
@@ -67,11 +73,20 @@ class Standing:
         self.nodes: list[int] = []
         self.names: dict[int, str] = {}
         self.refused: dict[str, FedferError] = {}
-        self.session = -1
+        self._claims: dict[int, int] = {}  # node -> the last session that it says it was in
         self.admit: Callable[[int, str], None] | None = None
         self._labels: dict[int, str] = {}  # what the SuperLink calls a node
         self._asked: dict[str, int] = {}  # messages that are not answered yet
         self._refused_at: dict[int, float] = {}
+
+    @property
+    def session(self) -> int:
+        """The last session of secure aggregation that two sites say they were in.
+
+        Not the largest: sessions go on above it, so that one site that lies could use up the numbers, and have all
+        others be taken for liars. A site that alone was in a later session misses the next one, and no more.
+        """
+        return min(sorted(self._claims.values())[-2:], default=-1)
 
     @property
     def quorum(self) -> int:
@@ -205,7 +220,7 @@ class Standing:
         self.refused.pop(self._label(node), None)
         self._refused_at.pop(node, None)
         self.names[node] = name
-        self.session = max(self.session, session)
+        self._claims[node] = session
         if node not in self.nodes:
             bisect.insort(self.nodes, node, key=self.names.__getitem__)
         if self.admit is not None:

@@ -290,7 +290,7 @@ def test_diverging_sites_are_named(plan_of, sites_of, tmp_path):
     assert RunFolder(tmp_path).metrics() == []
 
 
-def test_a_mean_that_overflows_is_a_training_error(plan_of, tmp_path):
+def test_an_update_that_is_not_finite_is_its_sites_training_error(plan_of, tmp_path):
     plan = plan_of(rounds=1)
     size = len(FlatModel(build(plan.model, 0)).full_vector)
     app = ClientApp()
@@ -304,9 +304,9 @@ def test_a_mean_that_overflows_is_a_training_error(plan_of, tmp_path):
         facts = {"site": "site-0", "weight": 1.0, "visits": 1, "loss": 1.0, "cpu_seconds": 0.0}
         return Message(pack(np.full(size, np.nan, np.float32), facts), reply_to=message)
 
-    with pytest.raises(TrainingError, match="the mean update is not finite") as raised:
+    with pytest.raises(TrainingError, match="its update is not finite") as raised:
         Coordinator(plan, RunFolder(tmp_path), "federated").run(LocalGrid(app, {1: {"partition-id": 0}}))
-    assert raised.value.where == "round 1"
+    assert raised.value.where == "site-0, round 1"
 
 
 def test_no_sites_is_a_configuration_error(plan_of, tmp_path):

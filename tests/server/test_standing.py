@@ -1,7 +1,9 @@
 """Sites that are late, gone, back, or refuse: the run goes on as long as there are enough others."""
 
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from flwr.app import Message, RecordDict
@@ -10,9 +12,9 @@ from flwr.proto.node_pb2 import NodeInfo
 import server.standing as standing
 from client.app import make_app
 from client.failures import error_to_wire
-from client.messages import facts_of, tell
+from client.messages import facts_of, pack, tell, vector_of
 from client.versions import PROTOCOL
-from fer_models.errors import ConfigError, EngineError, PolicyError, VersionError
+from fer_models.errors import ConfigError, EngineError, PolicyError, TrainingError, VersionError
 from server.patience import Patience, PatientGrid
 from server.rounds import Coordinator
 from server.run_folder import RunFolder
@@ -195,6 +197,62 @@ def test_a_site_that_lies_is_left_out_and_harms_no_other(plan_of, sites_of, tmp_
     told = RunFolder(tmp_path).read_json(SITES)["refused"]["site-1"]
     assert told["kind"] == "IdentityError"
     assert said in told["what"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "vector", "said"),
+    [
+        ({}, lambda v: v * np.float32("nan"), "its update is not finite"),
+        ({}, lambda v: np.where(np.arange(len(v)) == 7, np.float32("inf"), v), "its update is not finite"),
+        ({}, lambda v: v + np.float32(1e30), "its update is inf long where the weights are"),
+        ({}, lambda v: v + np.float32(1e4), "its update is 1.03e+06 long where the weights are"),
+        ({"weight": 1e300}, lambda v: v, "it says that it weighs 1e+300"),
+        ({"weight": -20.0}, lambda v: v, "it says that it weighs -20"),
+        ({"visits": 1e15}, lambda v: v, "has seen 1e+15 pictures"),
+    ],
+    ids=["nan", "one-infinity", "overflows", "absurd", "heavy", "negative", "visits"],
+)
+def test_a_site_whose_update_would_spoil_the_mean_is_named_and_left_out_of_the_round(
+    plan_of, sites_of, tmp_path, facts, vector, said
+):
+    class Broken(Unsteady):
+        def _answer(self, message):
+            reply, own = super()._answer(message), message.metadata
+            if (own.dst_node_id, own.message_type, own.group_id) == (2, "train", "1"):
+                sent = vector(vector_of(reply.content, np.float32)).astype(np.float32)
+                reply.content = pack(sent, {**facts_of(reply.content), **facts})
+            return reply
+
+    told = []
+    grid = PatientGrid(Broken(sites_of(), lambda *_: ""), Patience(60.0, 60.0, quorum=2))
+    plan, folder = plan_of(rounds=2, weighting="size"), RunFolder(tmp_path / "run")
+    coordinator = Coordinator(plan, folder, "federated", told.append, sites=3)
+    found = coordinator.run(grid)
+    assert sorted(found.counts) == ["site-0", "site-1", "site-2"], "it is back in the second round"
+    assert bool(torch.isfinite(found.vector).all())
+    assert found.vector.abs().max() < 10
+    with pytest.raises(TrainingError, match=re.escape(said)) as raised:
+        broken = Broken(sites_of(), lambda *_: "")
+        Coordinator(plan, RunFolder(tmp_path / "alone"), "federated", sites=3).run(broken)
+    assert raised.value.where == "site-1, round 1"
+
+
+def test_one_site_cannot_use_up_the_numbers_of_sessions(plan_of, sites_of, tmp_path):
+    last = {1: 41, 2: (1 << 31) - 1, 3: 40}
+
+    class Boastful(Unsteady):
+        def _answer(self, message):
+            reply = super()._answer(message)
+            own = {**facts_of(reply.content), "session": last[message.metadata.dst_node_id]}
+            reply.content = tell(own)
+            return reply
+
+    grid = PatientGrid(Boastful(sites_of(), lambda *_: ""), Patience(60.0, 60.0, quorum=2))
+    found = standing.Standing(grid, plan_of(), 3, RunFolder(tmp_path))
+    assert found.session == -1
+    found.gather()
+    assert found.session == 41
+    assert not found.refused
 
 
 @pytest.mark.parametrize("plan", ["label counts", "noisy tests"])
