@@ -102,11 +102,13 @@ class Service:
             return to_bytes(Frame(error=error_to_wire(FAILED)))
 
     def _answered(self, kind: str, content: RecordDict) -> RecordDict:
-        plan = self._met(content)
+        told = optional_text(content, "plan")
+        plan = None if told is None else read_plan(told)
+        if plan is not None:
+            self._meet(plan, optional_text(content, SIGNED))
         find, began = ((lambda: self.agent), (lambda: self.secure)), time.monotonic()
         try:
             if plan is not None:
-                self.conditions.require_signed(plan, optional_text(content, SIGNED))
                 self.conditions.require_time(plan)
             found = ANSWERS[kind](find, content)
         except PolicyError as error:
@@ -125,22 +127,27 @@ class Service:
         rule = error.where.rpartition(", ")[2]
         if self._refused.get(digest) != rule:
             self._refused[digest] = rule
+            for old in list(self._refused)[:-KEPT]:
+                del self._refused[old]
             self.book.write("plan_refused", plan=digest, rule=rule)
 
-    def _met(self, content: RecordDict) -> Plan | None:
-        """Return the question's plan, None without one; a new one is noted before it is answered."""
-        told = optional_text(content, "plan")
-        if told is None:
-            return None
-        plan = read_plan(told)
+    def _meet(self, plan: Plan, signature: str | None) -> None:
+        """Look at who signed a plan, and note one that is new, before anything of it is answered.
+
+        What nobody has signed takes no place among the plans of a day, and few in the audit log: anybody can make such.
+        """
+        try:
+            self.conditions.require_signed(plan, signature)
+        except PolicyError as error:
+            if plan.digest in self._refused or self.conditions.notes_unsigned():
+                self._note_refusal(plan.digest, error)
+            raise
         if plan.digest not in self._plans:
             self.conditions.require_new()
             self.book.write("plan_met", plan=plan.digest, run=plan.run)
             self._plans[plan.digest] = None
             for old in list(self._plans)[:-KEPT]:
                 del self._plans[old]
-                self._refused.pop(old, None)
-        return plan
 
     def status(self, _: bytes = b"", __: object = None) -> bytes:
         """Return how the agent is doing, as JSON."""

@@ -16,6 +16,9 @@ from fer_models.errors import PolicyError
 MOST_PLANS = 200
 """New plans that a site looks at in a day; each is an entry of its audit log, which must not grow at others' will."""
 
+MOST_UNSIGNED = 20
+"""Plans that nobody has signed of which a site's audit log tells in a day; of others the agent's log does."""
+
 A_DAY = 24 * 3600.0
 """Seconds."""
 
@@ -47,6 +50,7 @@ class Conditions:
         self._clock, self.worked = clock, worked
         self._signed: set[str] = set()
         self._new: deque[float] = deque()
+        self._unsigned: deque[float] = deque()
 
     def require_signed(self, plan: Plan, signature: str | None) -> None:
         """Refuse a plan that the coordinator has not signed, where the policy asks for that.
@@ -77,12 +81,12 @@ class Conditions:
         ------
         PolicyError : they did.
         """
-        now = time.monotonic()
-        while self._new and now - self._new[0] > A_DAY:
-            self._new.popleft()
-        if len(self._new) >= MOST_PLANS:
+        if not _another(self._new, MOST_PLANS):
             raise self._refusal("plans a day", f"{MOST_PLANS} plans came within a day", "Ask again tomorrow.")
-        self._new.append(now)
+
+    def notes_unsigned(self) -> bool:
+        """Whether the audit log takes one more plan that nobody has signed, on this day."""
+        return _another(self._unsigned, MOST_UNSIGNED)
 
     def require_time(self, plan: Plan) -> None:
         """Refuse to work at this hour, or for this run any longer.
@@ -103,3 +107,14 @@ class Conditions:
 
     def _refusal(self, rule: str, what: str, cure: str) -> PolicyError:
         return PolicyError(what, where=f"{self._site}, {rule}", cure=cure)
+
+
+def _another(times: deque[float], most: int) -> bool:
+    """Whether one more fits into a day, and note it if so."""
+    now = time.monotonic()
+    while times and now - times[0] > A_DAY:
+        times.popleft()
+    if len(times) >= most:
+        return False
+    times.append(now)
+    return True

@@ -61,8 +61,8 @@ def write_private(path: Path, data: bytes) -> None:
         raise _unwritable(path, error) from error
 
 
-def write_own(path: Path, text: str) -> None:
-    """Write a text so that it is there whole or not at all, for its owner's eyes.
+def write_own(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is there whole or not at all, for its owner's eyes.
 
     Raises
     ------
@@ -71,8 +71,8 @@ def write_own(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
         part.unlink(missing_ok=True)
-        with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.write(text)
+        with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

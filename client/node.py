@@ -33,7 +33,7 @@ from client.failures import error_to_wire
 from client.fleet import Asked, Fleet, RunEnded, Unreachable, question_of
 from client.keys import read_key, write_own
 from client.relay import Stopped, ask, status
-from fer_models.errors import EngineError, FedferError, IdentityError
+from fer_models.errors import EngineError, FedferError, IdentityError, RunFolderError
 
 SHARE, SHORTEST, LONGEST = 0.1, 0.1, 2.0
 """A site looks for messages again after so large a share of the time for which none came, between so many seconds."""
@@ -156,9 +156,13 @@ class Node:
 
     def _answer(self, asked: Asked) -> None:
         path = self._state / TAKEN
-        path.write_bytes(asked.to_bytes())
         try:
-            reply = self._reply(asked)
+            try:
+                write_own(path, asked.to_bytes())
+                reply = self._reply(asked)
+            except RunFolderError as error:  # the disk is full: said, and nobody waits
+                log.error("%s", error)
+                reply = Message(error_to_wire(error), reply_to=asked.message)
             self._patiently(lambda: self._fleet.push(reply))
         finally:
             if not self._ended.is_set():  # else the next process owns up

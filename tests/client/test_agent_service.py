@@ -21,6 +21,7 @@ from client.agent_service import service_of
 from client.app import ANSWERS
 from client.audit_log import AuditLog
 from client.client_app import KINDS
+from client.conditions import MOST_UNSIGNED
 from client.failures import error_from_wire
 from client.frames import Frame, from_bytes, to_bytes
 from client.identity import Identity
@@ -200,6 +201,25 @@ def test_a_coordinator_of_another_version_is_told_so_before_any_work(site, plan_
     assert type(said(**spoken())) is PolicyError  # it goes on to look at the plan
 
 
+def test_plans_that_nobody_signed_take_no_place_of_those_that_somebody_did(site, plan_of):
+    change(site, "signed: false", "signed: true")
+    service, plan = service_of(site), plan_of(privacy={"noise_multiplier": 4.0}, local={"amount": 1})
+    plan = replace(plan, aggregation="secure", secure=SECURE)
+
+    def said(number, **facts):
+        content = tell({"plan": replace(plan, run=f"run{number}").text, **facts, **spoken()})
+        return from_bytes(service.answer(to_bytes(Frame("query", content)))).error
+
+    for number in range(2 * MOST_UNSIGNED):
+        assert error_from_wire(said(number), "node").where == "clinic, coordinator.signed"
+    kinds = [entry.kind for entry in AuditLog(site.path / "audit.jsonl").entries()]
+    assert kinds == ["plan_refused"] * MOST_UNSIGNED
+    own = replace(plan, run="run0")
+    assert said(0, **{SIGNED: sign_plan(Identity(b"c" * 32), own)}) is None
+    assert len(service.conditions._new) == 1
+    assert set(service.conditions.worked._seconds) == {own.digest}
+
+
 def test_a_disk_that_is_full_is_said_and_nothing_is_done_without_its_entry(site, plan_of):
     service, plan = service_of(site), plan_of()
     (site.path / "audit.jsonl").symlink_to("/dev/full")
@@ -301,7 +321,7 @@ def test_a_plan_that_nobody_or_a_stranger_signed_is_refused_and_one_of_the_coord
     assert answered(**{SIGNED: sign_plan(Identity(b"c" * 32), plan)}).error is None
     assert json.loads(service.status())["refused"] == {}
     kinds = [entry.kind for entry in AuditLog(site.path / "audit.jsonl").entries()]
-    assert kinds == ["plan_met", "plan_refused"]
+    assert kinds == ["plan_refused", "plan_met"]
     change(site, "keys: []", "keys: [4df8 cb5a 41b5 7240 2a67 f25f a049 07ee]")
     with pytest.raises(PolicyError) as untrusted:
         service_of(site)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from client.conditions import MOST_PLANS, Conditions
+from client.conditions import MOST_PLANS, MOST_UNSIGNED, Conditions
 from client.hours import Worked, within
 from client.identity import Identity
 from client.plan_signature import is_signed, sign_plan
@@ -106,3 +106,4 @@ def test_only_so_many_new_plans_a_day(conditions):
     for _ in range(MOST_PLANS):
         held.require_new()
     assert "within a day" in refused(held.require_new, "plans a day")
+    assert [held.notes_unsigned() for _ in range(MOST_UNSIGNED + 2)] == [True] * MOST_UNSIGNED + [False] * 2
