@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from client.plan import Plan
+    from simulations.settings import Settings
 
 
 def planned(words: Sequence[str], sites: int) -> Plan:
@@ -23,15 +24,32 @@ def planned(words: Sequence[str], sites: int) -> Plan:
     ------
     ConfigError : a word is none, the settings make no plan, or they ask for what no plan says.
     """
-    from dataclasses import asdict, replace
+    from dataclasses import replace
 
-    from client.strict import parse, require
     from simulations.compose import composed
     from simulations.prepare import prepare
-    from simulations.pretraining import Pretraining
 
     told = any(word.startswith("partition.sites=") for word in words)
     settings, _ = composed([*words] if told or not sites else [f"partition.sites={sites}", *words])
+    require_of_plan(settings)
+    plan = prepare(settings).plan
+    return replace(
+        plan, groups=tuple(each.open for each in plan.groups)
+    )  # sites need not tell anybody's group
+
+
+def require_of_plan(settings: Settings) -> None:
+    """Refuse settings of which no plan tells real sites.
+
+    Raises
+    ------
+    ConfigError : naming the setting.
+    """
+    from dataclasses import asdict
+
+    from client.strict import parse, require
+    from simulations.pretraining import Pretraining
+
     for key, wanted in (
         ("pretrain", parse(Pretraining, asdict(settings.pretrain), "pretrain").wanted),
         ("distill.teacher", bool(settings.distill.teacher)),
@@ -42,7 +60,3 @@ def planned(words: Sequence[str], sites: int) -> Plan:
             key,
             "Leave it out, or use fedfer simulate.",
         )
-    plan = prepare(settings).plan
-    return replace(
-        plan, groups=tuple(each.open for each in plan.groups)
-    )  # sites need not tell anybody's group

@@ -12,6 +12,7 @@ import numpy as np
 from fer_models.errors import RunFolderError
 from server.run_folder import write_text, writing
 from simulations.federated import Sites
+from simulations.planning import require_of_plan
 from simulations.prepare import prepare
 from simulations.settings import Settings
 
@@ -27,8 +28,10 @@ def deal(settings: Settings, folder: Path) -> Iterator[str]:
 
     Raises
     ------
+    ConfigError : the settings ask for what no plan says.
     RunFolderError : the folder holds something, or cannot be written.
     """
+    require_of_plan(settings)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunFolderError(
             "the folder is not empty", where=str(folder), cure="Give a new one with --run-dir."

@@ -81,10 +81,15 @@ def test_settings_make_the_plan_that_data_deal_makes(tmp_path, fedfer):
 @pytest.mark.parametrize(
     ("word", "where"), [("pretrain=faces", "pretrain"), ("distill.teacher=runs/large", "distill.teacher")]
 )
-def test_settings_that_no_plan_holds_are_refused_and_not_passed_over(word, where):
+def test_settings_that_no_plan_holds_are_refused_and_not_passed_over(word, where, fedfer, tmp_path):
     with pytest.raises(ConfigError, match="a plan begins from the weights of its seed") as error:
         planned([word, "data.options.count=120", "model=hog_linear", "server.rounds=2"], 3)
     assert error.value.where == where
+    words = [word, "data.options.count=120", "model=hog_linear", "partition.sites=3"]
+    code, _, said = fedfer("data", "deal", *words, "--run-dir", str(tmp_path / "dealt"))
+    assert code == ConfigError.exit_code
+    assert f"({where})" in said
+    assert not (tmp_path / "dealt").exists()
 
 
 def test_a_run_goes_on_where_the_process_that_it_looks_on_took_the_statistics_alone(
