@@ -6,7 +6,8 @@ first order in the noise; it is taken :data:`LEAN` times, as cutting counts at 0
 itself has a deviation above :data:`DROWNED` of n, nothing is known of the rate. Both distances from the figure to a
 limit are added in quadrature (as MOVER adds those of two figures). Of figures made of several rates the noise is
 bounded from above: a mean errs by no more than the mean of the deviations, an extreme by no more than the largest, a
-gap by no more than the two largest. Ratios are not known at all.
+gap by no more than the two largest. The ratio of the least to the greatest rate lies between the ratios of the limits
+of all groups' rates, which hold together (Bonferroni): wide, and right whatever the rates are.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from numpy.typing import NDArray
 
 from fer_models.counts import Counts
 from fer_models.findings import comparable, questions, surest
-from fer_models.intervals import corrected, critical
-from fer_models.parity import RATIO, SMALLEST
+from fer_models.intervals import corrected, critical, proportion_interval
+from fer_models.parity import RATIO, SMALLEST, compared
 
 Facts = dict[str, Any]
 LEAN = 1.25
@@ -155,6 +156,12 @@ def parity_with_noise(
             label: _gaps(own, dict.fromkeys(top, float(gap["labels"][place])), pairs)
             for place, (label, own) in enumerate(labels["per_class"].items())
         }
+    together = compared(counts, name)
+    for each, said, noises in (
+        (found, table.sum(1), spreads["demographic_parity"]),
+        (found["labels"], true, spreads["labels"]),
+    ):
+        _with_ratios(each, counts, said[together], rows[together], noises[together], level)
     most = float(_two_largest(np.where(kept, right, 0.0)[:, None])[0])
     found["accuracy_gap_interval"] = _one(facts, "accuracy_gap", most, pairs)
     found["groups"] = {
@@ -180,17 +187,62 @@ def _two_largest(spread: Reals) -> Reals:
     return np.sqrt((np.sort(spread, axis=0)[-2:] ** 2).sum(0))
 
 
+def _with_ratios(
+    facts: Facts,
+    counts: Counts,
+    hits: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    spread: Reals,
+    level: float,
+) -> None:
+    """Put the intervals of the ratios into facts, those of each class and of all.
+
+    Parameters
+    ----------
+    hits, rows, spread : of the groups that are compared: rows of each class (G, C), all rows (G,), and the deviation
+        that noise adds to the rates (G, C).
+    """
+    known = [label for label, own in facts.get("per_class", {}).items() if own[RATIO] is not None]
+    places = [counts.labels.index(label) for label in known]
+
+    def limits(strict: float) -> Reals:
+        return _ratios(hits[:, places], rows, spread[:, places], strict)
+
+    for label, own in zip(known, limits(level).tolist(), strict=True):
+        facts["per_class"][label] = {**facts["per_class"][label], f"{RATIO}_interval": own}
+    if known:
+        joint = limits(corrected(level, len(known)))
+        facts |= {
+            f"{RATIO}_interval": joint.mean(0).tolist(),
+            f"{RATIO}_worst_interval": joint.min(0).tolist(),
+        }
+
+
+def _ratios(hits: NDArray[np.int64], rows: NDArray[np.int64], spread: Reals, level: float) -> Reals:
+    """Return the intervals (K, 2) of the least over the greatest rate of G groups, of K classes.
+
+    Parameters
+    ----------
+    hits, rows, spread : (G, K), (G,) and (G, K).
+    """
+    strict, n = corrected(level, len(rows)), np.broadcast_to(rows[:, None], hits.shape)
+    rate, more = hits / n, critical(strict) * spread
+    low, high = np.moveaxis(proportion_interval(hits, n, strict), -1, 0)
+    low = np.maximum(rate - np.hypot(rate - low, more), 0.0)
+    high = np.minimum(rate + np.hypot(high - rate, more), 1.0)
+    most = np.divide(high.min(0), low.max(0), out=np.ones(hits.shape[1]), where=low.max(0) > 0)
+    return np.stack([low.min(0) / high.max(0), np.minimum(most, 1.0)], -1)
+
+
 def _gaps(facts: Mapping[str, Any], spread: Mapping[str, float], level: float) -> Facts:
-    """Return facts with wider intervals of the differences; of ratios nothing is known."""
+    """Return facts with wider intervals of the differences."""
     found = dict(facts)
     for key, limits in facts.items():
         if not key.endswith("_interval") or limits is None:
             continue
         name = key.removesuffix("_interval")
         kind = next((each for each in spread if name.startswith(each)), None)
-        if name.startswith(RATIO):
-            found[key] = [0.0, 1.0]
-        elif kind is not None:
+        if kind is not None and not name.startswith(RATIO):
             found[key] = _one(facts, name, spread[kind], level)
     return found
 

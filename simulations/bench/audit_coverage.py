@@ -248,6 +248,7 @@ def limits_at(truth: Chances) -> list[Rule]:
         Rule("accuracy_gap", float(np.ptp(accuracy)), "group"),
         Rule("accuracy_gap", abs(accuracy[1] - accuracy[0]), "group", reference="a", groups=("a", "b")),
         Rule("demographic_parity_difference", float(np.ptp(selected)), "group", "sadness"),
+        Rule(RATIO, float(selected.min() / selected.max()), "group", "sadness"),
         Rule(
             "equal_opportunity_difference", float(np.ptp(recalled[:2])), "group", "sadness", "a", ("a", "b")
         ),

@@ -5,7 +5,7 @@ import pytest
 
 from fer_models.counts import Counts
 from fer_models.findings import findings
-from fer_models.intervals import corrected, critical
+from fer_models.intervals import corrected, critical, proportion_interval
 from fer_models.metrics import summarise
 from fer_models.noisy_counts import cleaned, variance_of_cell
 from fer_models.noisy_intervals import (
@@ -71,9 +71,38 @@ def test_the_figures_of_single_classes_hold_the_noise_as_well():
     before = summarise(counts)["parity"]["gender"]["per_class"]
     after = figures_with_noise(summarise(counts), counts, noise)["parity"]["gender"]["per_class"]
     for label in LABELS:
-        assert after[label]["demographic_parity_ratio_interval"] == [0.0, 1.0]
+        (low, high), plain = (facts[label]["demographic_parity_ratio_interval"] for facts in (after, before))
+        assert 0 < low < plain[0]
+        assert plain[1] <= high <= 1
         for key in ("demographic_parity_difference", "equal_opportunity_difference"):
             assert after[label][f"{key}_interval"][1] > before[label][f"{key}_interval"][1]
+
+
+def test_a_ratio_by_hand():
+    """The limits of both groups' rates hold together, and the ratio lies between those of the limits."""
+    said = np.array([[300, 100], [120, 280]])
+    table = np.array([[[n // 2, m // 2]] * 2 for n, m in said])
+    counts = Counts(("a", "b"), {"g": ("f", "h")}, table.sum(0), {"g": table})
+    found = figures_with_noise(summarise(counts), counts, Noise(3.0, 4.0))["parity"]["g"]
+
+    def limits(hits, strict):
+        rate, each = hits / 400, proportion_interval(hits, 400, strict)
+        noise = critical(strict) * deviation(rate, 400, 2, 2, 3.0)
+        return rate - np.hypot(rate - each[0], noise), rate + np.hypot(each[1] - rate, noise)
+
+    worst = [found["demographic_parity_ratio_worst_interval"], corrected(0.95, 2), 100, 280]
+    single = [found["per_class"]["a"]["demographic_parity_ratio_interval"], 0.95, 120, 300]
+    for got, level, less, more in (worst, single):
+        few, many = (limits(hits, corrected(level, 2)) for hits in (less, more))
+        assert got == pytest.approx([few[0] / many[1], few[1] / many[0]])
+
+
+def test_nothing_is_known_of_the_ratio_where_noise_drowns_a_rate():
+    table = tables(190, 100, 150).by_group["g"].copy()
+    table[2] = [[6, 2], [2, 6]]
+    counts = Counts(("a", "b"), {"g": ("f", "g", "h")}, table.sum(0), {"g": table})
+    found = figures_with_noise(summarise(counts), counts, Noise(4.0, 5.0))["parity"]["g"]
+    assert found["demographic_parity_ratio_interval"] == [0.0, 1.0]
 
 
 def test_intervals_cover_with_noise_what_they_miss_without():

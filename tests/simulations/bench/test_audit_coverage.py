@@ -100,6 +100,9 @@ def test_intervals_of_noisy_counts_hold_in_a_small_study(monkeypatch):
     assert found["noise.coverage"] >= 0.91
     assert found["noise.false_alarm"] <= 0.1
     assert found["noise.false_fail"] + found["noise.false_pass"] <= 0.1
+    for kind in ("", " mean", " worst"):
+        assert found[f"noise.coverage.demographic_parity_ratio{kind}"] >= 0.95, "they are cautious"
+        assert found[f"noise.false_alarm.demographic_parity_ratio{kind}"] <= 0.1
     monkeypatch.setattr(audit_coverage, "figures_with_noise", lambda figures, counts, noise: figures)
     assert study_noise(draws=5)["noise.coverage"] < 0.8
 
