@@ -16,6 +16,7 @@ tenth more noise on the net pays for all. Weights of at most 1 after the clip mo
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -51,7 +52,8 @@ class Fairness:
         Lempitsky 2015); 0 has it whole from the start.
     noise_ratio : rho: critic and tally are clipped to 1 / rho of the net's clip, under the same noise.
     weighting : weights of pictures by group and class. "counts": what makes group and class independent (Kamiran and
-        Calders 2012); "errors": raised where errors are above the mean, round by round; "none".
+        Calders 2012); "errors": raised where errors are above the mean, round by round; "none". Any other name is a
+        rule of another package, which the coordinator alone needs: sites are told weights as with "errors".
     by : "group", "class" or "cell" (both, added up): whose errors "errors" goes by.
     step : eta of "errors": log weights grow by eta times the error above the mean.
     tolerance : gap up to which lambda is left alone; above it lambda is raised by half, twenty times a run at most.
@@ -68,7 +70,7 @@ class Fairness:
     strength: float = 1.0
     ramp: float = 10.0
     noise_ratio: float = 3.0
-    weighting: Literal["none", "counts", "errors"] = "none"
+    weighting: str = "none"
     by: Literal["group", "class", "cell"] = "group"
     step: float = 0.3
     tolerance: float | None = None
@@ -84,6 +86,12 @@ class Fairness:
             value = getattr(self, name)
             what = f"{name} {value:g} is not in [{low:g}, {high:g}]"
             require(low <= value <= high, what, f"fairness.{name}", "Leave it out for the usual value.")
+        require(
+            re.fullmatch(r"\w{1,64}", self.weighting) is not None,
+            f"{self.weighting!r} is no name",
+            "fairness.weighting",
+            "Use none, counts or errors.",
+        )
         require(
             0 <= self.hidden <= MOST_HIDDEN,
             f"{self.hidden} hidden units",
@@ -117,7 +125,12 @@ class Fairness:
     @property
     def tallies(self) -> bool:
         """Whether the sites count how their training pictures fare, group by group."""
-        return self.weighting == "errors" or self.tolerance is not None
+        return self.by_errors or self.tolerance is not None
+
+    @property
+    def by_errors(self) -> bool:
+        """Whether pictures are weighed by how they fare, round by round."""
+        return self.weighting not in ("none", "counts")
 
     @property
     def stretch(self) -> float:

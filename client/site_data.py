@@ -14,7 +14,7 @@ from client.reading import read_yaml
 from client.strict import nearest, parse, require
 from fer_models.errors import DataError
 from fer_models.labels import UNDISCLOSED
-from fer_models.readers import READERS, options_of, read
+from fer_models.readers import names, options_of, read
 from fer_models.samples import Samples
 from fer_models.splits import WAYS, divided
 
@@ -60,7 +60,7 @@ class DataMap:
     options: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        known = [*READERS, REHEARSAL]
+        known = [*names(), REHEARSAL]
         require(
             self.reader in known,
             f"unknown reader {self.reader!r}",
@@ -68,7 +68,7 @@ class DataMap:
             nearest(self.reader, known),
         )
         require(self.split in WAYS, f"unknown split {self.split!r}", "data.split", nearest(self.split, WAYS))
-        own = options_of(self.reader) if self.reader in READERS else ()
+        own = options_of(self.reader) if self.reader in names() else ()
         for name in self.options:
             cure = nearest(name, own) if own else "Leave options empty."
             require(name in own, f"unknown option {name!r}", "data.options", cure)

@@ -78,10 +78,10 @@ class SiteFolder:
         from client.policy import TEMPLATE as POLICY
         from client.site_data import REHEARSAL
         from client.site_data import TEMPLATE as DATA
-        from fer_models.readers import READERS
+        from fer_models.readers import names
 
         require_name(name)
-        known = (*READERS, REHEARSAL)
+        known = (*names(), REHEARSAL)
         if reader not in known:
             cure = f"Use one of {', '.join(known)}."
             raise ConfigError(f"unknown reader {reader!r}", where="--reader", cure=cure)

@@ -103,7 +103,7 @@ def train_together(
             where="engine.together",
             cure="Use engine.together=1.",
         )
-    if plan.fairness is not None or not plan.local.of_logits:
+    if plan.fairness is not None or not plan.local.of_logits or plan.local.is_added:
         raise ConfigError(
             f"{'fair training' if plan.fairness else plan.local.loss} of several sites in one pass",
             where="engine.together",

@@ -7,34 +7,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from client.by_site import BySite
-from client.strict import require
+from client.strict import nearest, require
 from fer_models.losses import LOSSES, MOST_FOCUSING, NEED_PRIOR
 from fer_models.losses import STRENGTH as STRENGTHS
+from fer_models.mixing import MIXING
 from fer_models.penalties import PENALTIES
+from fer_models.plugins import added
 from fer_models.scope import Scope
 from fer_models.terms import TERMS
 from fer_models.transforms import Augmentation
 
-LossName = Literal[
-    "cross_entropy",
-    "focal",
-    "class_balanced",
-    "logit_adjusted",
-    "ldam",
-    "vote_kl",
-    "pdls",
-    "centre",
-    "weighted_cluster",
-    "dacl",
-    "ad_corre_embedding",
-    "ad_corre",
-    "dan_partition",
-    "relative_uncertainty",
-    "adareg",
-    "mixup",
-    "mixaugment",
-]
-"""What a site may minimise; ``fedfer losses`` tells of each."""
+OWN_LOSSES = (*LOSSES, *TERMS, *PENALTIES, *MIXING)
+"""What a site may minimise, besides the losses of :mod:`fer_models.plugins`; ``fedfer losses`` tells of each."""
 
 LATER: dict[str, object] = {"strength": 0.0, "similar": (), "erase": 0.0, "light": 0.0, "sampling": "rows"}
 """Fields that came later, with their defaults: a plan without them is written as it was before there were any."""
@@ -62,7 +46,8 @@ class LocalWork:
     loss : "cross_entropy"; "focal", which attends to what the net does not know yet (Lin et al. 2017);
         "logit_adjusted", "class_balanced" and "ldam" need the share of every class, which is ``prior`` or comes from
         label counts (:mod:`client.label_counts`); others of :mod:`fer_models.losses`, :mod:`fer_models.terms`,
-        :mod:`fer_models.mixing` and :mod:`fer_models.penalties`.
+        :mod:`fer_models.mixing` and :mod:`fer_models.penalties`; or one that a package adds
+        (:mod:`fer_models.plugins`).
     tau : strength of "logit_adjusted" (Menon et al. 2021).
     focusing : gamma of "focal"; 0 is cross-entropy.
     prior : public share of every class in the order of the labels, scaled to a sum of 1; empty for none.
@@ -87,7 +72,7 @@ class LocalWork:
     scope: Scope = "all"
     targets: Literal["votes", "label"] = "votes"
     smoothing: float = 0.0
-    loss: LossName = "cross_entropy"
+    loss: str = "cross_entropy"
     tau: float = 1.0
     focusing: float = 2.0
     prior: tuple[float, ...] = ()
@@ -121,7 +106,7 @@ class LocalWork:
         )
         for name in ("weight_decay", "gradient_clip", "proximal"):
             require(getattr(self, name) >= 0, f"{name} is negative", f"local.{name}", "Give 0 or more.")
-        self._require_strength()
+        self._require_loss()
         require(
             self.augment or self.erase == self.light == 0,
             "pictures that are not varied are neither erased nor lit",
@@ -135,7 +120,14 @@ class LocalWork:
         """How strongly pictures are varied where they are."""
         return Augmentation(erase=self.erase, light=self.light)
 
-    def _require_strength(self) -> None:
+    def _require_loss(self) -> None:
+        others = added("losses")
+        require(
+            self.loss in OWN_LOSSES or self.loss in others,
+            f"unknown value {self.loss!r}",
+            "local.loss",
+            nearest(self.loss, (*OWN_LOSSES, *others)),
+        )
         most = 1.0 if self.loss == "pdls" else 100.0
         require(
             0 <= self.strength <= most,
@@ -169,7 +161,12 @@ class LocalWork:
     @property
     def of_logits(self) -> bool:
         """Whether the loss of a picture is a function of its logits and target alone."""
-        return self.loss in LOSSES
+        return self.loss in LOSSES or self.is_added
+
+    @property
+    def is_added(self) -> bool:
+        """Whether the loss is of another package."""
+        return self.loss not in OWN_LOSSES
 
     @property
     def needs_prior(self) -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fer_models.errors import ConfigError
+from fer_models.plugins import added, added_loss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits (B, C), targets (B, C)) -> losses (B,)."""
@@ -145,7 +146,8 @@ def build_loss(
         ``logit_adjusted`` and ``ldam`` and refused elsewhere. Scaled to sum to 1.
     tau : strength of ``logit_adjusted``: logits + tau log prior.
     focusing : gamma of ``focal``, 0 or more.
-    strength : the margin of ``ldam``, the kept share of ``pdls``; 0 takes that of :data:`STRENGTH`.
+    strength : the margin of ``ldam``, the kept share of ``pdls``, what a package's own loss calls so; 0 takes the
+        loss's own.
     similar : the rows of ``pdls``, each a distribution over the classes.
 
     Raises
@@ -153,7 +155,7 @@ def build_loss(
     ConfigError : an unknown name, a smoothing or focusing out of range, a prior missing, unused or not positive, or
         rows that are no distributions.
     """
-    if name not in LOSSES:
+    if name not in LOSSES and name not in added("losses"):
         close = difflib.get_close_matches(name, LOSSES, n=1) or LOSSES
         raise ConfigError(f"unknown loss {name!r}", where="loss.name", cure=f"Use {' or '.join(close)}.")
     if not 0 <= smoothing < 1:
@@ -167,14 +169,7 @@ def build_loss(
             raise ConfigError(
                 f"{name} takes no prior", where="loss.prior", cure=f"Use {' or '.join(NEED_PRIOR)}."
             )
-        if name == "focal":
-            return lambda logits, targets: focal(logits, targets, focusing, smoothing)
-        if name == "vote_kl":
-            return lambda logits, targets: vote_kl(logits, targets, smoothing)
-        if name == "pdls":
-            rows, kept = _distributions(similar), strength or STRENGTH[name]
-            return lambda logits, targets: prior_smoothing(logits, targets, rows.to(logits), kept)
-        return lambda logits, targets: soft_cross_entropy(logits, targets, smoothing)
+        return _without_prior(name, smoothing, focusing, strength, similar)
     log_prior = _log_prior(name, prior)
     if name == "ldam":
         margin = strength or STRENGTH[name]
@@ -183,6 +178,22 @@ def build_loss(
     if name == "logit_adjusted":
         log_prior = tau * log_prior
     return lambda logits, targets: adjusted(logits, targets, log_prior.to(logits), smoothing)
+
+
+def _without_prior(
+    name: str, smoothing: float, focusing: float, strength: float, similar: Sequence[Sequence[float]]
+) -> Loss:
+    if name not in LOSSES:
+        own = added_loss(name, strength)
+        return lambda logits, targets: own(logits, smoothed(targets, smoothing))
+    if name == "focal":
+        return lambda logits, targets: focal(logits, targets, focusing, smoothing)
+    if name == "vote_kl":
+        return lambda logits, targets: vote_kl(logits, targets, smoothing)
+    if name == "pdls":
+        rows, kept = _distributions(similar), strength or STRENGTH[name]
+        return lambda logits, targets: prior_smoothing(logits, targets, rows.to(logits), kept)
+    return lambda logits, targets: soft_cross_entropy(logits, targets, smoothing)
 
 
 def _log_prior(name: str, prior: Sequence[float] | Mapping[str, float] | None) -> Tensor:

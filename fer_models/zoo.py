@@ -21,6 +21,7 @@ from fer_models.clusters import MOST, Clustered
 from fer_models.errors import ModelError
 from fer_models.features import HogLinear
 from fer_models.norms import convert_batch_norm, disable_inplace, find_batch_coupled
+from fer_models.plugins import added, added_net
 from fer_models.weights import load_weights
 
 TIMM = "timm:"
@@ -41,7 +42,7 @@ class ModelSpec:
 
     Attributes
     ----------
-    name : a name of :func:`listing`, or ``timm:`` with the name of a timm net.
+    name : of :func:`listing`, ``timm:`` with the name of a timm net, or one of :mod:`fer_models.plugins`.
     norm : ``gn``, ``bn``, ``ws`` or ``none``; timm nets know ``gn`` and ``bn``, ``cnn_pool`` and ``cnn_tiny``
         have no normalisation and accept ``gn`` (the default) and ``none`` alike.
     classes : number of logits.
@@ -300,7 +301,8 @@ def build(spec: ModelSpec, generator_seed: int, *, weights: Path | None = None) 
     """
     if spec.clusters:
         return _clustered(spec, generator_seed, weights)
-    maker = NETS[spec.name].build if spec.name in NETS else _timm_net
+    own = NETS.get(spec.name)
+    maker = own.build if own else added_net if spec.name in added("models") else _timm_net
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would seed the accelerators too, which fork_rng(devices=[]) does not restore.
         torch.default_generator.manual_seed(generator_seed)
@@ -382,7 +384,7 @@ def _try_out(module: nn.Module, spec: ModelSpec) -> None:
 
 def _unknown(name: str) -> ModelError:
     bare = name.removeprefix(TIMM)
-    close = difflib.get_close_matches(name, NETS)
+    close = difflib.get_close_matches(name, [*NETS, *added("models")])
     if name.startswith(TIMM) or not close:
         timm_names = _timm().list_models()
         close += [TIMM + each for each in difflib.get_close_matches(bare, timm_names)]

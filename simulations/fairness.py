@@ -18,6 +18,7 @@ from client.strict import nearest, parse, require
 from fer_models.errors import ConfigError
 from fer_models.labels import UNDISCLOSED
 from fer_models.samples import Samples
+from server.debiasing.rules import require_rule
 from simulations.settings import FairnessSettings
 
 CROSS = "*"
@@ -91,6 +92,7 @@ def fairness_of(
         raise ConfigError(f"an opt-out of {wanted.opt_out}", where="fairness.opt_out", cure="Give a share.")
     if not is_steered(wanted):
         return None
+    require_rule(wanted.weighting)
     facts = {key: value for key, value in dataclasses.asdict(wanted).items() if key not in OURS}
     return parse(Fairness, facts | {"attribute": _attribute(wanted, attributes, samples)}, "fairness")
 

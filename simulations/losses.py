@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from client.strict import nearest
 from client.workbench import Workbench
 from fer_models.errors import ConfigError, PrivacyError
 from fer_models.loss_table import TABLE, LossFacts
+from fer_models.plugins import added, load, origin
 from fer_models.zoo import ModelSpec
 from server.run_folder import write_text
 
@@ -27,9 +29,17 @@ SIZE = 32
 """Pixels a side of the trial's pictures."""
 
 
+def facts_of(name: str) -> LossFacts:
+    """Return what is known of a loss; of another package's, where it comes from and the first line of its docstring."""
+    if name in TABLE:
+        return TABLE[name]
+    what = (inspect.getdoc(load("losses", name)) or "").partition("\n")[0]
+    return LossFacts(what, "logits", origin("losses", name))
+
+
 def private_plan(loss: str) -> Plan:
     """Return a small private plan that uses a loss, on a net that has what the loss looks at."""
-    heads = TABLE[loss].sees == "heads"
+    heads = facts_of(loss).sees == "heads"
     similar = (
         tuple(tuple(float(1 + 8 * (i == k)) for i in range(4)) for k in range(4)) if loss == "pdls" else ()
     )
@@ -64,10 +74,11 @@ def losses(names: Sequence[str], file: Path | None, console: Console) -> None:
     ------
     ConfigError : an unknown name.
     """
+    known = list(dict.fromkeys([*TABLE, *added("losses")]))
     for name in names:
-        if name not in TABLE:
-            raise ConfigError(f"unknown loss {name!r}", where="command line", cure=nearest(name, TABLE))
-    chosen = {name: (TABLE[name], refusal(name)) for name in names or TABLE}
+        if name not in known:
+            raise ConfigError(f"unknown loss {name!r}", where="command line", cure=nearest(name, known))
+    chosen = {name: (facts_of(name), refusal(name)) for name in names or known}
     if names:
         for name, (facts, reason) in chosen.items():
             console.print(_details(name, facts, reason))

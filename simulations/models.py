@@ -27,6 +27,7 @@ from client.strict import nearest
 from fer_models.errors import ConfigError, PrivacyError
 from fer_models.losses import soft_cross_entropy
 from fer_models.memory import keep_freed_memory
+from fer_models.plugins import added, origin
 from fer_models.weights import state_bytes
 from fer_models.zoo import NETS, ModelSpec, build, parameter_count
 from simulations.threads import one_thread
@@ -89,9 +90,13 @@ def facts_of(spec: ModelSpec, *, speed: bool = True) -> Facts:
         trained_per_cpu_s=trained,
         answered_per_cpu_s=answered,
         what="" if entry is None else entry.what,
-        paper="timm" if entry is None else entry.paper,
+        paper=_origin(spec.name) if entry is None else entry.paper,
         changed="" if entry is None else entry.changed,
     )
+
+
+def _origin(name: str) -> str:
+    return origin("models", name) if name in added("models") else "timm"
 
 
 def refusal(module: nn.Module, spec: ModelSpec) -> str:
@@ -171,7 +176,8 @@ def models(words: list[str], file: Path | None, console: Console) -> None:
     from simulations.bench.run import machine
 
     names, speed, changes = _read(words)
-    found = [facts_of(ModelSpec(name, **changes), speed=speed) for name in names or list(NETS)]
+    listed = names or [*NETS, *(name for name in added("models") if name not in NETS)]
+    found = [facts_of(ModelSpec(name, **changes), speed=speed) for name in listed]
     if names:
         for facts in found:
             _tell(facts, console)

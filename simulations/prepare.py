@@ -23,7 +23,7 @@ from client.training import batch_size, people_of
 from client.workbench import Workbench
 from fer_models.embedding import last_layer
 from fer_models.errors import ConfigError, DataError, PrivacyError, RunFolderError
-from fer_models.readers import READERS, options_of, read
+from fer_models.readers import names, options_of, read
 from fer_models.samples import Samples
 from fer_models.scope import logit_bias
 from fer_models.splits import divided, leaks, takes_official, units
@@ -86,8 +86,8 @@ def load(data: DataSettings, seed: int) -> Samples:
     if data.reader == "faces":
         facts = {"size": data.size, "channels": data.channels, **data.options}
         return draw(parse(FacesConfig, facts, "data.options"), seed)
-    if data.reader not in READERS:
-        known = ", ".join(["faces", *READERS])
+    if data.reader not in names():
+        known = ", ".join(["faces", *names()])
         raise ConfigError(f"unknown reader {data.reader!r}", where="data.reader", cure=f"Use one of {known}.")
     if not data.root:
         raise ConfigError(
@@ -215,7 +215,7 @@ def _warnings(settings: Settings, plan: Plan, samples: Samples, division: Partit
             f"{small} of {division.sites} sites hold fewer than {1 / plan.local.rate:g} {units}, so that most of "
             "their batches are empty: raise local.rate or partition.minimum"
         )
-    if plan.fairness is not None and plan.fairness.weighting == "errors":
+    if plan.fairness is not None and plan.fairness.by_errors:
         said.append(
             "weights after the clip make the signal smaller and leave the noise: under privacy "
             "fairness=critic_private, which has none, measured better (docs/fairness.md)"

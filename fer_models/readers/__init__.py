@@ -10,6 +10,7 @@ from typing import Any
 
 from fer_models.errors import ConfigError, DataError
 from fer_models.fingerprint import fingerprint
+from fer_models.plugins import added, load
 from fer_models.readers.affectnet import read_affectnet
 from fer_models.readers.ckplus import read_ckplus
 from fer_models.readers.classfolders import read_classfolders
@@ -60,6 +61,11 @@ READERS: Mapping[str, Callable[..., Samples]] = {
 
 _CALLERS = ("progress", "building", "cache")
 """Arguments of readers that the caller gives, and no user."""
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all readers, those that other packages add (:mod:`fer_models.plugins`) last."""
+    return *READERS, *(name for name in added("readers") if name not in READERS)
 
 
 def options_of(name: str) -> tuple[str, ...]:
@@ -144,6 +150,8 @@ def _arguments(name: str) -> tuple[str, ...]:
 
 
 def _reader(name: str) -> Callable[..., Samples]:
-    if name not in READERS:
-        raise DataError(f"unknown reader {name!r}", where="data", cure=f"Use one of {', '.join(READERS)}.")
-    return READERS[name]
+    if name in READERS:
+        return READERS[name]
+    if name not in added("readers"):
+        raise DataError(f"unknown reader {name!r}", where="data", cure=f"Use one of {', '.join(names())}.")
+    return load("readers", name)

@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from client.plan import Plan
 from client.private_training import divisor_of
 from client.told import Told
+from server.debiasing.rules import Standing, rule_of, weighed
 
 LEAST = 1 / 3
 """Smallest weight, of a largest of 1, where every group is disclosed."""
@@ -81,6 +82,7 @@ class Steering:
         self._shares = np.full((groups + 1, classes), 1 / ((groups + 1) * classes))
         self._disclosed = 1.0
         self._group_log, self._class_log = np.zeros(groups), np.zeros(classes)
+        self._rule, self._cells = rule_of(plan.fairness.weighting), np.ones((groups, classes))
         self._tally = np.zeros((groups + 1, classes, plan.answers))
         self._seen = self._squares = (
             0.0  # sums of the rounds' weights in the smoothed tally, and of their squares
@@ -136,7 +138,7 @@ class Steering:
     def _floors(self) -> tuple[float, float]:
         """The smallest factor that a group has, and a class."""
         least, by = LEAST * self._told, self._fairness.by
-        if self._fairness.weighting == "counts" or by == "group":
+        if self._fairness.weighting == "counts" or self._rule is not None or by == "group":
             return least, 1.0
         return (1.0, least) if by == "class" else (least, BESIDE)
 
@@ -147,6 +149,8 @@ class Steering:
 
     def _by_errors(self) -> Array:
         own = self._shares[:-1].sum(1)
+        if self._rule is not None:
+            return np.vstack([self._cells, own @ self._cells / own.sum()])
         logs = np.append(self._group_log, self._group_log @ own / own.sum())
         return np.exp(logs[:, None] + self._class_log)
 
@@ -166,8 +170,8 @@ class Steering:
         self._tally = kept * self._tally + (1 - kept) * tally.reshape(self._tally.shape)
         self._seen = kept * self._seen + (1 - kept)
         self._squares = kept**2 * self._squares + (1 - kept) ** 2
-        if self._fairness.weighting == "errors" and round_number >= self._begins * self._plan.server.rounds:
-            self._reweigh()
+        if self._fairness.by_errors and round_number >= self._begins * self._plan.server.rounds:
+            self._reweigh(round_number)
         gap = self.gap()
         period = max(1, self._plan.server.rounds // RAISES)
         tolerance = 1.0 if self._fairness.tolerance is None else self._fairness.tolerance
@@ -175,7 +179,11 @@ class Steering:
             self.strength = min(MOST_STRENGTH, self.strength * RAISE)
         self._note(round_number, gap)
 
-    def _reweigh(self) -> None:
+    def _reweigh(self, round_number: int) -> None:
+        if self._rule is not None:
+            found = weighed(self._rule, self._fairness.weighting, self._standing(round_number))
+            self._cells = np.maximum(found / found.max(), self.least)
+            return
         error, by_group, by_class = self.errors()
         if self._fairness.by in ("group", "cell"):
             self._group_log += self._fairness.step * (by_group - error)
@@ -183,6 +191,20 @@ class Steering:
             self._class_log += self._fairness.step * (by_class - error)
         for logs, floor in zip((self._group_log, self._class_log), self._floors, strict=True):
             np.maximum(logs - logs.max(), math.log(floor), out=logs)
+
+    def _standing(self, round_number: int) -> Standing:
+        right, seen = self._right()
+        mean = np.clip(1 - right.sum(0) / np.maximum(seen.sum(0), FEWEST), 0, 1)
+        return Standing(
+            self._plan.disclosed,
+            self._plan.labels,
+            self._rates((seen - right)[:-1], seen[:-1], mean, 2),
+            self._shares[:-1],
+            self._cells,
+            self._fairness.step,
+            round_number,
+            self._plan.server.rounds,
+        )
 
     def _note(self, round_number: int, gap: float) -> None:
         rounds = self._plan.server.rounds
@@ -245,7 +267,9 @@ class Steering:
 
     def facts(self) -> dict[str, Any]:
         """Return the state as plain data."""
+        own = {} if self._rule is None else {"cells": self._cells.tolist()}
         return {
+            **own,
             "shares": self._shares.tolist(),
             "disclosed": self._disclosed,
             "groups": self._group_log.tolist(),
@@ -261,6 +285,7 @@ class Steering:
         self._shares, self._tally = np.array(facts["shares"]), np.array(facts["tally"])
         self._disclosed = float(facts["disclosed"])
         self._group_log, self._class_log = np.array(facts["groups"]), np.array(facts["classes"])
+        self._cells = np.array(facts.get("cells", self._cells))
         self._seen, self._squares = map(float, facts["seen"])
         self.strength = float(facts["strength"])
         self._record = [dict(point) for point in facts["record"]]

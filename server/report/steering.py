@@ -44,7 +44,9 @@ def steering(found: Sequence[System]) -> dict[str, Any] | None:
 
 
 def _sentences(facts: Facts) -> list[str]:
-    ways = (ADVERSARIES.get(facts.text("adversary")), WEIGHTINGS.get(facts.text("weighting")))
+    name = facts.text("weighting")
+    rule = WEIGHTINGS.get(name, f"pictures are weighed by {name}, a rule of another package")
+    ways = (ADVERSARIES.get(facts.text("adversary")), rule if name not in ("", "none") else None)
     what = "; ".join(way for way in ways if way)
     said = [
         f"Groups: {wording.spaced(facts.text('attribute'))} ({', '.join(facts.names('groups'))}). {what}."
