@@ -6,7 +6,7 @@ from client.limits import whole_run
 from client.mechanisms import History, Mechanism, is_part, merged
 from client.plan import Plan
 from client.policy import Refusal, SitePolicy
-from fer_models.errors import DataError, PolicyError, PrivacyError
+from fer_models.errors import ConfigError, DataError, PolicyError, PrivacyError
 from fer_models.labels import UNDISCLOSED
 from fer_models.samples import Samples
 
@@ -38,12 +38,11 @@ def require_fit(plan: Plan, samples: Samples, site: str) -> None:
             where=site,
             cure="Give the pictures a column subject, or plan server.people=false.",
         )
-    if samples.known is not None and plan.local.smoothing > 0:
-        raise DataError(
-            "smoothing gives a share to classes that some of the pictures' data sets do not know",
-            where=site,
-            cure="Set local.smoothing=0, or read the sets with classes=common.",
-        )
+    if samples.known is not None:
+        try:
+            plan.local.require_known_classes()
+        except ConfigError as error:
+            raise DataError(error.what, where=site, cure=error.cure) from error
 
 
 def no_place(plan: Plan, site: str) -> DataError | None:

@@ -168,6 +168,26 @@ class LocalWork:
         """Whether the loss is of another package."""
         return self.loss not in OWN_LOSSES
 
+    def require_known_classes(self) -> None:
+        """Refuse a loss that wants to know every class, for pictures whose data sets do not.
+
+        Smoothing and the rows of ``pdls`` move a share of every target to all classes of the net, also to those that a
+        row's data set does not know, and what is left would push the known ones down.
+
+        Raises
+        ------
+        ConfigError : it looks at more than logits and targets, or spreads targets.
+        """
+        cure = "Use local.loss=cross_entropy with local.smoothing=0, or read the sets with classes=common."
+        what = f"{self.loss} needs pictures whose data sets know every class"
+        require(self.of_logits, what, "local.loss", cure)
+        for spread, name, key in (
+            (self.smoothing > 0, "local.smoothing", "local.smoothing"),
+            (self.loss == "pdls", "pdls", "local.loss"),
+        ):
+            what = f"{name} gives a share to classes that some data sets do not know"
+            require(not spread, what, key, cure)
+
     @property
     def needs_prior(self) -> bool:
         """Whether the loss needs the share of every class."""

@@ -200,19 +200,8 @@ def loss_of(
     ConfigError : ``partial`` with a loss of more than logits and targets, or with one that smooths targets.
     """
     work, fairness = plan.local, plan.fairness
-    require(
-        work.of_logits or not partial,
-        f"{work.loss} needs pictures whose data sets know every class",
-        "local.loss",
-        "Use local.loss=cross_entropy, or data sets of the same classes.",
-    )
-    # Both move a share of every target to all classes of the net, also to those that the row's data set does not know.
-    require(
-        not (partial and (work.smoothing or work.loss == "pdls")),
-        f"{'local.smoothing' if work.smoothing else 'pdls'} gives a share to classes that some data sets do not know",
-        "local.smoothing" if work.smoothing else "local.loss",
-        "Use local.smoothing=0 with local.loss=cross_entropy, or data sets of the same classes.",
-    )
+    if partial:
+        work.require_known_classes()
     loss = build_loss(
         work.loss if work.of_logits else "cross_entropy",
         smoothing=work.smoothing,

@@ -80,7 +80,7 @@ class ClassicalJob:
             "system": self.name,
             "round": 1.0,
             "rounds": 1.0,
-            "loss": 0.0,
+            "loss": None,
             "epsilon": None,
         }
         record |= {"visits": len(train), "bytes_up": 0, "seconds": round(time.monotonic() - start, 3)}

@@ -107,10 +107,10 @@ def prepare_faces(words: Sequence[str], console: Console) -> int:
     source, target, how = _asked(words)
     finder = FaceFinder(how.faces, Path(how.face_model) if how.face_model else None)
     names = _names(source)
-    done = _begin(target, source, how)
+    done, files = _begin(target, source, how), face_files(names)
     for number, name in enumerate(names, 1):
         if name not in done:
-            done[name] = _prepared(source, target, name, finder, how)
+            done[name] = _prepared(source / name, target, files[name], name, finder, how)
             with writing(target), (target / STATE).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(done[name])) + "\n")
         if number % 200 == 0:
@@ -200,8 +200,29 @@ def _lines(path: Path) -> Iterator[Outcome]:
             continue  # what a kill has cut off is done again
 
 
-def _prepared(source: Path, target: Path, name: str, finder: FaceFinder, how: Preparation) -> Outcome:
-    path = source / name
+def face_files(names: Sequence[str]) -> dict[str, str]:
+    """Return picture -> file of its face: its own name with ``.png`` at the end, and a name that no other face has.
+
+    ``a.jpg`` beside ``a.jpg.png`` becomes ``a.jpg.2.png``. Names that differ in capitals alone count as one, as some
+    systems store them.
+    """
+    taken = {name.lower() for name in names if name.lower().endswith(".png")}
+    found = {}
+    for name in names:
+        file, number = name, 1
+        if not name.lower().endswith(".png"):
+            file = f"{name}.png"
+            while file.lower() in taken:
+                number += 1
+                file = f"{name}.{number}.png"
+            taken.add(file.lower())
+        found[name] = file
+    return found
+
+
+def _prepared(
+    path: Path, target: Path, file: str, name: str, finder: FaceFinder, how: Preparation
+) -> Outcome:
     if not path.is_file():
         return Outcome(name, "missing picture")
     frame = picture(path)
@@ -217,7 +238,6 @@ def _prepared(source: Path, target: Path, name: str, finder: FaceFinder, how: Pr
         chosen, outcome, margin = FaceFinder("whole")(frame.pixels), f"{NO_FACE}, taken whole", 0.0
     face = chosen[0]
     crop = cropped(frame.pixels, face, how.size, how.channels, margin)
-    file = name if name.lower().endswith(".png") else f"{name}.png"
     content = io.BytesIO()
     Image.fromarray(crop).save(content, "PNG")
     write_bytes(target / file, content.getvalue())

@@ -122,10 +122,12 @@ def _yunet(model: Path) -> Any:
     import cv2
 
     try:
-        return cv2.FaceDetectorYN.create(str(model), "", (320, 320), YUNET_SCORE)
+        made = cv2.FaceDetectorYN.create(str(model), "", (320, 320), YUNET_SCORE)
+        made.detect(np.zeros((320, 320, 3), np.uint8))  # any graph can be loaded, and only then goes wrong
     except cv2.error as error:
         cure = "Give the file face_detection_yunet_*.onnx of OpenCV's model zoo."
         raise ModelError("no model of YuNet", where=str(model), cure=cure) from error
+    return made
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,11 @@ MOST_PIXELS = 64_000_000
 
 CONVERT = "Convert the film to H.264 in mp4, or leave it out."
 
+CUT_SHORT = "the film ends too soon"
+
+SLACK = 0.02
+"""Share of a film's frames that may be missing of what its file tells: some formats tell the length as a time."""
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -37,6 +43,7 @@ class Frame:
     seconds : since the film began; None for pictures and cameras.
     pixels : None where it could not be read.
     problem : why not; empty otherwise.
+    rate : frames like this one that are read of a second of the film; None for pictures and where nothing tells.
     """
 
     source: str
@@ -44,12 +51,19 @@ class Frame:
     seconds: float | None
     pixels: Pixels | None
     problem: str = ""
+    rate: float | None = None
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether this stands for what is missing of a film."""
+        return self.problem.startswith(CUT_SHORT)
 
 
 def frames(inputs: Sequence[str], every: int = 1) -> Iterator[Frame]:
     """Yield the pictures of files, folders, films and cameras (by their number), in their order.
 
-    A damaged picture of a list or a folder is a frame with a problem, and the others go on.
+    A damaged picture of a list or a folder is a frame with a problem, and the others go on. A film with fewer frames
+    than its file tells ends in a frame with that problem.
 
     Parameters
     ----------
@@ -125,21 +139,21 @@ def _film(device: str | int, name: str, every: int) -> Iterator[Frame]:
     import cv2
 
     try:
-        rate = float(capture.get(cv2.CAP_PROP_FPS))
+        told = [float(capture.get(each)) for each in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT)]
+        rate, length = (each if math.isfinite(each) and each > 0 else 0.0 for each in told)
         number = 0
         while capture.grab():
             if number % every == 0:
                 good, found = capture.retrieve()
-                seconds = number / rate if isinstance(device, str) and rate > 0 else None
+                seconds = number / rate if isinstance(device, str) and rate else None
                 pixels = np.asarray(cv2.cvtColor(found, cv2.COLOR_BGR2RGB), np.uint8) if good else None
-                yield Frame(name, number, seconds, pixels, "" if good else "unreadable frame")
+                problem = "" if good else "unreadable frame"
+                yield Frame(name, number, seconds, pixels, problem, rate / every or None)
             number += 1
         if number == 0:
-            raise DataError(
-                "no frame can be decoded",
-                where=name,
-                cure="Convert the film to H.264 in mp4, or leave it out.",
-            )
+            raise DataError("no frame can be decoded", where=name, cure=CONVERT)
+        if isinstance(device, str) and number < (1 - SLACK) * length - 1:
+            yield Frame(name, number, None, None, f"{CUT_SHORT}: {number} of {length:.0f} frames are there")
     finally:
         capture.release()
 

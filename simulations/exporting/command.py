@@ -27,15 +27,12 @@ from simulations.audit_origin import sha256_of
 from simulations.crossing import with_crossed
 from simulations.display import new_console
 from simulations.exporting.asked import Asked, asked
-from simulations.exporting.gate import COMPARISON, Bench, gate
+from simulations.exporting.gate import Bench, gate
 from simulations.exporting.pictures import Shown, shown
 from simulations.exporting.shrink import shrunk
 from simulations.prepare import audited, load, split
 from simulations.run_audit import privacy_of_model
 from simulations.settings import Settings
-
-MARK = f"{COMPARISON}/comparison.json"
-"""What tells the folder of an earlier export from others."""
 
 REAL = 64
 """Test pictures on which a graph is held against its net."""

@@ -25,6 +25,7 @@ from fer_models.samples import Samples, people_by_group
 from simulations.audit import VERSION, record
 from simulations.audit_folder import write_folder
 from simulations.display import shown
+from simulations.export import COMPARISON
 from simulations.exporting.asked import Export
 from simulations.tolerance import facts, read_tolerance, require_kept, show_verdicts, verdicts_on
 from simulations.versus.command import WRITERS
@@ -36,8 +37,8 @@ RATES = ("accuracy", "balanced_accuracy", "worst_recall", "minority_recall")
 GAPS = ("accuracy_gap", "demographic_parity_difference", "equalized_odds_difference")
 """Figures of each attribute that may not rise."""
 
-AUDIT, COMPARISON = "audit", "comparison"
-"""Folders of what was found, beside the exported model."""
+AUDIT = "audit"
+"""Folder of the audit of an exported model, beside it."""
 
 
 @dataclass(frozen=True)

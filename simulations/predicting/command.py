@@ -25,7 +25,7 @@ def predict(wanted: Asked) -> int:
 
     Raises
     ------
-    DataError : an input is not there, or not one picture of all could be read.
+    DataError : an input is not there, not one picture of all could be read, or a film ends before its time.
     ModelError : the model is not there, or damaged.
     """
     how = wanted.how
@@ -44,6 +44,9 @@ def predict(wanted: Asked) -> int:
             for found in seen(chosen, finder, judge, batch=batch, most=how.most):
                 for row in rows_of(found, judge.labels):
                     lines(row)
+                if found.frame.cut_short:
+                    told["cut"] += 1
+                    continue
                 told["frames"] += 1
                 told["faces"] += len(found.faces)
                 told["left"] += found.left
@@ -59,6 +62,12 @@ def predict(wanted: Asked) -> int:
         raise DataError(
             "not one picture can be read", where=wanted.inputs[0], cure="See the column problem of the lines."
         )
+    if told["cut"]:
+        raise DataError(
+            f"{told['cut']} of the films {'ends' if told['cut'] == 1 else 'end'} too soon",
+            where=wanted.inputs[0] if len(wanted.inputs) == 1 else "see the column problem of the lines",
+            cure="What is there was judged. Copy the film anew from where it comes from.",
+        )
     return 0
 
 
@@ -68,6 +77,7 @@ def summary(told: Counter[str], wanted: Asked, copies: int) -> str:
     parts += [f"{told['none']} without a face"] if told["none"] else []
     parts += [f"{told['left']} faces left out by most={wanted.how.most}"] if told["left"] else []
     parts += [f"{told['unreadable']} unreadable"] if told["unreadable"] else []
+    parts += [f"films that end too soon: {told['cut']}"] if told["cut"] else []
     parts += [f"{copies} annotated copies in {wanted.annotate}"] if copies else []
     return "; ".join(parts)
 

@@ -27,7 +27,7 @@ HEAT = 0.6
 """How much the strongest heat hides of a face."""
 
 FILM_RATE = 25.0
-"""Frames a second of the annotated film of a camera, which does not tell its own."""
+"""Frames a second of an annotated film whose source does not tell its own, as some cameras do not."""
 
 COLUMNS = (
     "source",
@@ -130,7 +130,7 @@ class Copies:
             self.close()
             path = self._folder / f"{name_of(frame.source)}.mp4"
             code = cv2.VideoWriter.fourcc(*"mp4v")
-            writer = cv2.VideoWriter(str(path), code, FILM_RATE, size)
+            writer = cv2.VideoWriter(str(path), code, frame.rate or FILM_RATE, size)
             if not writer.isOpened():
                 cure = "Choose another folder, or a film whose frames have an even number of pixels a side."
                 raise RunFolderError("the annotated film cannot be written", where=str(path), cure=cure)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fer_models import errors
 from simulations.classical import NAMES, asked, numbers, predictions
@@ -69,6 +70,10 @@ def test_they_stand_in_the_same_report_on_the_same_split(fedfer, words, tmp_path
         assert facts["epsilon"] is None
         assert len(facts["accuracy_interval"]) == 2
         assert facts["parity"]
+    curves = EventAccumulator(str(tmp_path / "events" / "pca_tree"))
+    curves.Reload()
+    assert "accuracy" in curves.Tags()["scalars"]
+    assert "loss" not in curves.Tags()["scalars"]  # they minimise none that can be compared
     page = (tmp_path / "report.html").read_text()
     assert "Hog logistic" in page
     code, out, _ = fedfer("audit", f"run={tmp_path}", "system=pca_tree")

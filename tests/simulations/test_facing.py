@@ -74,6 +74,25 @@ def test_faces_are_cropped_and_every_picture_is_accounted_for(raw, fedfer, tmp_p
     assert np.corrcoef(face.ravel(), original.ravel())[0, 1] > 0.3
 
 
+def test_pictures_whose_faces_would_have_one_name_keep_both(fedfer, tmp_path, faces):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for i, name in enumerate(("a.jpg", "a.jpg.png", "A.JPG.2.png", "a.bmp")):
+        Image.fromarray(faces[i]).save(source / name)
+    assert fedfer("data", "prepare", str(source), str(out), "faces=whole", "size=32")[0] == 0
+    names = {row["file_name"]: row["face_file"] for row in rows(out / "faces.csv")}
+    assert names == {
+        "a.jpg": "a.jpg.3.png",
+        "a.jpg.png": "a.jpg.png",
+        "A.JPG.2.png": "A.JPG.2.png",
+        "a.bmp": "a.bmp.png",
+    }
+    for i, name in enumerate(("a.jpg", "a.jpg.png", "A.JPG.2.png", "a.bmp")):
+        with Image.open(out / names[name]) as image:
+            own = np.asarray(Image.fromarray(faces[i]).resize((32, 32)), float)
+            assert np.abs(np.asarray(image, float) - own).mean() < 8
+
+
 def test_what_is_prepared_is_read_as_a_data_set(raw, fedfer, tmp_path):
     out = tmp_path / "out"
     fedfer("data", "prepare", str(raw), str(out), "size=48", "channels=1")

@@ -81,6 +81,73 @@ def test_a_crop_has_the_asked_form_even_at_an_edge(face):
     assert np.array_equal(cropped(face, Face((0, 0, 128, 128)), 128, 3), face)
 
 
+def like_yunet(path):
+    """Write a graph with YuNet's outputs: a face of 64 pixels, its eyes turned, wherever a cell of 32 is white."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes, kept, outputs = [], [], []
+
+    def output(kind, stride, wide, weight, bias):
+        name = f"{kind}_{stride}"
+        values = {
+            "w": np.full((wide, 3, stride, stride), weight, np.float32),
+            "b": np.array(bias, np.float32),
+            "s": np.array([1, -1, wide], np.int64),
+        }
+        kept.extend(numpy_helper.from_array(value, f"{name}{key}") for key, value in values.items())
+        nodes.append(
+            helper.make_node(
+                "Conv", ["input", f"{name}w", f"{name}b"], [f"{name}c"], strides=[stride, stride]
+            )
+        )
+        nodes.append(helper.make_node("Transpose", [f"{name}c"], [f"{name}t"], perm=[0, 2, 3, 1]))
+        nodes.append(helper.make_node("Reshape", [f"{name}t", f"{name}s"], [name]))
+        outputs.append(
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, (320 // stride) ** 2, wide])
+        )
+
+    points = [0.9, 0.1, 0.1, 0.3, 0.5, 0.5, 0.2, 0.8, 0.8, 0.8]  # right eye first, as YuNet has them
+    for kind, wide, bias in (
+        ("cls", 1, [0]),
+        ("obj", 1, [0]),
+        ("bbox", 4, [0.5, 0.5, *2 * [np.log(2)]]),
+        ("kps", 10, points),
+    ):
+        for stride in (8, 16, 32):
+            seen = kind in ("cls", "obj") and stride == 32
+            output(kind, stride, wide, 1 / (3 * 32 * 32 * 255) if seen else 0, bias)
+    shown = [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 320, 320])]
+    graph = helper.make_graph(nodes, "like", shown, outputs, kept)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+
+
+def test_what_yunet_says_becomes_faces_with_level_eyes(tmp_path):
+    """Its weights are not here: a graph with its outputs stands in, so that only what it would see is made up."""
+    like_yunet(tmp_path / "yunet.onnx")
+    picture = np.zeros((320, 320, 3), np.uint8)
+    picture[96:128, 160:192] = 255
+    (found,) = FaceFinder("yunet", tmp_path / "yunet.onnx")(picture)
+    assert found.box == pytest.approx((144, 80, 208, 144), abs=1)
+    assert found.eyes is not None
+    assert np.allclose(found.eyes, [(163.2, 105.6), (188.8, 99.2)], atol=1)
+    assert found.angle == pytest.approx(np.arctan2(-6.4, 25.6), abs=0.02)
+    assert FaceFinder("yunet", tmp_path / "yunet.onnx")(np.zeros((320, 320), np.uint8)) == []
+
+
+def test_a_graph_of_another_kind_is_no_model_of_yunet(tmp_path):
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 320, 320]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "other", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"no model of YuNet"):
+        FaceFinder("yunet", tmp_path / "net.onnx")
+    with pytest.raises(ModelError, match=r"no model of YuNet"):
+        FaceFinder("yunet", tmp_path / "none.onnx")
+
+
 def test_finders_that_are_not_there(tmp_path):
     with pytest.raises(ConfigError, match="unknown way"):
         FaceFinder("mtcnn")

@@ -73,6 +73,29 @@ def test_a_frame_of_a_film_that_cannot_be_decoded_is_told(film, monkeypatch):
     assert found[3].problem == "unreadable frame"
 
 
+def test_a_film_that_ends_too_soon_is_told(tmp_path):
+    rng, whole, cut = np.random.default_rng(0), tmp_path / "film.avi", tmp_path / "cut.avi"
+    writer = cv2.VideoWriter(str(whole), cv2.VideoWriter.fourcc(*"MJPG"), 5, (64, 48))
+    for _ in range(10):
+        writer.write(rng.integers(0, 256, (48, 64, 3), np.uint8))
+    writer.release()
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    *read, last = frames([str(cut)])
+    assert 3 <= len(read) <= 7
+    assert all(frame.pixels is not None and not frame.cut_short for frame in read)
+    assert last.cut_short
+    assert last.pixels is None
+    assert last.problem == f"the film ends too soon: {len(read)} of 10 frames are there"
+    assert [frame.cut_short for frame in frames([str(whole)])] == 10 * [False]
+
+
+def test_frames_tell_how_many_there_are_a_second(film, tmp_path):
+    assert {frame.rate for frame in frames([str(film)])} == {5.0}
+    assert {frame.rate for frame in frames([str(film)], every=2)} == {2.5}
+    Image.new("L", (40, 40)).save(tmp_path / "a.png")
+    assert [frame.rate for frame in frames([str(tmp_path / "a.png")])] == [None]
+
+
 def test_films_that_cannot_be_decoded(tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no film")
     with pytest.raises(DataError, match="the film cannot be decoded"):

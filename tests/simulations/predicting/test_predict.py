@@ -114,10 +114,29 @@ def test_a_film_with_annotations_and_heat(model, tmp_path, faces, fedfer):
     assert "1 annotated copies" in err
     (copy,) = (tmp_path / "copies").iterdir()
     capture = cv2.VideoCapture(str(copy))
+    assert capture.get(cv2.CAP_PROP_FPS) == 5  # every second of ten frames a second: as long as the film
     pictures = [capture.read()[1] for _ in range(3)]
     assert not capture.grab()
     colour = [np.ptp(each.astype(int), axis=2).max() for each in pictures]
     assert min(colour) > 50  # the original is gray; boxes and heat are not
+
+
+def test_a_film_that_ends_too_soon_has_a_line_and_an_exit_code(model, tmp_path, faces, fedfer, refused):
+    film, copies = tmp_path / "film.avi", tmp_path / "copies"
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 10, (48, 48))
+    for i in range(10):
+        writer.write(cv2.cvtColor(faces[i % 5], cv2.COLOR_GRAY2BGR))
+    writer.release()
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    found = fedfer("predict", str(model), str(film), "faces=whole", "--annotate", str(copies))
+    *told, last = lines(found[1])
+    assert told
+    assert all(row["label"] in LABELS for row in told)
+    assert last["problem"] == f"the film ends too soon: {len(told)} of 10 frames are there"
+    assert len(list(copies.iterdir())) == 1
+    summary, error = found[2].splitlines()
+    assert summary.startswith(f"{len(told)} faces in {len(told)} frames; films that end too soon: 1")
+    assert refused((found[0], found[1], f"{error}\n"), errors.DataError, "1 of the films ends too soon")
 
 
 def test_memory_stays_flat_on_a_long_film(model, faces):
