@@ -31,7 +31,8 @@ from client.plan import Plan
 from client.policy import SitePolicy
 from client.private_training import noisy_tally, train_private
 from client.randomness import BoundEntropy, Entropy, KeyedStream, SeededEntropy
-from client.releases import LabelCounts, Update
+from client.releases import LabelCounts, Update, moved, with_tally
+from client.scaffold import Correction, Variates
 from client.told import NOTHING, Told
 from client.training import LocalResult, LocalRows, dropout_seeded, train_plain
 from client.workbench import Benches, Workbench
@@ -58,6 +59,7 @@ class Agent:
         sums, and its pictures are taught like all others not to show their group.
     policy : the site's rules for plans, None allows all.
     answered : which weights it has judged, None for none so far.
+    variates : its control variates, None for none so far.
     """
 
     def __init__(
@@ -73,8 +75,10 @@ class Agent:
         opted_out: bool = False,
         policy: SitePolicy | None = None,
         answered: Answered | None = None,
+        variates: Variates | None = None,
     ) -> None:
         self.opted_out, self._policy, self._answered = opted_out, policy, answered or Answered()
+        self._variates = variates or Variates()
         self._groups: tuple[str, Grouped] | None = None
         self.name, self.samples, self.test = name, samples, test
         self._train, self._entropy, self._ledger, self._benches = train, entropy, ledger, benches
@@ -102,8 +106,8 @@ class Agent:
         return isinstance(self._entropy, SeededEntropy)
 
     def update_size(self, plan: Plan) -> int:
-        """Return T + K: how many numbers of a plan's net learn and travel, with those of the tally."""
-        return len(self._benches.of(plan).flat.trained) + plan.tally_size
+        """Return how many numbers of an update travel; see :meth:`client.plan.Plan.numbers`."""
+        return plan.numbers(len(self._benches.of(plan).flat.trained))
 
     def draw(self, number: int, purpose: str) -> bytes:
         """Return 32 bytes of the site's randomness for a round or session and a purpose."""
@@ -232,6 +236,7 @@ class Agent:
         vector: NDArray[np.float32],
         seen: Head | None = None,
         told: Told = NOTHING,
+        correction: Correction | None = None,
     ) -> Update:
         """Train from the round's weights and return the update; the ledger is written first.
 
@@ -240,6 +245,7 @@ class Agent:
         vector : float32 (P,), the round's weights in the flat order.
         seen : where the site's ledger stood when the coordinator last heard of it, None when it never did.
         told : public numbers of the round.
+        correction : of SCAFFOLD, None without it.
         """
         self.require_willing(plan)
         bench, data = self._benches.of(plan), self._rows(plan.local.targets)
@@ -252,11 +258,14 @@ class Agent:
         if plan.privacy is not None:
             question = vector.tobytes() + told.binding
             return self._train_private(bench, data, plan, round_number, vector, question, seen)
+        own = self._variates.of(plan, correction, self.name)
+        shift = None if correction is None else tensor_of(correction.common - own)
         with dropout_seeded(plan, self._entropy.key(round_number, "dropout")):
-            done = train_plain(bench, data, plan.local, round_number, self._entropy, where)
-        delta = _moved(bench, vector)
+            done = train_plain(bench, data, plan.local, round_number, self._entropy, where, shift)
+        delta, steps = moved(bench, vector), done.steps
+        delta = self._variates.answer(plan, round_number, correction, own, delta, steps)
         if bench.tally is not None:
-            delta = _with_tally(delta, bench.tally.total / max(1, done.visits))
+            delta = with_tally(delta, bench.tally.total / max(1, done.visits))
         return self._update(plan, delta, done)
 
     def count_own(self, plan: Plan, round_number: int, vector: NDArray[np.float32]) -> Counts | None:
@@ -293,10 +302,10 @@ class Agent:
                 delta = share_of(bench, data, plan, round_number, entropy, where)
             else:
                 train_private(bench, data, plan, round_number, entropy, where)
-                delta = _moved(bench, vector)
+                delta = moved(bench, vector)
                 if bench.tally is not None:
                     tally = noisy_tally(plan, bench.tally, entropy.key(round_number, "tally"))
-                    delta = _with_tally(delta, tally)
+                    delta = with_tally(delta, tally)
         # What leaves besides the update is made of public constants.
         return Update(delta, 1.0, plan.expected_visits, 0.0, self._ledger.history(), self._ledger.head)
 
@@ -387,13 +396,3 @@ class Agent:
         if event not in self._ledger.events:  # the same release over again costs nothing more
             require_room(self._policy, plan, self._ledger.history(plan.digest), mechanism, self.name)
         self._ledger.record(event)
-
-
-def _moved(bench: Workbench, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return how far what learns has moved from the round's weights, float32 (T,)."""
-    trained = bench.flat.trained
-    return trained.take(bench.flat.full_vector.cpu().numpy()) - trained.take(vector)
-
-
-def _with_tally(delta: NDArray[np.float32], tally: NDArray[np.float64]) -> NDArray[np.float32]:
-    return np.concatenate([delta, tally.astype(np.float32)])

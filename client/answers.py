@@ -12,7 +12,7 @@ from client.agent import Agent, LabelCounts, Update
 from client.judging import evaluate_sites
 from client.mechanisms import to_plain
 from client.one_pass import train_sites
-from client.question import Question, seen_of
+from client.question import Question, correction_of, seen_of
 from fer_models.counts import Counts
 
 T = TypeVar("T")
@@ -45,7 +45,11 @@ def updates(
     if one_pass:
         return train_sites(agents, plan, number, vector, told)
     return [
-        tried(lambda a=agent, c=content: a.train(plan, number, vector, seen_of(c), told))
+        tried(
+            lambda a=agent, c=content: a.train(
+                plan, number, vector, seen_of(c), told, correction_of(question, c)
+            )
+        )
         for agent, content in zip(agents, contents, strict=True)
     ]
 

@@ -20,6 +20,7 @@ from client.by_site import require_by_site
 from client.fairness import Fairness, disclosed, require_fair
 from client.finish import Finish, require_finish
 from client.privacy import Privacy
+from client.scaffold import require_scaffold
 from client.secagg.terms import Secure
 from client.statistics import Statistics, require_statistics
 from client.strict import parse, require
@@ -102,6 +103,8 @@ class Plan:
             require_finish(self)
         if self.statistics is not None:
             require_statistics(self)
+        if self.local.scaffold:
+            require_scaffold(self)
         if self.privacy is not None:
             self._require_private(self.privacy)
 
@@ -222,6 +225,10 @@ class Plan:
         if self.fairness is None or not self.fairness.tallies:
             return 0
         return math.prod(self.counted) * self.answers
+
+    def numbers(self, learning: int) -> int:
+        """Return how many numbers of an update travel of a net of which T learn: T + K, with SCAFFOLD T + T."""
+        return 2 * learning if self.local.scaffold else learning + self.tally_size
 
     @property
     def answers(self) -> int:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client.ledger import Head
 from client.mechanisms import History
+
+if TYPE_CHECKING:  # which needs torch
+    from client.workbench import Workbench
 
 
 @dataclass(frozen=True)
@@ -19,8 +23,9 @@ class Update:
     ----------
     delta : float32 (T + K,), weights after local work minus the round's weights, of what learns alone
         (:attr:`fer_models.flat.FlatModel.trained`), and the tally as shares of the pictures seen
-        (:mod:`client.groups`); with distributed noise int32 (T + K,), the site's share of a sum of gradients and
-        counts (:mod:`client.distributed`).
+        (:mod:`client.groups`); with SCAFFOLD (T + T,), the change of the control variate behind it; with
+        distributed noise int32 (T + K,), the site's share of a sum of gradients and counts
+        (:mod:`client.distributed`).
     weight : the site's weight in the mean: its rows, or 1 when weighting is uniform.
     visits : pictures seen in local work; under privacy, where batches tell the site's size, the number that the
         plan's public constants make one expect.
@@ -52,3 +57,14 @@ class LabelCounts:
     counts: NDArray[np.int64]
     history: History
     head: Head | None = None
+
+
+def moved(bench: Workbench, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how far what learns has moved from the round's weights (P + Q,), float32 (T,)."""
+    trained = bench.flat.trained
+    return trained.take(bench.flat.full_vector.cpu().numpy()) - trained.take(vector)
+
+
+def with_tally(delta: NDArray[np.float32], tally: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return an update (T,) with a tally (K,) behind it."""
+    return np.concatenate([delta, tally.astype(np.float32)])

@@ -26,6 +26,7 @@ from client.identity import Identity, Roster
 from client.messages import facts_of, pack, tell, text
 from client.plan import Plan, read_plan
 from client.plan_signature import SIGNED
+from client.question import COUNTED
 from client.secagg.agreement import digest
 from client.secagg.codec import session_of
 from client.secagg.journal import Journal, MemoryJournal
@@ -39,7 +40,7 @@ from fer_models.errors import PrivacyError, SecureAggregationError
 EXCHANGES = ("offer", "roll", "survivors", "consents")
 """What a message of keys may hold; the order in which it is answered."""
 
-OWN = ("inbox", "ledger", SIGNED)
+OWN = ("inbox", "ledger", COUNTED, SIGNED)
 """Facts of a message of work that are one site's, or the coordinator's signature under the plan, which is put on the
 message afterwards; all others are the question, the same for everybody."""
 

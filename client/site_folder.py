@@ -13,6 +13,7 @@
     journal.sqlite       what it has sent in secure aggregation
     audit.jsonl          what was asked of it
     worked.json          how long it has worked for each plan
+    variates/            its control variates, in a run with SCAFFOLD
     agent.sock, .lock    where its agent answers, and what keeps a second one away
 
 Only its owner may enter it.
@@ -207,6 +208,7 @@ class SiteFolder:
         """
         from client.agent import Agent
         from client.randomness import SeededEntropy, SystemEntropy
+        from client.scaffold import Variates
 
         return Agent(
             self.name,
@@ -219,4 +221,5 @@ class SiteFolder:
             opted_out=held.opted_out,
             policy=policy,
             answered=Answered(self.path / "judged.txt"),
+            variates=Variates(self.path / "variates"),
         )

@@ -93,7 +93,8 @@ def train_together(
     Raises
     ------
     PrivacyError : the plan is private; per-sample gradients are made site by site.
-    ConfigError : the plan is fair; groups are looked at site by site. Or the loss is of more than logits.
+    ConfigError : the plan is fair; groups are looked at site by site. Or the loss is of more than logits, or each
+        site's steps are corrected by its own control variate.
     ModelError : the vector or the net does not fit.
     TrainingError : a site's loss or weights are not finite.
     """
@@ -102,6 +103,10 @@ def train_together(
             "private training of several sites in one pass",
             where="engine.together",
             cure="Use engine.together=1.",
+        )
+    if plan.local.scaffold:
+        raise ConfigError(
+            "SCAFFOLD of several sites in one pass", where="engine.together", cure="Use engine.together=1."
         )
     if plan.fairness is not None or not plan.local.of_logits or plan.local.is_added:
         raise ConfigError(

@@ -17,7 +17,7 @@ from client.inputs import Features, Inputs
 from client.plan import LocalWork, Plan
 from client.randomness import Entropy, torch_generator
 from client.workbench import Workbench
-from fer_models.errors import PrivacyError, TrainingError
+from fer_models.errors import ModelError, PrivacyError, TrainingError
 from fer_models.flat import FlatModel
 from fer_models.mixing import MIXING
 from fer_models.samples import Samples
@@ -182,10 +182,18 @@ class LocalResult:
 
 
 def train_plain(
-    bench: Workbench, data: LocalRows, work: LocalWork, round_number: int, entropy: Entropy, where: str
+    bench: Workbench,
+    data: LocalRows,
+    work: LocalWork,
+    round_number: int,
+    entropy: Entropy,
+    where: str,
+    shift: torch.Tensor | None = None,
 ) -> LocalResult:
-    """Train the bench's net in place without privacy."""
+    """Train the bench's net in place without privacy; ``shift`` (T,) is added to each gradient of what learns."""
     flat = bench.flat
+    if shift is not None:
+        shift = whole_shift(flat, shift)
     augmenting = torch_generator(entropy.key(round_number, "augment")) if work.augment else None
     start = flat.vector.clone() if work.proximal > 0 else None
     optimizer = local_optimizer(flat.learning.parts(flat.vector), flat.learning.parts(flat.gradient), work)
@@ -198,6 +206,8 @@ def train_plain(
         with torch.no_grad():
             shape_gradient(flat, work, start, bench.apart)
             bench.penalise(flat.gradient)
+            if shift is not None:
+                flat.gradient.add_(shift)
             optimizer.step()
         losses.append((loss.detach(), len(positions)))
         if bench.tally is not None:
@@ -206,6 +216,24 @@ def train_plain(
     # Read at the end, so that an accelerator need not wait in between.
     total = sum(float(loss) * count for loss, count in losses)
     return finite(LocalResult(visits, len(losses), total / max(1, visits)), flat, where)
+
+
+def whole_shift(flat: FlatModel, shift: torch.Tensor) -> torch.Tensor:
+    """Return numbers (T,) of what learns at their places among all parameters (P,).
+
+    Raises
+    ------
+    ModelError : the net keeps statistics, or learns another number of parameters.
+    """
+    if flat.buffer_slots or len(shift) != len(flat.learning):
+        raise ModelError(
+            f"{len(shift)} control variates for a net of which {len(flat.learning)} parameters learn",
+            where="local.scaffold",
+            cure="Use a net without statistics (model.norm=gn), and the same version of FedFER everywhere.",
+        )
+    whole = torch.zeros_like(flat.vector)
+    flat.learning.put(whole, shift.to(whole))
+    return whole
 
 
 def shape_gradient(

@@ -20,7 +20,10 @@ from fer_models.transforms import Augmentation
 OWN_LOSSES = (*LOSSES, *TERMS, *PENALTIES, *MIXING)
 """What a site may minimise, besides the losses of :mod:`fer_models.plugins`; ``fedfer losses`` tells of each."""
 
-LATER: dict[str, object] = {"strength": 0.0, "similar": (), "erase": 0.0, "light": 0.0, "sampling": "rows"}
+LATER: dict[str, object] = {
+    **{"strength": 0.0, "similar": (), "erase": 0.0, "light": 0.0, "sampling": "rows"},
+    "scaffold": False,
+}
 """Fields that came later, with their defaults: a plan without them is written as it was before there were any."""
 
 
@@ -56,6 +59,8 @@ class LocalWork:
     erase, light : where pictures are augmented, how often a rectangle is erased, and how strong a light from one side
         is; see :class:`fer_models.transforms.Augmentation`.
     sampling : "rows" visits every row equally often, "classes" every class (Shen et al. 2016, ECCV), without privacy.
+    scaffold : SCAFFOLD (Karimireddy et al. 2020): control variates take out of each step by how much the site's
+        gradient is another than everybody's (:mod:`client.scaffold`).
     """
 
     unit: Literal["steps", "epochs"] = "steps"
@@ -81,6 +86,7 @@ class LocalWork:
     erase: float = 0.0
     light: float = 0.0
     sampling: Literal["rows", "classes"] = "rows"
+    scaffold: bool = False
 
     def __post_init__(self) -> None:
         require(self.amount >= 1, f"{self.amount} {self.unit} is no work", "local.amount", "Give 1 or more.")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from client.audit_counts import audit_size, is_noisy
 from client.by_site import own_attributes
-from client.messages import pack, parts_of, scalar, text, vector_of, with_fact
+from client.messages import pack, parts_of, scalar, text, vector_of, with_fact, with_facts
 from client.plan import Plan
 from client.question import Question
 from client.secagg.layout import Sum
@@ -31,6 +31,7 @@ from server.books import Books
 from server.class_shares import LABEL_COUNTS, STATISTICS, ask, from_answers
 from server.debiasing.by_site import Said, SiteMean
 from server.exchange import content_of, exchange
+from server.scaffold import Control
 from server.standing import Standing
 
 EVERYBODY = "all sites"
@@ -57,7 +58,8 @@ class Answers:
 
     Attributes
     ----------
-    mean : float64 (T + K,), the mean update and tally; None where nothing was trained.
+    mean : float64 (T + K,), the mean update and tally, or with SCAFFOLD (T + T,) and the mean change of the control
+        variates; None where nothing was trained.
     loss : mean training loss a visit.
     visits, bytes_up, bytes_down, cpu_seconds : as in :class:`server.rounds.Totals`.
     counts : site -> counts of its test pictures; empty where nothing was evaluated.
@@ -79,14 +81,19 @@ class Answers:
 
 
 def question(
-    plan: Plan, round_number: int, vector: torch.Tensor, told: Told, judging: Judging | None
+    plan: Plan,
+    round_number: int,
+    vector: torch.Tensor,
+    told: Told,
+    judging: Judging | None,
+    common: torch.Tensor | None = None,
 ) -> Question:
-    """Return what a round asks of every site."""
-    weights = vector.numpy()
+    """Return what a round asks of every site; ``common`` (T,) is the mean control variate of SCAFFOLD."""
+    weights, shared = vector.numpy(), None if common is None else common.numpy()
     if judging is None:
-        return Question(plan, round_number, weights, told)
+        return Question(plan, round_number, weights, told, common=shared)
     judged = weights if judging.vector is vector else judging.vector.numpy()
-    return Question(plan, round_number, weights, told, judged, judging.prove)
+    return Question(plan, round_number, weights, told, judged, judging.prove, shared)
 
 
 def answer_of(
@@ -192,10 +199,11 @@ class PlainSites:
 
     Parameters
     ----------
-    size : T + K, numbers of an update.
+    size : numbers of an update, see :meth:`client.plan.Plan.numbers`.
     names : node -> its site's name.
     by_site : what weighs sites, where the plan has a rule for that.
     standing : who takes part, and whether a question may go on without a site.
+    control : the coordinator's half of SCAFFOLD, None without it.
     """
 
     settled = False
@@ -209,8 +217,10 @@ class PlainSites:
         books: Books,
         by_site: SiteMean | None,
         standing: Standing,
+        control: Control | None = None,
     ) -> None:
         self._grid, self._plan, self._size, self._by_site = grid, plan, size, by_site
+        self._control = control
         self._names, self._books, self._standing = names, books, standing
 
     def _messages(
@@ -221,8 +231,11 @@ class PlainSites:
         Before it trains with privacy, each is also told where its site's ledger stood, so that it notices an old copy.
         """
         for node in nodes:
-            known = self._books.heads.get(self._names[node]) if kind == MessageType.TRAIN else None
+            name, trains = self._names[node], kind == MessageType.TRAIN
+            known = self._books.heads.get(name) if trains else None
             own = content if known is None else with_fact(content, "ledger", known)
+            if trains and self._control is not None:
+                own = with_facts(own, self._control.facts_for(name))
             yield Message(own, node, kind, group_id=str(group))
 
     def train(
@@ -235,10 +248,13 @@ class PlainSites:
     ) -> Answers:
         """Train a round; see :class:`Sites`."""
         done, total = Answers(), aggregate_of(self._plan, self._size)
-        asked = question(self._plan, round_number, vector, told, judging).content()
-        done.bytes_down = len(nodes) * vector.numel() * vector.element_size()
+        common = None if self._control is None else self._control.common(len(self._standing.nodes))
+        asked = question(self._plan, round_number, vector, told, judging, common).content()
+        numbers = vector.numel() + (0 if common is None else common.numel())
+        done.bytes_down = len(nodes) * numbers * vector.element_size()
         heard: list[Said] = []
         length = float(vector.norm())
+        weights: dict[str, float] = {}
         messages = self._messages(nodes, MessageType.TRAIN, asked, round_number)
 
         def take(content: RecordDict) -> None:
@@ -253,6 +269,7 @@ class PlainSites:
                 done.counts[site] = counts
             if self._by_site is None:
                 total.add(update, weight)
+                weights[site] = weight
             else:
                 heard.append(Said(site, update, weight, loss, own))
             done.loss, done.visits = done.loss + loss * int(seen), done.visits + int(seen)
@@ -264,6 +281,8 @@ class PlainSites:
                 assert self._by_site is not None
                 self._by_site.hear(said)
             done.mean = total.mean() if self._by_site is None else self._by_site.mean()
+            if self._control is not None:
+                self._control.take(done.mean, sum(weights.values()), weights, round_number)
         done.loss /= max(1, done.visits)
         return done
 

@@ -66,3 +66,13 @@ def content_of(reply: Message) -> RecordDict:
     if reply.has_error():
         raise error_from_wire(reply.error, f"node {reply.metadata.src_node_id}")
     return reply.content
+
+
+def to_all(
+    sites: Iterable[int], name: str, data: bytes, parts: dict[int, dict[str, bytes]] | None = None
+) -> dict[int, dict[str, bytes]]:
+    """Return the parts of a message of keys in which every site gets the same, added to ``parts``."""
+    parts = {} if parts is None else parts
+    for site in sites:
+        parts.setdefault(site, {})[name] = data
+    return parts

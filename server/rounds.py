@@ -31,6 +31,7 @@ from server.drawing import cohort
 from server.optimizers import ServerOptimizer
 from server.results import Result, Totals
 from server.run_folder import RunFolder, reading
+from server.scaffold import Control
 from server.secagg.transcript import Transcripts
 from server.secure import SecureSites, Task
 from server.standing import Standing
@@ -88,6 +89,7 @@ class Coordinator:
         self._steering = None if plan.fairness is None else Steering(plan)
         self._by_site = None if plan.server.by_site is None else SiteMean(plan)
         self._finishing = None if plan.finish is None else Finishing(plan, flat)
+        self._control = Control(plan, flat) if plan.local.scaffold else None
         self._start, self._trained = flat.full_vector.clone(), flat.trained
         first = self._trained.take(self._start)
         self._optimizer = ServerOptimizer(plan.server, first, len(flat.learning))
@@ -123,7 +125,8 @@ class Coordinator:
             if self._pending and self.plan.server.participation < 1 and not unfinished:
                 self._evaluate(sites, nodes, prove=not self._counts)
             pause = CHECKPOINT_SECONDS if self._pause is None else self._pause
-            if time.monotonic() - self._saved > pause:
+            # What a site keeps of SCAFFOLD goes back one round and no further.
+            if self._control is not None or time.monotonic() - self._saved > pause:
                 self._checkpoint()
         if self._finishing is not None:
             self._finishing.run(sites, nodes, self._judged, self._took)
@@ -183,16 +186,18 @@ class Coordinator:
         standing = self._standing = Standing(grid, self.plan, self._sites, self.folder)
         standing.gather()
         names = standing.names
+        size = self.plan.numbers(len(self._trained))
         if self.plan.aggregation == "plain":
-            size = len(self._trained) + self.plan.tally_size
-            return PlainSites(grid, self.plan, size, names, self._books, self._by_site, standing)
+            return PlainSites(
+                grid, self.plan, size, names, self._books, self._by_site, standing, self._control
+            )
         if self._roster is None:
             raise ConfigError("no roster", where="aggregation", cure="Give the coordinator everybody's keys.")
         kept = self._transcripts.last if self._transcripts else -1
         return SecureSites(
             grid,
             self.plan,
-            len(self._trained) + self.plan.tally_size,
+            size,
             names,
             self._books,
             roster=self._roster,
@@ -200,6 +205,7 @@ class Coordinator:
             first=1 + max(kept, standing.session),
             record=self._transcripts.record if self._transcripts else None,
             standing=standing,
+            control=self._control,
         )
 
     def _following(self, purpose: str, round_number: int) -> Task | None:
@@ -334,11 +340,13 @@ class Coordinator:
             "steering": None if self._steering is None else self._steering.facts(),
             "by_site": None if self._by_site is None else self._by_site.facts(),
             "finish": None if self._finishing is None else self._finishing.facts(),
+            "control": None if self._control is None else self._control.facts(),
             "counts": {site: counts.to_json() for site, counts in self._counts.items()},
             "pending": self._pending,
             "seconds": self._seconds(),
         }
         tensors = self._optimizer.state() | (self._finishing.tensors() if self._finishing else {})
+        tensors |= {} if self._control is None else self._control.tensors()
         self.folder.save_checkpoint(f"checkpoint-{self.system}", tensors, facts)
         self._saved = time.monotonic()
 
@@ -371,5 +379,7 @@ class Coordinator:
             self._by_site.take_up(facts["by_site"])
         if self._finishing is not None:
             self._finishing.take_up(facts["finish"], tensors)
+        if self._control is not None:
+            self._control.take_up(facts["control"], tensors)
         self._counts = {site: Counts.from_json(value) for site, value in facts["counts"].items()}
         self._round, self._earlier_seconds = int(facts["round"]), float(facts["seconds"])

@@ -37,7 +37,8 @@ from fer_models.errors import EngineError, SecureAggregationError
 from server.aggregation import mean_of_sum
 from server.asking import EVERYBODY, Answers, Judging, question, take_noisy
 from server.books import Books
-from server.exchange import content_of, exchange
+from server.exchange import content_of, exchange, to_all
+from server.scaffold import Control
 from server.secagg.session import Session
 from server.secagg.session import Sum as Total
 from server.standing import Standing
@@ -91,12 +92,13 @@ class SecureSites:
 
     Parameters
     ----------
-    size : T + K, numbers of an update.
+    size : numbers of an update, see :meth:`client.plan.Plan.numbers`.
     names : node -> its site's name.
     roster : everybody's public keys.
     following : which task comes after which, so that its session can be prepared.
     first : number of the first session; every site's last one is below it.
     record : keeps transcripts, None keeps none.
+    control : the coordinator's half of SCAFFOLD, None without it.
     standing : who takes part, and which errors of a site a run goes on after.
     """
 
@@ -113,7 +115,10 @@ class SecureSites:
         first: int = 0,
         standing: Standing,
         record: Recorder | None = None,
+        control: Control | None = None,
     ) -> None:
+        self._control = control
+        self._survivors: tuple[int, ...] = ()  # of the last session
         self._grid, self._plan, self._size, self._books = grid, plan, size, books
         self._roster, self._following, self._record = roster, following, record
         self._ids = {node: roster.id_of(name) for node, name in names.items()}
@@ -151,12 +156,15 @@ class SecureSites:
         judging: Judging | None,
     ) -> Answers:
         """Train a round; see :class:`server.asking.Sites`."""
-        content = question(self._plan, round_number, vector, told, judging).content()
-        found = self._run(Task("train", round_number, tuple(nodes)), content)
-        done = self._answers(found)
+        common = None if self._control is None else self._control.common(len(self._standing.nodes))
+        content = question(self._plan, round_number, vector, told, judging, common).content()
+        done = self._answers(found := self._run(Task("train", round_number, tuple(nodes)), content))
         if isinstance(found, Sum):
             done.mean = mean_of_sum(self._plan, found)
             done.loss, done.visits = found.loss, found.visits
+            if self._control is not None:
+                names = [self._roster.names[site] for site in self._survivors]
+                self._control.take(done.mean, found.weight, names, round_number)
         return done
 
     def _answers(self, found: Sum | SecureAggregationError) -> Answers:
@@ -220,8 +228,7 @@ class SecureSites:
         ----------
         vector, radius : as in :meth:`client.agent.Agent.moments`.
         """
-        facts = {"plan": self._plan.text, "round": round_number, "radius": radius}
-        content = pack(vector.numpy(), facts)
+        content = pack(vector.numpy(), {"plan": self._plan.text, "round": round_number, "radius": radius})
         found = self._run(Task("moments", round_number, tuple(nodes)), content)
         done = self._answers(found)
         return done if isinstance(found, SecureAggregationError) else replace(done, total=found)
@@ -237,6 +244,7 @@ class SecureSites:
             self._work(task, session, content)
             found = self._closed(task, session)
             layout = session_layout(self._plan, task.purpose, task.round_number, self._size)
+            self._survivors = found.survivors
             return read_sum(self._plan, layout, found.total, len(found.survivors))
         except SecureAggregationError as error:
             if error.code == "bad_secret" and error.culprit is not None:
@@ -273,9 +281,9 @@ class SecureSites:
             session = self._new(invited)
             last = self._tries[_name(task)] >= TRIES
             try:
-                offers = _to_all(session.invited, "offer", session.offer())
+                offers = to_all(session.invited, "offer", session.offer())
                 self._keys(offers, {"offer": session.take_advert}, task)
-                rolls = _to_all(session.advertised, "roll", session.roll())
+                rolls = to_all(session.advertised, "roll", session.roll())
                 self._keys(rolls, {"roll": session.take_shares}, task)
             except SecureAggregationError:
                 if last:
@@ -301,6 +309,8 @@ class SecureSites:
             own, name = {"inbox": to_text(session.inbox(site))}, self._roster.names[site]
             if (task.purpose != "evaluate" or is_noisy(self._plan)) and name in self._books.heads:
                 own["ledger"] = self._books.heads[name]
+            if task.purpose == "train" and self._control is not None:
+                own |= self._control.facts_for(name)
             self._bytes[1] += down
             yield Message(
                 with_facts(content, own),
@@ -312,9 +322,9 @@ class SecureSites:
     def _closed(self, task: Task, session: Session) -> Total:
         """Name the survivors and take the masks off, while the session of the next task is prepared."""
         survivors, ahead = session.survivors(), self._begun(task)
-        parts, takers = _to_all(session.masked, "survivors", survivors), {"survivors": session.take_consent}
+        parts, takers = to_all(session.masked, "survivors", survivors), {"survivors": session.take_consent}
         if ahead:
-            _to_all(ahead[1].invited, "offer", ahead[1].offer(), parts)
+            to_all(ahead[1].invited, "offer", ahead[1].offer(), parts)
             takers["offer"] = ahead[1].take_advert
         self._keys(parts, takers, ahead[0] if ahead else task)
         parts, takers, lost = {}, {"consents": session.take_reveal}, None
@@ -324,7 +334,7 @@ class SecureSites:
             lost = error
         with contextlib.suppress(SecureAggregationError):  # the next session is lost, not this one
             if ahead:
-                _to_all(ahead[1].advertised, "roll", ahead[1].roll(), parts)
+                to_all(ahead[1].advertised, "roll", ahead[1].roll(), parts)
                 takers["roll"] = ahead[1].take_shares
         self._keys(parts, takers, ahead[0] if ahead else task)
         if ahead and not ahead[1].hopeless:  # else sites that are back have another chance
@@ -388,13 +398,3 @@ class SecureSites:
 
 def _name(task: Task) -> str:
     return f"{task.purpose} {task.round_number}"
-
-
-def _to_all(
-    sites: Iterable[int], name: str, data: bytes, parts: dict[int, dict[str, bytes]] | None = None
-) -> dict[int, dict[str, bytes]]:
-    """Return the parts of a message of keys in which every site gets the same, added to ``parts``."""
-    parts = {} if parts is None else parts
-    for site in sites:
-        parts.setdefault(site, {})[name] = data
-    return parts

@@ -88,6 +88,12 @@ class Comparison:
                 where="engine.dropout",
                 cure="Use aggregation=secure with three sites or more, or engine.dropout=0.",
             )
+        if self.settings.engine.name == "ray" and self.prepared.plan.local.scaffold:
+            raise ConfigError(
+                "what sites keep of SCAFFOLD does not travel between Ray's processes",
+                where="local.scaffold",
+                cure="Use engine=local.",
+            )
 
     def run(self) -> Path:
         """Run everything that is missing in a prepared comparison, and return the run folder."""
@@ -270,6 +276,8 @@ class Comparison:
     def _federate(self, system: str, plan: Plan, division: Partition | None = None) -> None:
         ledgers = self.folder.path / ("ledger" if system == "federated" else f"baselines/ledger-{system}")
         sites = self._sites(ledgers if plan.privacy else None, division)
+        if plan.local.scaffold:
+            sites = replace(sites, variates=self.folder.path / "variates")
         run, engine = runner(self.settings.engine), self.settings.engine
         together = 1 if plan.privacy or plan.fairness else engine.together
         initial = self._start.vector if self._start else None

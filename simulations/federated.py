@@ -24,6 +24,7 @@ from client.ledger import Ledger, close_all
 from client.limits import Limit
 from client.plan import Plan
 from client.randomness import SeededEntropy
+from client.scaffold import Variates
 from client.secagg.journal import MemoryJournal
 from client.secagg.policy import Policy
 from client.secure_app import evaluate_secure, train_secure
@@ -63,6 +64,8 @@ class Sites:
         several processes, None keeps them in memory.
     dropout : share of the messages of secure aggregation that get lost.
     opted_out : sites that tell nobody's group.
+    variates : folder of the sites' control variates, None keeps them in memory, or in a folder of the run's own where
+        several processes answer for a site.
     """
 
     samples: Samples
@@ -74,6 +77,7 @@ class Sites:
     sessions: Path | None = None
     dropout: float = 0.0
     opted_out: frozenset[int] = frozenset()
+    variates: Path | None = None
 
     @property
     def names(self) -> list[str]:
@@ -102,6 +106,7 @@ class Sites:
                 ledger=Ledger(self.ledgers / f"{name}.sqlite" if self.ledgers else None, name, self.limit),
                 benches=self._benches,
                 opted_out=site in self.opted_out,
+                variates=Variates(self.variates / name if self.variates else None),
             )
         return self._agents[site]
 
@@ -242,7 +247,8 @@ def local_grid(sites: Sites, workers: int, together: int = 1) -> Iterator[Grid]:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedfer-")))
             stack.callback(close_all)  # before the folder goes
             kept = sites.sessions or folder, sites.ledgers or folder / "ledger"
-            sites = replace(sites, sessions=kept[0], ledgers=kept[1])
+            variates = sites.variates or folder / "variates"
+            sites = replace(sites, sessions=kept[0], ledgers=kept[1], variates=variates)
         yield from _opened_grid(sites, configs, processes, together)
 
 

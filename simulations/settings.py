@@ -96,6 +96,7 @@ class LocalSettings:
     erase: float = 0.0
     light: float = 0.0
     sampling: str = "rows"
+    scaffold: bool = False
 
 
 @dataclass

@@ -31,7 +31,7 @@ from client.secagg.refusals import refuse
 from client.strict import require
 
 CANARIES = 4
-"""Numbers at the end of each part that are 0 at every site."""
+"""Numbers at the end of the part of 64 bits, and behind each segment of 32 bits, that are 0 at every site."""
 
 LARGEST = 2**31 - 1, 2**63 - 1
 """Largest sum in 32 and in 64 bits."""
@@ -68,7 +68,7 @@ class Layout:
 
     Attributes
     ----------
-    segments : in their order; at most one of them is "whole" or "fixed".
+    segments : in their order; at most one of them is "whole", and then none is "fixed".
     sites : most sites of a sum.
     largest_weight : largest weight of a site.
 
@@ -84,7 +84,8 @@ class Layout:
     def __post_init__(self) -> None:
         require(self.sites >= 1 and self.largest_weight >= 1, "a sum of nothing", "aggregation", _CURE)
         require(len({s.name for s in self.segments}) == len(self.segments), "a name twice", "layout", _CURE)
-        require(sum(s.kind != "exact" for s in self.segments) <= 1, "two updates", "layout", _CURE)
+        narrow = [s.kind for s in self.segments if s.kind != "exact"]
+        require("whole" not in narrow or len(narrow) == 1, "two updates", "layout", _CURE)
         for each in self.segments:
             bound, most = LARGEST[each.kind == "exact"], max(each.largest, self.largest_weight)
             good = each.length >= 1 and (each.kind == "fixed" or each.largest > 0)
@@ -115,7 +116,7 @@ class Layout:
 
     @functools.cached_property
     def words32(self) -> int:
-        """Numbers of 32 bits: the update and canaries; none without an update."""
+        """Numbers of 32 bits: update, control variate, and canaries behind each; none without an update."""
         return sum(s.length + CANARIES for s in self.segments if s.kind != "exact")
 
     @property
@@ -134,6 +135,14 @@ class Layout:
             if each.kind == "exact":
                 found.append((each, slice(start, start + each.length)))
                 start += each.length
+        return found
+
+    def _narrow(self) -> list[tuple[Segment, slice]]:
+        found, start = [], 0
+        for each in self.segments:
+            if each.kind != "exact":
+                found.append((each, slice(start, start + each.length)))
+                start += each.length + CANARIES
         return found
 
     def encode(self, values: Mapping[str, NDArray[np.generic]], weight: int, dither: bytes) -> bytearray:
@@ -159,12 +168,14 @@ class Layout:
         for segment, place in self._exact():
             wide[place] = _bounded(segment, values[segment.name], 0)
         narrow = np.frombuffer(body, "<i4", offset=8 * self.words64)
-        for segment in self.segments:
+        for number, (segment, place) in enumerate(self._narrow()):
             if segment.kind == "whole":
-                narrow[: segment.length] = _bounded(segment, values[segment.name], -segment.largest)
-            elif segment.kind == "fixed":
+                narrow[place] = _bounded(segment, values[segment.name], -segment.largest)
+            else:
+                # A second segment has a stream of its own: with the same one, errors of both would go together.
+                own = dither if number == 0 else digest("fedfer dither", segment.name.encode(), dither)
                 factor = self.scale(segment) * weight
-                _fixed(narrow[: segment.length], segment, values[segment.name], factor, dither)
+                _fixed(narrow[place], segment, values[segment.name], factor, own)
         return body
 
     def decode(self, total: bytes | bytearray, survivors: int) -> dict[str, NDArray[np.generic]]:
@@ -184,8 +195,8 @@ class Layout:
             raise refuse("wrong_length", f"a sum of {len(total)} bytes where {self.nbytes} are expected")
         wide = np.frombuffer(total, "<u8", self.words64)
         narrow = np.frombuffer(total, "<i4", offset=8 * self.words64)
-        canaries = np.concatenate([wide[-CANARIES:], narrow[-CANARIES:] if len(narrow) else narrow])
-        if int(wide[0]) != survivors or canaries.any():
+        ends = [wide[-CANARIES:], *(narrow[p.stop : p.stop + CANARIES] for _, p in self._narrow())]
+        if int(wide[0]) != survivors or any(each.any() for each in ends):
             raise refuse("bad_sum", f"a sum that does not count {survivors} sites: a mask is left in it")
         if not survivors <= int(wide[1]) <= survivors * self.largest_weight:
             raise refuse("bad_sum", "a sum of weights that cannot be")
@@ -194,11 +205,12 @@ class Layout:
             if int(wide[place].max()) > survivors * segment.largest:
                 raise refuse("bad_sum", f"a sum of {segment.name} that cannot be")
             found[segment.name] = wide[place].astype(np.int64)
-        for segment in self.segments:
-            if segment.kind == "whole":
-                found[segment.name] = narrow[: segment.length].astype(np.int64)
-            elif segment.kind == "fixed":
-                found[segment.name] = narrow[: segment.length] / self.scale(segment)
+        for segment, place in self._narrow():
+            found[segment.name] = (
+                narrow[place].astype(np.int64)
+                if segment.kind == "whole"
+                else narrow[place] / self.scale(segment)
+            )
         return found
 
 

@@ -6,8 +6,9 @@ A plan and a purpose fix the layout of the vector, so that a site works it out b
 purpose        what adds up
 =============  ====================================================================================================
 train          the update times the weight, or with distributed noise a share of a sum of gradients; in fair training
-               the tally behind it; without privacy the training loss and the pictures seen; CPU time; with an
-               evaluation also its counts
+               the tally behind it; with SCAFFOLD the change of the control variate times the weight, as a second
+               segment; without privacy the training loss and the pictures seen; CPU time; with an evaluation also
+               its counts
 evaluate       test pictures by group, true and predicted class (:mod:`fer_models.counts`), or their tables with noise
                (:mod:`client.audit_counts`); where the plan asks for it sums over the people on them
                (:mod:`fer_models.people`); CPU time
@@ -35,6 +36,7 @@ from numpy.typing import NDArray
 
 from client.audit_counts import audit_size, is_noisy
 from client.finish import size_of, step_of
+from client.scaffold import largest_change
 from client.secagg.encoding import LARGEST, Layout, Segment
 from client.statistics import statistics_size
 from fer_models.counts import Counts, vector_size
@@ -73,7 +75,7 @@ def layout_of(plan: Plan, purpose: Purpose, numbers: int = 0, *, evaluates: bool
 
     Parameters
     ----------
-    numbers : T + K, how many numbers of an update travel, or P, how many moments.
+    numbers : T + K, or with SCAFFOLD T + T, how many numbers of an update travel, or P, how many moments.
     evaluates : whether training comes with counts of an evaluation.
 
     Raises
@@ -99,10 +101,14 @@ def layout_of(plan: Plan, purpose: Purpose, numbers: int = 0, *, evaluates: bool
         parts = [Segment("moments", "exact", numbers, 2 * MOMENTS)]
     else:
         if plan.privacy is not None and plan.privacy.noise == "distributed":
-            update = Segment("update", "whole", numbers, LARGEST[0] // secure.sites)
+            updates = [Segment("update", "whole", numbers, LARGEST[0] // secure.sites)]
+        elif plan.local.scaffold:
+            half = numbers // 2
+            own = Segment("control", "fixed", half, clip=largest_change(plan))
+            updates = [Segment("update", "fixed", half, clip=secure.clip), own]
         else:
-            update = Segment("update", "fixed", numbers, clip=secure.clip)
-        parts = [update, cpu, *([counts] if evaluates else [])]
+            updates = [Segment("update", "fixed", numbers, clip=secure.clip)]
+        parts = [*updates, cpu, *([counts] if evaluates else [])]
         if plan.privacy is None:
             parts += [Segment("loss", "exact", 1, MOST_LOSS), Segment("visits", "exact", 1, MOST)]
     return Layout(tuple(parts), secure.sites, secure.largest_weight)
@@ -125,6 +131,8 @@ def session_layout(plan: Plan, purpose: str, round_number: int, numbers: int) ->
 def trained(plan: Plan, update: Update, cpu_seconds: float, counts: Counts | None) -> Values:
     """Return what a site sends of a round; ``cpu_seconds`` is 0 where the site is not simulated."""
     values: Values = {"update": update.delta, "cpu": _time(cpu_seconds)}
+    if plan.local.scaffold:
+        values["update"], values["control"] = np.split(update.delta, 2)
     if counts is not None:
         values["counts"] = counts.to_vector()
     if plan.privacy is None:
@@ -174,7 +182,8 @@ class Sum:
     ----------
     sites : how many sites it is over.
     weight : sum of their weights.
-    update : (T + K,), float64 the sum of weights times updates, or int64 the sum of shares; None where nothing trained.
+    update : (T + K,), float64 the sum of weights times updates (T + T, with SCAFFOLD), or int64 the sum of shares; None
+        where nothing trained.
     loss : mean training loss a picture, 0 under privacy.
     visits : training pictures seen.
     cpu_seconds : of local work and evaluation.
@@ -211,13 +220,15 @@ def read_sum(plan: Plan, layout: Layout, total: bytes | bytearray, survivors: in
     if "visits" in found:
         visits = int(found["visits"][0])
         loss = int(found["loss"][0]) / LOSS_STEPS / max(1, visits)
-    counts = found.get("counts")
+    update, counts = found.get("update"), found.get("counts")
+    if update is not None and "control" in found:
+        update = np.concatenate([update, found["control"]])
     labels, moments, audit = (found.get(name) for name in ("label_counts", "moments", "audit"))
     tables = found.get("statistics")
     return Sum(
         survivors,
         int(found["weight"][0]),
-        found.get("update"),
+        update,
         loss,
         visits,
         int(found["cpu"][0]) / 1e6 if "cpu" in found else 0.0,

@@ -259,7 +259,7 @@ def _layout_of(plan: Plan, offer: Offer) -> Layout:
     if plan.secure is None or offer.purpose not in PURPOSES:
         raise refuse("wrong_offer", "an offer for a plan without secure aggregation")
     for evaluates in (False, True):
-        numbers = max(0, offer.words32 - CANARIES)
+        numbers = max(0, offer.words32 - CANARIES * (1 + plan.local.scaffold))
         layout = _named(plan, offer, numbers, evaluates=evaluates)
         if (layout.digest, layout.words64, layout.words32) == (offer.layout, offer.words64, offer.words32):
             return layout
