@@ -2,8 +2,11 @@
 
 Counts without noise tell whoever may choose the weights something of single test pictures: which of them two nets tell
 apart. So a site judges, under one plan, no more weights than the plan has evaluations, and as many again, as a run that
-is resumed on other machines may end a round with slightly other ones. The same weights over again cost nothing: what
-comes of them is known. Counts with noise are bounded by the ledger.
+is resumed on other machines may end a round with slightly other ones. Counts with noise are bounded by the ledger.
+
+The same weights over again tell nothing new as long as the answer is added up with those of the same sites. In a sum
+over others it would: so a site agrees to sums of exact counts with the same weights over the same sites alone
+(:mod:`client.secagg.journal`). In plain aggregation the coordinator sees a site's counts anyway.
 """
 
 from __future__ import annotations

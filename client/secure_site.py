@@ -22,11 +22,13 @@ from flwr.app import ArrayRecord, RecordDict
 
 from client.agent import Agent, LabelCounts, Update
 from client.answers import ledger_facts
+from client.audit_counts import is_noisy
+from client.finish import step_of
 from client.identity import Identity, Roster
-from client.messages import facts_of, pack, tell, text
+from client.messages import facts_of, pack, scalar, tell, text, vector_of
 from client.plan import Plan, read_plan
 from client.plan_signature import SIGNED
-from client.question import COUNTED
+from client.question import COUNTED, read_question
 from client.secagg.agreement import digest
 from client.secagg.codec import session_of
 from client.secagg.journal import Journal, MemoryJournal
@@ -94,6 +96,27 @@ def question_digest(kind: str, content: RecordDict) -> bytes:
     vectors = [part for name, array in arrays for part in (name.encode(), array.data)]
     shared = {name: value for name, value in facts_of(content).items() if name not in OWN}
     return digest("fedfer question", kind.encode(), json.dumps(shared, sort_keys=True).encode(), *vectors)
+
+
+def subject_of(content: RecordDict, plan: Plan, purpose: str) -> bytes:
+    """Return what an answer to a message of work counts exactly: a digest of all but the site's own pictures that the
+    counts depend on, and nothing where noise protects them.
+
+    Tables of training pictures depend on nothing else, so that all kinds of them are one.
+    """
+    if purpose in ("train", "evaluate"):
+        evaluates = purpose == "evaluate" or "judged" in facts_of(content)
+        if not evaluates or is_noisy(plan):
+            return b""
+        judged = vector_of(content, np.float32) if purpose == "evaluate" else read_question(content).judged
+        assert judged is not None
+        return digest("fedfer told", b"test pictures", judged.tobytes())
+    if plan.privacy is not None:
+        return b""
+    if purpose == "moments":
+        step = step_of(plan, int(scalar(content, "round"))).encode()
+        return digest("fedfer told", b"features", step, vector_of(content, np.float32).tobytes())
+    return digest("fedfer told", b"training pictures")
 
 
 def run_digest(plan: Plan) -> bytes:
@@ -236,8 +259,11 @@ class SecureSite:
             weight = round(done.weight) if isinstance(done, Update) else 1
             # By the round and not by the session, whose number a simulation that is resumed does not repeat.
             dither = self.agent.draw(offer.round_number, f"secure aggregation, dither, {purpose}")
+            # Nothing is counted in a round in which nobody was asked to, though the layout has the place.
+            absent = (each for each in layout.segments if each.name == "counts" and each.name not in values)
+            values = {**values, **{each.name: np.zeros(each.length, np.int64) for each in absent}}
             body = layout.encode(values, weight, dither)
-            masked = participant.mask(inbox, question, body)
+            masked = participant.mask(inbox, question, body, subject_of(content, plan, purpose))
         return self._masked(masked, ledger_facts(done))
 
     def _masked(self, answer: bytes, facts: Mapping[str, str]) -> RecordDict:

@@ -66,6 +66,7 @@ class Answers:
     lost : why there is no sum, where too many sites dropped out of it; then nothing else is there.
     noises : sites whose noise is in the counts, 0 where they carry none.
     total : the sum itself, where it is of features.
+    agreed : sites were asked to agree to the sum, so that they tell the same exact counts over no other sites.
     """
 
     mean: torch.Tensor | None = None
@@ -78,6 +79,7 @@ class Answers:
     lost: str = ""
     noises: int = 0
     total: Sum | None = None
+    agreed: bool = False
 
 
 def question(

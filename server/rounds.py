@@ -101,6 +101,7 @@ class Coordinator:
         self._counts: dict[str, Counts] = {}
         # The line of a round whose weights nobody has evaluated yet.
         self._pending: dict[str, Any] | None = None
+        self._told: torch.Tensor | None = None  # weights that sites may have judged in a sum that was lost
         self._standing: Standing
         self._round = 0
         self._began = time.monotonic()
@@ -232,7 +233,15 @@ class Coordinator:
         prior = self._prior if self.plan.local.tells_prior else ()
         told = Told(prior) if self._steering is None else self._steering.told(round_number, prior)
         judging = self._judging(vector) if self.plan.judges_in(round_number) else None
+        if judging is not None and self._told is not None and torch.equal(judging.vector, self._told):
+            # A sum of counts with these weights was lost late: over other sites, sites would refuse another.
+            judging = None
+            if self._pending is not None:
+                record, self._pending = self._pending, None
+                self._observer(record)
         done = sites.train(self._cohort(nodes, round_number), round_number, vector, told, judging)
+        if judging is not None and done.lost and done.agreed:
+            self._told = judging.vector.clone()
         self._take(done)
         if done.mean is not None:
             self._step(done.mean[: len(self._trained)], round_number)

@@ -123,7 +123,7 @@ class SecureSites:
         self._roster, self._following, self._record = roster, following, record
         self._ids = {node: roster.id_of(name) for node, name in names.items()}
         self._nodes = {site: node for node, site in self._ids.items()}
-        self._number = first
+        self._number, self._agreed = first, False  # whether the last session came to its survivors
         self._ahead: tuple[Task, Session] | None = None
         self._left_out: set[int] = set()
         self._tries: Counter[str] = Counter()  # how many sessions each task has had
@@ -160,15 +160,14 @@ class SecureSites:
         content = question(self._plan, round_number, vector, told, judging, common).content()
         done = self._answers(found := self._run(Task("train", round_number, tuple(nodes)), content))
         if isinstance(found, Sum):
-            done.mean = mean_of_sum(self._plan, found)
-            done.loss, done.visits = found.loss, found.visits
+            done.mean, done.loss, done.visits = mean_of_sum(self._plan, found), found.loss, found.visits
             if self._control is not None:
                 names = [self._roster.names[site] for site in self._survivors]
                 self._control.take(done.mean, found.weight, names, round_number)
-        return done
+        return done if judging else replace(done, counts={})
 
     def _answers(self, found: Sum | SecureAggregationError) -> Answers:
-        done = Answers(bytes_up=self._bytes[0], bytes_down=self._bytes[1])
+        done = Answers(bytes_up=self._bytes[0], bytes_down=self._bytes[1], agreed=self._agreed)
         self._bytes = [0, 0]
         if isinstance(found, SecureAggregationError):
             done.lost = self._why(found)
@@ -237,7 +236,7 @@ class SecureSites:
 
     def _run(self, task: Task, content: RecordDict) -> Sum | SecureAggregationError:
         """Run a session to its sum, or to the reason why it has none."""
-        self.lost = {}
+        self.lost, self._agreed = {}, False
         try:
             session = self._prepared(task)
             session.ask(question_digest(task.purpose, content))
@@ -321,7 +320,7 @@ class SecureSites:
 
     def _closed(self, task: Task, session: Session) -> Total:
         """Name the survivors and take the masks off, while the session of the next task is prepared."""
-        survivors, ahead = session.survivors(), self._begun(task)
+        survivors, ahead, self._agreed = session.survivors(), self._begun(task), True
         parts, takers = to_all(session.masked, "survivors", survivors), {"survivors": session.take_consent}
         if ahead:
             to_all(ahead[1].invited, "offer", ahead[1].offer(), parts)
@@ -329,7 +328,8 @@ class SecureSites:
         self._keys(parts, takers, ahead[0] if ahead else task)
         parts, takers, lost = {}, {"consents": session.take_reveal}, None
         try:
-            parts = {site: {"consents": session.consents(site)} for site in session.consented}
+            asked = session.consented or session.masked[:1]  # where nobody has agreed, it says so
+            parts = {site: {"consents": session.consents(site)} for site in asked}
         except SecureAggregationError as error:  # the next session goes on
             lost = error
         with contextlib.suppress(SecureAggregationError):  # the next session is lost, not this one

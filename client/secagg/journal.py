@@ -2,6 +2,11 @@
 
 A second masked vector for the same round would let a coordinator that sees both sums subtract them. The journal knows
 for every run the last session and the rounds that were answered; it holds no secret.
+
+Exact counts are the same whenever they are asked for, in another round or another run. So it also knows, over all runs,
+with which other sites the sums of each such count were: the difference of sums over other sites would tell of those by
+which they differ. (With honest sites a sum that only some of its sites have been in before needs, for its threshold,
+two or more to which the question is new; so no combination of sums is over fewer.)
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ CREATE TABLE IF NOT EXISTS masked (run BLOB, purpose TEXT, round INTEGER, sessio
                                    PRIMARY KEY (run, purpose, round));
 CREATE TABLE IF NOT EXISTS sent (run BLOB, session INTEGER, exchange TEXT, digest BLOB NOT NULL,
                                  PRIMARY KEY (run, session, exchange));
+CREATE TABLE IF NOT EXISTS told (subject BLOB PRIMARY KEY, company BLOB NOT NULL);
 """
 
 
@@ -67,6 +73,20 @@ class Journal(Protocol):
         """
         ...
 
+    def tell(self, subject: bytes, company: bytes) -> None:
+        """Note that the site is about to agree to an exact sum.
+
+        Parameters
+        ----------
+        subject : what is counted, a digest; the same for whatever gives a site the same counts.
+        company : whose sum it is, a digest.
+
+        Raises
+        ------
+        SecureAggregationError : (other_company) it has agreed to one over other sites.
+        """
+        ...
+
 
 class MemoryJournal:
     """The journal of a simulated site: it lasts as long as the simulation does."""
@@ -75,6 +95,7 @@ class MemoryJournal:
         self._sessions: dict[bytes, int] = {}
         self._masked: set[tuple[bytes, str, int]] = set()
         self._sent: dict[tuple[bytes, int, str], bytes] = {}
+        self._told: dict[bytes, bytes] = {}
 
     def last(self, run: bytes) -> int:
         """Return the last session of a run, -1 for none."""
@@ -102,6 +123,11 @@ class MemoryJournal:
         if self._sent.setdefault((run, session, exchange), digest) != digest:
             raise _replayed(exchange)
 
+    def tell(self, subject: bytes, company: bytes) -> None:
+        """Note that the site is about to agree to an exact sum."""
+        if self._told.setdefault(subject, company) != company:
+            raise _other()
+
     def snapshot(self) -> bytes:
         """Return the journal as bytes."""
         return json.dumps(
@@ -109,6 +135,7 @@ class MemoryJournal:
                 "sessions": [[run.hex(), session] for run, session in self._sessions.items()],
                 "masked": [[run.hex(), *rest] for run, *rest in sorted(self._masked)],
                 "sent": [[run.hex(), *rest, value.hex()] for (run, *rest), value in self._sent.items()],
+                "told": [[subject.hex(), company.hex()] for subject, company in self._told.items()],
             }
         ).encode()
 
@@ -122,6 +149,7 @@ class MemoryJournal:
             (bytes.fromhex(run), session, exchange): bytes.fromhex(value)
             for run, session, exchange, value in held["sent"]
         }
+        journal._told = {bytes.fromhex(subject): bytes.fromhex(company) for subject, company in held["told"]}
         return journal
 
 
@@ -198,6 +226,14 @@ class DiskJournal:
             if found[0] != digest:
                 raise _replayed(exchange)
 
+    def tell(self, subject: bytes, company: bytes) -> None:
+        """Note that the site is about to agree to an exact sum."""
+        with self._writing() as connection:
+            connection.execute("INSERT OR IGNORE INTO told VALUES (?, ?)", (subject, company))
+            asked = "SELECT company FROM told WHERE subject = ?"
+            if connection.execute(asked, (subject,)).fetchone()[0] != company:
+                raise _other()
+
 
 def _last(connection: sqlite3.Connection, run: bytes) -> int:
     found = connection.execute("SELECT session FROM sessions WHERE run = ?", (run,)).fetchone()
@@ -214,3 +250,7 @@ def _already(round_number: int) -> Exception:
 
 def _replayed(exchange: str) -> Exception:
     return refuse("replayed", f"another answer has been sent in the exchange {exchange}")
+
+
+def _other() -> Exception:
+    return refuse("other_company", "exact counts that the site has told in a sum over other sites")

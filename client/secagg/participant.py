@@ -98,13 +98,14 @@ class Participant:
         self._state.replies["inbox"] = (hashlib.sha256(inbox).digest(), complaint)
         return complaint
 
-    def mask(self, inbox: bytes, question: bytes, body: bytearray) -> bytes:
+    def mask(self, inbox: bytes, question: bytes, body: bytearray, subject: bytes = b"") -> bytes:
         """Answer the peers' parcels with the masked vector, or with a complaint where one cannot be used.
 
         Parameters
         ----------
         question : digest, 32 bytes, of what the site was asked, worked out from what it received.
         body : the vector as the layout encodes it; it is masked in place.
+        subject : what it counts exactly, see :class:`client.secagg.state.State`.
 
         Raises
         ------
@@ -116,12 +117,20 @@ class Participant:
 
         def answer(inbox: bytes) -> bytes:
             complaint = self.open(inbox)
-            return self._mask(question, body) if complaint is None else complaint
+            if complaint is None:
+                self._state.subject = subject
+                return self._mask(question, body)
+            return complaint
 
         return self._once("inbox", inbox, answer)
 
     def consent(self, survivors: bytes) -> bytes:
-        """Sign the question, who shared and who survived."""
+        """Sign the question, who shared and who survived.
+
+        Raises
+        ------
+        SecureAggregationError : (other_company) the site has told the same exact counts in a sum over other sites.
+        """
         return self._once("survivors", survivors, self._consent)
 
     def reveal(self, consents: bytes) -> bytes:
@@ -327,6 +336,8 @@ class Participant:
         survivors, state = Survivors.parse(data), self._state
         self._same_session(survivors.session)
         self._enough(survivors.members, state.members, "survived")
+        if state.subject:
+            self._journal.tell(state.subject, self._roster.company(survivors.members))
         reply = Consent(
             self._number, self.site, self._identity.sign(self._statement(survivors.members))
         ).encode()

@@ -24,6 +24,7 @@ CURES = {
     "late": "Nothing: the session has gone on without it.",
     "malformed": "Run the same version of FedFER everywhere.",
     "not_invited": "Nothing: the site takes part once it is invited.",
+    "other_company": "Ask the same sites again; or plan privacy=dp with privacy.audit_epsilon and counts with noise.",
     "out_of_order": "Send the messages of a session in their order.",
     "oversize": "Run the same version of FedFER everywhere.",
     "replayed": "Nothing: one question has one answer.",

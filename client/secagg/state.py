@@ -23,6 +23,7 @@ class State:
     seal_keys, mask_secrets : of each peer, the key that seals parcels and the secret that masks come from.
     held : owner -> its key's share and its seed's share.
     question : digest of what was asked.
+    subject : digest of what the vector counts exactly, nothing where noise hides it; see :mod:`client.secagg.journal`.
     replies : exchange -> digest of the request, and the answer; nothing for a vector that is not kept.
     """
 
@@ -40,6 +41,7 @@ class State:
     mask_secrets: dict[int, bytes] = field(default_factory=dict)
     held: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     question: bytes = b""
+    subject: bytes = b""
     replies: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
 
     def erase(self) -> None:

@@ -54,6 +54,15 @@ def test_a_round_is_masked_once_for_each_purpose(again):
     again().mask(OTHER, "train", 1, 3)
 
 
+def test_exact_counts_are_told_in_one_company_over_all_runs(again):
+    again().tell(ONE, RUN)
+    again().tell(ONE, RUN)
+    again().tell(TWO, OTHER)
+    refused("other_company", again().tell, ONE, OTHER)
+    refused("other_company", again().tell, TWO, RUN)
+    again().tell(ONE, RUN)
+
+
 def test_an_exchange_has_one_answer(again):
     again().send(RUN, 1, "survivors", ONE)
     again().send(RUN, 1, "survivors", ONE)
