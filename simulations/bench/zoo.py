@@ -32,7 +32,7 @@ from server.run_folder import write_text
 from simulations import classical
 from simulations.bench.fer2013 import data_of
 from simulations.bench.run import Figures, Options
-from simulations.bench.zoo_training import Recipe, new_net, train
+from simulations.bench.zoo_training import Recipe, Training, new_net
 from simulations.display import new_console
 from simulations.threads import one_thread
 
@@ -43,6 +43,9 @@ PARTS = ("test", "validation")
 """What nets are judged on: the fifth that is held out, or a fifth of the rest, which then trains nothing."""
 
 FIGURES = ("accuracy", "balanced_accuracy", "worst_recall")
+
+STATE = "state.safetensors"
+"""File of a training that is not over."""
 
 KNOWN = (*NETS, *classical.NAMES)
 """What ``nets=`` may name."""
@@ -70,7 +73,8 @@ class Asked:
 
 
 def bench(options: Options) -> Figures:
-    """Train and judge; with ``--run-dir`` what is done is kept there, and the same command goes on from it.
+    """Train and judge; with ``--run-dir`` what is done is kept there, and the same command goes on from it, also in the
+    midst of a net.
 
     Raises
     ------
@@ -161,6 +165,7 @@ def trained(name: str, samples: Samples, wanted: Asked, folder: Path | None) -> 
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "figures.json", json.dumps(record, indent=1) + "\n")
+        (folder / STATE).unlink(missing_ok=True)
     return record
 
 
@@ -169,13 +174,19 @@ def _net(name: str, samples: Samples, wanted: Asked, folder: Path | None) -> tup
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # of dropout and mixtures
         flat, spec = new_net(name, samples, recipe)
-        seen, spent, steps = train(flat, samples, 60 * wanted.minutes, recipe, peak)
+        kept = None if folder is None else folder / STATE
+        training = Training(flat, samples, recipe, peak, kept)
+        training.run(60 * wanted.minutes)
     counts = evaluate(flat.module, samples, samples.rows("test"), {}, device=torch.device("cpu"), prove=True)
-    record = {"parameters": parameter_count(flat.module), "pictures": seen, "steps": steps}
+    record: dict[str, float] = {"parameters": parameter_count(flat.module), "pictures": training.pictures}
+    record |= {"steps": training.steps, "rate": peak, "cpu_seconds": training.spent}
     if folder is not None:
-        facts = {"data": samples.name, "training": {**asdict(recipe), "rate": peak, "CPU seconds": spent}}
+        facts = {
+            "data": samples.name,
+            "training": {**asdict(recipe), "rate": peak, "CPU seconds": training.spent},
+        }
         save_model(folder / "model", flat.module, spec, labels=samples.labels, facts=facts)
-    return {**record, "rate": peak, "cpu_seconds": spent}, counts
+    return record, counts
 
 
 def _classical(name: str, samples: Samples, _: Asked, __: Path | None) -> tuple[dict[str, float], Counts]:

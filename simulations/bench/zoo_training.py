@@ -11,10 +11,10 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from safetensors.torch import load, save
 
 from client.strict import nearest, require
 from fer_models.backbones import NORMS
@@ -24,9 +24,13 @@ from fer_models.mixing import mixed_losses
 from fer_models.samples import Samples
 from fer_models.transforms import Augmentation, augment, to_input
 from fer_models.zoo import ModelSpec, build
+from server.run_folder import write_bytes
 
 DECAY, CLIP, AVERAGE, BATCH, RISE = 0.05, 5.0, 0.998, 64, 0.2
 """Weight decay, longest gradient, decay of the average, pictures a step, share of the time on the way up."""
+
+KEEP = 30.0
+"""Processor seconds after which the state of a training is kept again."""
 
 PEAK = 5e-3
 """Largest learning rate of a net that :data:`RATES` does not name."""
@@ -83,43 +87,83 @@ def new_net(name: str, samples: Samples, recipe: Recipe) -> tuple[FlatModel, Mod
     return FlatModel(build(spec, 0)), spec
 
 
-def train(
-    flat: FlatModel, samples: Samples, seconds: float, recipe: Recipe, peak: float
-) -> tuple[int, float, int]:
-    """Train in place, leave the averaged weights; return pictures seen, processor seconds and steps.
+class Training:
+    """A net in training: what a killed process would lose, and what is kept of it.
 
     Parameters
     ----------
-    seconds : of this process on the processor, however long they take by the clock.
+    flat : the net, trained in place; :meth:`run` leaves the averaged weights in it.
     peak : largest learning rate.
+    kept : file of the state, from which an earlier, killed training goes on; None keeps nothing.
     """
-    rows, average = samples.rows("train"), flat.full_vector.clone()
-    targets = torch.from_numpy(samples.targets(rows))
-    optimizer = torch.optim.AdamW([flat.vector], peak, weight_decay=DECAY)
-    drawing, order = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
-    variation = Augmentation(erase=recipe.erase)
-    start, spent, steps, queue = time.process_time(), 0.0, 0, np.zeros(0, np.int64)
-    while spent < seconds:
-        if len(queue) < BATCH:
-            queue = np.concatenate([queue, torch.randperm(len(rows), generator=order).numpy()])
-        chosen, queue = queue[:BATCH], queue[BATCH:]
-        optimizer.param_groups[0]["lr"] = one_cycle(spent / seconds, peak)
-        x = _varied(samples, rows[chosen], drawing, variation)
-        _step(flat, optimizer, x, targets[torch.from_numpy(chosen)], recipe)
-        steps += 1
-        average.lerp_(flat.full_vector, 1 - min(AVERAGE, (1 + steps) / (10 + steps)))
-        spent = time.process_time() - start
-    flat.load_(average)
-    return steps * BATCH, spent, steps
+
+    def __init__(
+        self, flat: FlatModel, samples: Samples, recipe: Recipe, peak: float, kept: Path | None = None
+    ) -> None:
+        self._flat, self._samples, self._recipe, self._peak, self._kept = flat, samples, recipe, peak, kept
+        self._rows = samples.rows("train")
+        self._targets = torch.from_numpy(samples.targets(self._rows))
+        self._average = flat.full_vector.clone()
+        self._optimizer = torch.optim.AdamW([flat.vector], peak, weight_decay=DECAY)
+        self._drawing, self._order = (torch.Generator().manual_seed(seed) for seed in (1, 2))
+        self._queue = torch.zeros(0, dtype=torch.int64)
+        self.steps, self.spent = 0, 0.0
+        if kept is not None and kept.is_file():
+            self._go_on(kept)
+
+    @property
+    def pictures(self) -> int:
+        """Pictures seen, repeats counted."""
+        return self.steps * BATCH
+
+    def run(self, seconds: float) -> None:
+        """Train until so many seconds of the process on the processor are spent, whatever the clock says."""
+        start, told = time.process_time() - self.spent, self.spent
+        while self.spent < seconds:
+            if len(self._queue) < BATCH:
+                more = torch.randperm(len(self._rows), generator=self._order)
+                self._queue = torch.cat([self._queue, more])
+            chosen, self._queue = self._queue[:BATCH], self._queue[BATCH:]
+            self._optimizer.param_groups[0]["lr"] = one_cycle(self.spent / seconds, self._peak)
+            self._step(chosen)
+            self.spent = time.process_time() - start
+            if self._kept is not None and self.spent - told >= KEEP:
+                told = self.spent
+                self._keep(self._kept)
+        self._flat.load_(self._average)
+
+    def _step(self, chosen: torch.Tensor) -> None:
+        stored = to_input(self._samples.pictures[self._rows[chosen.numpy()]])
+        x = augment(stored, self._drawing, Augmentation(erase=self._recipe.erase))
+        _descend(self._flat, self._optimizer, x, self._targets[chosen], self._recipe)
+        self.steps += 1
+        share = 1 - min(AVERAGE, (1 + self.steps) / (10 + self.steps))
+        self._average.lerp_(self._flat.full_vector, share)
+
+    def _keep(self, path: Path) -> None:
+        state = self._optimizer.state[self._flat.vector]
+        tensors = {"weights": self._flat.full_vector, "average": self._average, "queue": self._queue.clone()}
+        tensors |= {f"adam.{name}": state[name] for name in ("step", "exp_avg", "exp_avg_sq")}
+        tensors |= {"drawing": self._drawing.get_state(), "order": self._order.get_state()}
+        tensors |= {"torch": torch.get_rng_state()}
+        tensors["spent"] = torch.tensor([self.spent, self.steps], dtype=torch.float64)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}))
+
+    def _go_on(self, path: Path) -> None:
+        found = load(path.read_bytes())
+        self._flat.load_(found["weights"])
+        self._average.copy_(found["average"])
+        state = {name: found[f"adam.{name}"] for name in ("step", "exp_avg", "exp_avg_sq")}
+        self._optimizer.state[self._flat.vector] = state
+        self._drawing.set_state(found["drawing"])
+        self._order.set_state(found["order"])
+        torch.set_rng_state(found["torch"])
+        self._queue = found["queue"]
+        self.spent, self.steps = found["spent"][0].item(), int(found["spent"][1])
 
 
-def _varied(
-    samples: Samples, rows: NDArray[np.intp], drawing: torch.Generator, variation: Augmentation
-) -> torch.Tensor:
-    return augment(to_input(samples.pictures[rows]), drawing, variation)
-
-
-def _step(
+def _descend(
     flat: FlatModel, optimizer: torch.optim.Optimizer, x: torch.Tensor, targets: torch.Tensor, recipe: Recipe
 ) -> None:
     flat.zero_grad()

@@ -1,11 +1,13 @@
 """The benchmark of all nets on a drawn miniature, and what it is asked."""
 
 import json
+import time
 
 import pytest
 
 from fer_models.checkpoints import load_model
 from fer_models.errors import ConfigError
+from simulations.bench import zoo_training
 from simulations.bench.run import run
 from simulations.bench.zoo import asked
 from simulations.bench.zoo_training import PEAK, Recipe, one_cycle
@@ -31,6 +33,36 @@ def test_every_net_gets_its_minutes_and_goes_on_from_what_is_done(miniature, tmp
     assert run(["zoo", *words, "nets=cnn_tiny,hog_linear,pca_tree", "--json", str(found)]) == 0
     assert json.loads(found.read_text())["figures"] == figures
     assert {file: file.stat().st_mtime_ns for file in kept.rglob("*")} == records
+
+
+def test_a_training_that_was_killed_goes_on_where_it_was(miniature, tmp_path, monkeypatch):
+    kept, made = tmp_path / "kept", []
+    words = ["nets=cnn_tiny", "targets=original", "minutes=0.02", "--data", str(miniature)]
+    words += [f"hydra.run.dir='{kept}'", "--json", str(tmp_path / "found.json")]
+    own = zoo_training._descend
+
+    def killed(*given):
+        made.append(time.process_time())
+        if made[-1] - made[0] > 0.8:
+            raise KeyboardInterrupt
+        own(*given)
+
+    monkeypatch.setattr(zoo_training, "KEEP", 0.2)
+    monkeypatch.setattr(zoo_training, "_descend", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(["zoo", *words])
+    assert [each.name for each in kept.rglob("*") if each.is_file()] == ["state.safetensors"]
+
+    again = []
+    monkeypatch.setattr(
+        zoo_training, "_descend", lambda *given: (again.append(time.process_time()), own(*given))
+    )
+    assert run(["zoo", *words]) == 0
+    figures = json.loads((tmp_path / "found.json").read_text())["figures"]
+    assert 1.2 <= figures["cnn_tiny_original_cpu_seconds"] < 1.7
+    assert again[-1] - again[0] < 0.9  # and not all of the 1.2 seconds again
+    assert len(again) < figures["cnn_tiny_original_steps"] < len(again) + len(made)
+    assert not list(kept.rglob("state.safetensors"))
 
 
 def test_what_is_tried_out_is_judged_on_training_pictures_and_kept_apart(miniature, tmp_path):
