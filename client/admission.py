@@ -57,18 +57,21 @@ def no_place(plan: Plan, site: str) -> DataError | None:
     )
 
 
-def require_allowed(policy: SitePolicy | None, plan: Plan, pictures: int, tested: int, site: str) -> None:
+def require_allowed(
+    policy: SitePolicy | None, plan: Plan, pictures: int, site: str, *, opted_out: bool = False
+) -> None:
     """Refuse a plan that a site's policy does not allow; without a policy everything is allowed.
 
     Parameters
     ----------
-    pictures, tested : the site's training pictures and its test pictures.
+    pictures : the site's training pictures; see :meth:`client.policy.SitePolicy.refusals` on what it tells of them.
+    opted_out : the site tells nobody's group.
 
     Raises
     ------
     PolicyError : with the first rule that refuses it.
     """
-    found = () if policy is None else policy.refusals(plan, pictures, tested)
+    found = () if policy is None else policy.refusals(plan, pictures, opted_out=opted_out)
     if found:
         raise _refused(found[0], site)
 

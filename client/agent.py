@@ -17,6 +17,7 @@ from client.answered import Answered
 from client.audit_counts import audit_round, cost_of_audit, counted_places, is_noisy, with_noise
 from client.by_site import own_attributes
 from client.distributed import share_of
+from client.evaluation import blurred
 from client.finish import cost_of_step, step_of
 from client.groups import FairRound, Grouped, fair_round, grouped
 from client.inputs import Features, Inputs
@@ -91,6 +92,11 @@ class Agent:
         """What is kept of the site's test pictures."""
         return Features(self.samples, self.test)
 
+    @functools.cached_property
+    def blurred(self) -> Samples:
+        """The table, with groups as exact counts of test pictures name them."""
+        return blurred(self.samples, self._policy.statistics.smallest_group) if self._policy else self.samples
+
     @property
     def inputs(self) -> Inputs:
         """The table's pictures as the net takes them."""
@@ -128,10 +134,8 @@ class Agent:
 
     def _grouped(self, plan: Plan) -> Grouped:
         if self._groups is None or self._groups[0] != plan.digest:
-            self._groups = (
-                plan.digest,
-                grouped(plan, self.samples, self._train, opted_out=self.opted_out),
-            )
+            own = grouped(plan, self.samples, self._train, opted_out=self.opted_out)
+            self._groups = plan.digest, own
         return self._groups[1]
 
     def _fair(self, plan: Plan, told: Told) -> FairRound | None:
@@ -140,9 +144,10 @@ class Agent:
     def require_willing(self, plan: Plan) -> None:
         """Refuse a plan that the site's pictures do not fit, or its policy does not allow."""
         require_fit(plan, self.samples, self.name)
-        self._refuse_for(no_place(plan, self.name) if self.opted_out else None)
+        if self._policy is None and self.opted_out:
+            self._refuse_for(no_place(plan, self.name))
         if plan.digest not in self._allowed:  # once, as it asks an accountant
-            require_allowed(self._policy, plan, len(self._train), len(self.test), self.name)
+            require_allowed(self._policy, plan, len(self._train), self.name, opted_out=self.opted_out)
             self._allowed.add(plan.digest)
 
     def count_labels(self, plan: Plan, seen: Head | None = None) -> LabelCounts:
@@ -353,13 +358,9 @@ class Agent:
         if seen is not None:
             self._ledger.require_contains(seen)
         if plan.digest not in self._admitted:
-            self._require_delta(plan)
+            self._refuse_for(too_many_units(plan, self.units(plan), self.name))
             self._ledger.admit(plan, round_number)
             self._admitted.add(plan.digest)
-
-    def _require_delta(self, plan: Plan) -> None:
-        """Refuse a plan whose delta is no promise at this site, which may hold more units than the plan supposes."""
-        self._refuse_for(too_many_units(plan, self.units(plan), self.name))
 
     def _refuse_for(self, reason: FedferError | None) -> None:
         """Refuse a plan for a reason that is private, such as how many units a site holds, or that it opted out.

@@ -172,7 +172,8 @@ def service_of(folder: SiteFolder) -> Service:
     FedferError : the policy, the data, a key, the ledger or the study is not in order.
     """
     policy = folder.policy()
-    held, identity, study = folder.data(policy), folder.identity(), folder.study()
+    held, identity, study = folder.data(), folder.identity(), folder.study()
+    policy.require_held(*held.sizes, folder.name)
     if held.seed is not None:
         torch.set_num_threads(1)  # as in the simulation that is rehearsed
     if study is None:

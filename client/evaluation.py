@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -89,6 +90,21 @@ def groups_of(
         return dict.fromkeys(attributes, np.full(len(silent), UNDISCLOSED))
     rows = np.concatenate(parts)
     return {name: np.where(silent, UNDISCLOSED, samples.groups[name][rows]) for name in attributes}
+
+
+def blurred(samples: Samples, smallest: int) -> Samples:
+    """Return samples in which test pictures of a group that has fewer than ``smallest`` of them are undisclosed.
+
+    Training pictures keep their groups: noise or sums protect them. So do test pictures whose counts carry noise: a
+    rule that looks at counts would let one picture change what is told of many.
+    """
+    test = samples.split == "test"
+    groups = {}
+    for name, column in samples.groups.items():
+        values, counts = np.unique(column[test], return_counts=True)
+        small = np.isin(column, values[counts < smallest]) & test
+        groups[name] = np.where(small, UNDISCLOSED, column)
+    return replace(samples, groups=groups)
 
 
 def predict(

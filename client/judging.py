@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from client.answered import weights_digest
+from client.audit_counts import is_noisy
 from client.evaluation import (
     EVALUATION_BATCH,
     count_parts,
@@ -69,12 +70,13 @@ def evaluate_sites(
         kept = zip(agents, places, strict=True)
         found = np.concatenate([_predict_kept(agent, fixed, own) for agent, own in kept])
     hidden = [agent.opted_out for agent in agents]
-    counts = count_parts(samples, rows, found, plan.attributes, hidden)
+    told = samples if is_noisy(plan) else agents[0].blurred
+    counts = count_parts(told, rows, found, plan.attributes, hidden)
     if not people:
         return counts
     said = np.split(found, np.cumsum([len(own) for own in rows])[:-1])
     each = zip(counts, rows, said, hidden, strict=True)
-    return [_with_people(own, samples, test, answers, silent) for own, test, answers, silent in each]
+    return [_with_people(own, told, test, answers, silent) for own, test, answers, silent in each]
 
 
 def _with_people(

@@ -31,70 +31,11 @@ Statistic = Literal[
 """What may be counted: training pictures by class; by group and class; answers on test pictures; sums of features; sums
 over the people on test pictures; and tables of training pictures before training."""
 
+OF_TEST = frozenset({"test_counts", "people_sums"})
+"""Which of them are over test pictures; the others are over training pictures."""
+
 FINGERPRINT = re.compile(r"[0-9a-f]{4}( [0-9a-f]{4}){7}")
 """What two people compare of a coordinator's key, see :func:`client.enrolment.fingerprint`."""
-
-TEMPLATE = """\
-# What this site lets be asked of it. Only you write this file: the coordinator cannot change it, and a plan that
-# breaks a rule is refused. All rules have to stand here. These values are careful; loosen them knowingly.
-
-privacy:
-  # Refuse plans without differential privacy.
-  required: true
-  # The most that everything which ever leaves this site may cost together, and the most that one run may. At epsilon 1
-  # the odds of any guess about one picture change by a factor of 2.7 at most, at 8 by 2,981.
-  epsilon: 10.0
-  epsilon_a_run: 8.0
-  # Largest delta of a plan, and that of the epsilon above: well below one over the number of your pictures.
-  delta: 1.0e-5
-  # What is protected as one: record (a picture) allows plans for pictures and for people, subject (a person with all
-  # pictures) allows plans for people alone.
-  unit: record
-
-aggregation:
-  # Refuse plans that show the coordinator this site's own update.
-  secure: true
-  # Fewest sites that a sum may be over.
-  smallest_cohort: 3
-  # How many other sites may tell the coordinator all they know without it learning more of this one.
-  colluders: 0
-  # malicious: the coordinator may break the protocol. semi-honest trusts it to follow the protocol.
-  profile: malicious
-
-training:
-  # Nets and losses that may be trained here (fedfer models lists the nets).
-  models: [hog_linear, fer_nano, fer_small, fer_base]
-  losses: [cross_entropy, focal, logit_adjusted, class_balanced]
-  # Most passes over the training pictures in one run, and most hours that this machine works for one run.
-  epochs: 1000.0
-  hours: 48.0
-  # Hours of the day, by this machine's clock, at which questions are answered, such as ["18:00-24:00", "00:00-07:00"].
-  # At all others the site is away.
-  times: ["00:00-24:00"]
-
-statistics:
-  # What may be counted: label_counts (training pictures by class), group_counts (by group and class), test_counts
-  # (right and wrong answers on test pictures, by class and group), feature_sums (for steps after training), people_sums
-  # (sums over the people on test pictures, from which an audit knows how sure its figures are), site_statistics
-  # (tables of training pictures by class and group, before training).
-  allowed: [label_counts, group_counts, test_counts, site_statistics]
-  # The fewest pictures of this site that each of these may be over: training pictures, for test_counts and people_sums
-  # test pictures; for site_statistics the fewest of one class in one group that may be counted by themselves.
-  minimum_counts: {label_counts: 10, group_counts: 10, test_counts: 5, people_sums: 5, feature_sums: 10,
-    site_statistics: 10}
-  # Groups with fewer test pictures than this are counted as undisclosed.
-  smallest_group: 10
-  # Whether figures of this site alone may be shown to the coordinator.
-  by_site: false
-
-coordinator:
-  # Refuse plans that the coordinator of the study has not signed with the key whose fingerprint you compared.
-  signed: true
-  # Fingerprints of the coordinators whose study this site may join, each between quotation marks, as fedfer server
-  # sites prints them. With [] it is whoever's fingerprint is compared at fedfer site join.
-  keys: []
-"""
-"""The policy that ``fedfer site init`` writes; the values in it are the safe ones."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +147,8 @@ class SitePolicy:
     Example::
 
         policy = read_policy(Path("site/policy.yaml"))
-        for refusal in policy.refusals(plan, pictures=480, tested=120):
+        policy.require_held(pictures=480, tested=120, site="clinic-a")
+        for refusal in policy.refusals(plan, pictures=480):
             print(refusal.rule, refusal.what)
     """
 
@@ -226,23 +168,60 @@ class SitePolicy:
         """What the site holds every session of secure aggregation against."""
         return Policy(self.aggregation.colluders, self.aggregation.profile)
 
-    def refusals(self, plan: Plan, pictures: int, tested: int) -> tuple[Refusal, ...]:
+    def refusals(self, plan: Plan, pictures: int, *, opted_out: bool = False) -> tuple[Refusal, ...]:
         """Return the rules that refuse a plan, in the order of the file.
 
         Whether the ledger has room for it is the ledger's to say; who signed it and the hours of work are looked at
         with every question (:mod:`client.conditions`).
 
+        The coordinator sees the answer, and may ask with many plans. So no rule here depends on what the site holds,
+        but for two. Passes are counted from the power of two at or below ``pictures``, and under privacy, where the
+        rate is public, not at all from them. And a site that has opted out refuses by the rule of small groups, as
+        sites do that have not.
+
         Parameters
         ----------
-        pictures, tested : the site's training pictures and its test pictures.
+        pictures : the site's training pictures.
+        opted_out : the site tells nobody's group.
         """
         found = (
             *_of_privacy(self.privacy, plan),
             *_of_aggregation(self.aggregation, plan),
             *_of_training(self.training, plan, pictures),
-            *_of_statistics(self.statistics, plan, pictures, tested),
+            *_of_statistics(self.statistics, plan, opted_out),
         )
         return tuple(Refusal(*each) for each in found)
+
+    def require_held(self, pictures: int, tested: int, site: str) -> None:
+        """Refuse to take part in anything with pictures that the policy does not fit, before there is any plan.
+
+        As plans are not held against numbers of pictures, a site that answers tells this one thing of them, and
+        whatever is asked of it the same.
+
+        Parameters
+        ----------
+        pictures, tested : the site's training pictures and its test pictures.
+
+        Raises
+        ------
+        PolicyError : the rule that does not fit.
+        """
+        held = {name: tested if name in OF_TEST else pictures for name in self.statistics.allowed}
+        held.pop("site_statistics", None)  # whose rule is about cells
+        for name, number in held.items():
+            fewest = self.statistics.minimum_counts[name]
+            if number < fewest:
+                raise PolicyError(
+                    f"{name} may be over {fewest} pictures or more, and the site has {number}",
+                    where=f"{site}, statistics.minimum_counts",
+                    cure=f"Hold more pictures, take {name} out of statistics.allowed, or lower its minimum.",
+                )
+        if self.privacy.delta * pictures >= 1:
+            raise PolicyError(
+                f"delta {self.privacy.delta:g} is not below 1 / {pictures}, the training pictures of this site",
+                where=f"{site}, privacy.delta",
+                cure=f"Write {0.1 / pictures:.0e} or less.",
+            )
 
     def require_trusted(self, fingerprint: str, site: str) -> None:
         """Refuse a coordinator that the site does not trust.
@@ -321,7 +300,7 @@ def _of_training(rules: TrainingRules, plan: Plan, pictures: int) -> Found:
     if plan.local.loss not in rules.losses:
         what = f"the loss {plan.local.loss} is not among {', '.join(rules.losses) or 'none'}"
         yield "training.losses", what, "Plan one that the site allows."
-    if passes(plan, pictures) > rules.epochs:
+    if passes(plan, 1 << max(0, pictures.bit_length() - 1)) > rules.epochs:
         what = f"the run would pass over the site's pictures more than {rules.epochs:g} times"
         yield "training.epochs", what, "Plan fewer rounds, or less local work."
 
@@ -335,24 +314,21 @@ def passes(plan: Plan, pictures: int) -> float:
     return each * views * plan.server.rounds
 
 
-def _of_statistics(rules: StatisticsRules, plan: Plan, pictures: int, tested: int) -> Found:
+def _of_statistics(rules: StatisticsRules, plan: Plan, opted_out: bool) -> Found:
     for name, asked in asked_statistics(plan).items():
-        fewest = rules.minimum_counts[name]
         if name not in rules.allowed:
             yield "statistics.allowed", f"the plan asks for {asked}", f"Plan without them, or allow {name}."
         elif name == "site_statistics":
+            fewest = rules.minimum_counts[name]
             assert plan.statistics is not None
             if plan.statistics.smallest < fewest:
                 what = f"the plan shows counts of {plan.statistics.smallest} pictures, and {fewest} are the fewest"
                 yield "statistics.minimum_counts", what, f"Plan statistics.smallest={fewest}."
-        elif (tested if name in ("test_counts", "people_sums") else pictures) < fewest:
-            what = f"{asked}, and they may be over {fewest} pictures or more, which the site has not"
-            yield "statistics.minimum_counts", what, f"Leave the site out, or plan without {name}."
     if plan.aggregation == "plain" and not rules.by_site:
         what = "plain aggregation shows the coordinator how the model does at this site alone"
         yield "statistics.by_site", what, "Plan aggregation=secure."
     blind = [each.name for each in plan.groups if UNDISCLOSED not in each.values]
-    if blind and rules.smallest_group > 1:
+    if blind and (rules.smallest_group > 1 or opted_out):
         what = f"the plan has no place for pictures whose {blind[0]} is undisclosed, as small groups are here"
         yield "statistics.smallest_group", what, f"Add the value {UNDISCLOSED} to {blind[0]}."
 

@@ -46,7 +46,7 @@ def check_site(folder: SiteFolder, plan_file: Path | None, console: Console) -> 
     console.print(
         f"site {folder.name}: keys good, fingerprint {folder.request().fingerprint}", soft_wrap=True
     )
-    held = folder.data(policy)
+    held = folder.data()
     found = check(held.samples)
     show(found, console)
     errors = [finding.text for finding in found.findings if finding.severity == "error"]
@@ -54,6 +54,10 @@ def check_site(folder: SiteFolder, plan_file: Path | None, console: Console) -> 
         wrong.append(DataError(errors[0].rstrip("."), where="data.yaml", cure="Correct the data set."))
     if held.seed is not None:
         console.print("This is a rehearsal: randomness follows from a seed, and protects nobody.")
+    try:
+        policy.require_held(*held.sizes, folder.name)
+    except PolicyError as error:
+        wrong.append(error)
     ledger = folder.ledger(policy)
     try:
         wrong += _of_plan(folder, policy, held, plan, ledger, console)
@@ -85,7 +89,7 @@ def _of_plan(
     folder: SiteFolder, policy: SitePolicy, held: Held, plan: Plan | None, ledger: Ledger, console: Console
 ) -> Iterator[FedferError]:
     """Print what a plan means, and yield what is wrong with it; without one, try a step of a plan of our own."""
-    pictures, tested = (len(held.samples.rows(split)) for split in ("train", "test"))
+    pictures, _ = held.sizes
     if plan is None:
         _try_step(folder, held, _own_plan(policy, held), console)
         return
@@ -96,11 +100,11 @@ def _of_plan(
         return
     for sentence in disclosures(plan):
         console.print(sentence, soft_wrap=True, markup=False)
-    refusals = policy.refusals(plan, pictures, tested)
+    refusals = policy.refusals(plan, pictures, opted_out=held.opted_out)
     for each in refusals:
         console.print(f"refused by {each.rule}: {each.what}. {each.cure}", soft_wrap=True, markup=False)
     try:
-        require_allowed(policy, plan, pictures, tested, folder.name)
+        require_allowed(policy, plan, pictures, folder.name, opted_out=held.opted_out)
         console.print("the policy allows this plan")
     except FedferError as error:
         yield error

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from client.reading import read_yaml
 from client.strict import nearest, parse, require
 from fer_models.errors import DataError
-from fer_models.labels import UNDISCLOSED
 from fer_models.readers import names, options_of, read
 from fer_models.samples import Samples
 from fer_models.splits import WAYS, divided
@@ -89,14 +86,18 @@ class Held:
     opted_out: bool
     seed: int | None
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Numbers of training pictures and of test pictures."""
+        return len(self.samples.rows("train")), len(self.samples.rows("test"))
 
-def read_data(path: Path, smallest_group: int) -> Held:
+
+def read_data(path: Path) -> Held:
     """Return the pictures that a mapping names.
 
     Parameters
     ----------
     path : the file ``data.yaml``; a relative root starts at its folder.
-    smallest_group : groups with fewer test pictures are undisclosed, see :func:`blurred`.
 
     Raises
     ------
@@ -115,7 +116,7 @@ def read_data(path: Path, smallest_group: int) -> Held:
         options = {name: value for name, value in given.items() if name in known and value is not None}
         found = read(mapping.reader, root, **options, **mapping.options)
         found = divided(found, mapping.split, mapping.test, seed=0)
-    return Held(blurred(found, smallest_group), mapping.opted_out, seed)
+    return Held(found, mapping.opted_out, seed)
 
 
 def _dealt(root: Path) -> tuple[int, Samples]:
@@ -131,18 +132,3 @@ def _dealt(root: Path) -> tuple[int, Samples]:
             cure="Give a site's folder of fedfer data deal, or another reader.",
         ) from error
     return seed, Samples.load(root)
-
-
-def blurred(samples: Samples, smallest: int) -> Samples:
-    """Return samples in which test pictures of a group that has fewer than ``smallest`` of them are undisclosed.
-
-    Training pictures keep their groups: noise or sums protect them, and a rule that looks at counts would let one
-    picture change what is told of many.
-    """
-    test = samples.split == "test"
-    groups = {}
-    for name, column in samples.groups.items():
-        values, counts = np.unique(column[test], return_counts=True)
-        small = np.isin(column, values[counts < smallest]) & test
-        groups[name] = np.where(small, UNDISCLOSED, column)
-    return replace(samples, groups=groups)

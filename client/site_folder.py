@@ -56,7 +56,7 @@ class SiteFolder:
 
         folder = SiteFolder.open(Path("clinic-a"))
         policy = folder.policy()
-        held, ledger = folder.data(policy), folder.ledger(policy)
+        held, ledger = folder.data(), folder.ledger(policy)
         agent = folder.agent(policy, held, Benches(torch.device("cpu")), ledger)
 
     Attributes
@@ -76,7 +76,7 @@ class SiteFolder:
         ------
         ConfigError : the folder holds something, or the name or the reader is none.
         """
-        from client.policy import TEMPLATE as POLICY
+        from client.policy_template import TEMPLATE as POLICY
         from client.site_data import REHEARSAL
         from client.site_data import TEMPLATE as DATA
         from fer_models.readers import names
@@ -150,11 +150,11 @@ class SiteFolder:
 
         return read_policy(self.path / "policy.yaml")
 
-    def data(self, policy: SitePolicy) -> Held:
+    def data(self) -> Held:
         """Return the site's pictures; see :func:`client.site_data.read_data`."""
         from client.site_data import read_data
 
-        return read_data(self.path / "data.yaml", policy.statistics.smallest_group)
+        return read_data(self.path / "data.yaml")
 
     def request(self) -> Request:
         """Return the request for the coordinator: the name and the public keys, signed."""

@@ -8,7 +8,7 @@ import torch
 
 from client.fairness import Fairness
 from client.plan import Attribute, LocalWork, Secure
-from client.policy import TEMPLATE
+from client.policy_template import TEMPLATE
 from fer_models import plugins
 from fer_models.errors import ConfigError, ModelError
 from fer_models.losses import build_loss

@@ -140,7 +140,7 @@ def test_an_agent_answers_only_its_owner_and_as_the_agent_in_process_does(site, 
     weights = Benches(torch.device("cpu")).of(plan).flat.full_vector.numpy().copy()
     reply = asked(site, "train", pack(weights, {"plan": plan.text, "round": 1}))
     policy = site.policy()
-    alone = site.agent(policy, site.data(policy), Benches(torch.device("cpu")), Ledger(site="clinic"))
+    alone = site.agent(policy, site.data(), Benches(torch.device("cpu")), Ledger(site="clinic"))
     expected = alone.train(plan, 1, weights)
     assert np.array_equal(vector_of(reply.content, np.float32), expected.delta)
     found = status(site)

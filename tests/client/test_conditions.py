@@ -10,7 +10,8 @@ from client.conditions import MOST_PLANS, MOST_UNSIGNED, Conditions
 from client.hours import Worked, within
 from client.identity import Identity
 from client.plan_signature import is_signed, sign_plan
-from client.policy import TEMPLATE, read_policy
+from client.policy import read_policy
+from client.policy_template import TEMPLATE
 from fer_models.errors import ConfigError, PolicyError
 
 COORDINATOR, STRANGER = Identity(bytes(range(32))), Identity(bytes(range(1, 33)))

@@ -12,11 +12,13 @@ from client.app import evaluate_many
 from client.by_site import BySite
 from client.failures import error_from_wire, error_to_wire
 from client.finish import Finish
+from client.judging import evaluate_sites
 from client.ledger import Ledger
 from client.limits import whole_run
 from client.messages import pack, scalar
 from client.plan import Attribute, Secure
-from client.policy import TEMPLATE, asked_statistics, passes, read_policy
+from client.policy import asked_statistics, passes, read_policy
+from client.policy_template import TEMPLATE
 from client.randomness import SystemEntropy
 from client.workbench import Benches
 from fer_models.errors import ConfigError, PolicyError
@@ -44,8 +46,8 @@ def good(plan_of):
     return replace(plan, aggregation="secure", secure=SECURE)
 
 
-def rules(policy, plan, pictures=100, tested=50):
-    return [each.rule for each in policy.refusals(plan, pictures, tested)]
+def rules(policy, plan, pictures=100):
+    return [each.rule for each in policy.refusals(plan, pictures)]
 
 
 def test_the_template_is_careful_and_allows_a_careful_plan(read, good):
@@ -82,11 +84,59 @@ def test_every_rule_refuses_by_its_name(read, good, plan_of):
     assert rules(read("[label_counts, group_counts, test_counts", "[label_counts"), good) == [
         "statistics.allowed"
     ]
-    assert rules(policy, good, tested=4) == ["statistics.minimum_counts"]
-    adjusted = replace(good.local, loss="logit_adjusted")
-    counted = replace(good, local=adjusted, privacy=replace(good.privacy, counts_epsilon=0.5))
-    assert rules(policy, counted, pictures=9) == ["statistics.minimum_counts"]
-    assert rules(policy, counted, pictures=10) == []
+
+
+def test_a_site_whose_pictures_do_not_fit_its_policy_takes_part_in_nothing(read):
+    def refused(policy, pictures, tested, rule, said):
+        with pytest.raises(PolicyError, match=said) as error:
+            policy.require_held(pictures, tested, "clinic")
+        assert error.value.where == f"clinic, {rule}"
+
+    policy = read()
+    policy.require_held(10, 5, "clinic")
+    refused(
+        policy, 9, 5, "statistics.minimum_counts", "label_counts may be over 10 pictures or more, .* has 9"
+    )
+    refused(
+        policy, 10, 4, "statistics.minimum_counts", "test_counts may be over 5 pictures or more, .* has 4"
+    )
+    policy.require_held(99_999, 5, "clinic")
+    refused(policy, 100_000, 5, "privacy.delta", "delta 1e-05 is not below 1 / 100000")
+    read("test_counts: 5", "test_counts: 0").require_held(10, 0, "clinic")
+    read("[label_counts, group_counts, test_counts, site_statistics]", "[test_counts]").require_held(
+        1, 5, "clinic"
+    )
+
+
+def test_a_coordinator_that_asks_with_many_plans_does_not_learn_how_many_pictures_a_site_holds(read, good):
+    """By bisection over delta or the passes, the answers once told the number."""
+    policy = read("required: true", "required: false")
+    steps = replace(good.local, loss="logit_adjusted")
+    plans = [
+        replace(good, local=steps, privacy=replace(good.privacy, counts_epsilon=0.5, delta=10.0**-power))
+        for power in range(2, 12)
+    ]
+    plans += [replace(good, server=replace(good.server, rounds=3 * 4**power)) for power in range(7)]
+    answers = {
+        tuple(tuple(policy.refusals(plan, pictures)) for plan in plans) for pictures in (1, 40, 90_000)
+    }
+    assert len(answers) == 1
+    # Without privacy a number of steps is held against the power of two below it: only that is to be had.
+    bare = replace(good, privacy=None, local=replace(good.local, rate=0.0, amount=5, batch=10))
+    plans = [replace(bare, server=replace(bare.server, rounds=rounds)) for rounds in range(1000, 20_000, 50)]
+
+    def said(pictures):
+        return tuple("training.epochs" in rules(policy, plan, pictures) for plan in plans)
+
+    assert said(64) == said(100) == said(127) != said(128)
+
+
+def test_a_site_that_has_opted_out_refuses_by_the_rule_of_sites_that_have_not(read, good):
+    closed = replace(good, groups=(Attribute("age", ("old", "young")),))
+    careful, bold = read(), read("smallest_group: 10", "smallest_group: 1")
+    assert bold.refusals(closed, 100) == ()
+    assert bold.refusals(closed, 100, opted_out=True) == careful.refusals(closed, 100)
+    assert bold.refusals(good, 100, opted_out=True) == ()
 
 
 def test_colluders_ask_for_a_higher_threshold(read, good):
@@ -226,3 +276,22 @@ def test_statistics_are_named_by_what_is_counted(read, good, plan_of):
     assert list(asked_statistics(both)) == ["test_counts", "group_counts", "label_counts"]
     assert rules(policy, counted) == ["statistics.allowed"] * 2
     assert rules(read(), finished) == ["statistics.allowed"]
+
+
+def test_small_groups_are_hidden_in_exact_counts_and_not_by_a_rule_where_noise_hides_them(
+    read, plan_of, bench_of, agent_of, samples
+):
+    """A rule that looks at counts lets one picture move many, which noise for one would not hide."""
+    plan = plan_of(privacy={"noise_multiplier": 4.0}, server={"rounds": 1})
+    noisy = replace(plan, privacy=replace(plan.privacy, audit_epsilon=1.0))
+    table = replace(samples, split=np.where(np.arange(len(samples)) < 100, "train", "test"))
+    agent, vector = agent_of(table=table), bench_of(plan).flat.full_vector.clone().numpy()
+    open_ = evaluate_sites([agent], plan, vector, prove=False)[0]
+    agent._policy, hidden = read("smallest_group: 10", "smallest_group: 1000"), 1
+    assert plan.attributes["age"][hidden] == "undisclosed"
+    del agent.blurred
+    agent._allowed = {plan.digest, noisy.digest}
+    exact = evaluate_sites([agent], plan, vector, prove=False)[0].by_group["age"]
+    assert exact.sum() == exact[hidden].sum() == len(agent.test)
+    raw = evaluate_sites([agent], noisy, vector, prove=False)[0].by_group["age"]
+    assert np.array_equal(raw, open_.by_group["age"])

@@ -10,7 +10,8 @@ from client.accounting import epsilon_of
 from client.limits import Limit, cost_before, whole_run
 from client.mechanisms import Mechanism
 from client.plan import Attribute, Secure, Statistics, read_plan
-from client.policy import TEMPLATE, asked_statistics, read_policy
+from client.policy import asked_statistics, read_policy
+from client.policy_template import TEMPLATE
 from client.trust import learned_of
 from fer_models.errors import ConfigError, DataError, PrivacyError
 
@@ -159,7 +160,7 @@ def test_a_policy_says_whether_and_from_how_many_pictures_on(plan_of, tmp_path):
     def rules(smallest, old="", new=""):
         (tmp_path / "policy.yaml").write_text(TEMPLATE.replace(old, new, 1))
         asked = replace(plan, statistics=Statistics(("age",), smallest, 0.5))
-        refusals = read_policy(tmp_path / "policy.yaml").refusals(asked, 100, 100)
+        refusals = read_policy(tmp_path / "policy.yaml").refusals(asked, 100)
         return [each.rule for each in refusals]
 
     assert rules(10) == []

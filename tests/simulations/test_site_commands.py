@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from client.evaluation import blurred
 from client.ledger import Ledger, close_all
-from client.site_data import blurred
 from client.site_folder import SiteFolder
 from client.workbench import Benches
 from fer_models.errors import (
@@ -109,7 +109,7 @@ def test_a_plan_without_room_in_the_ledger_is_told(site, dealt, fedfer, refused)
     change(site, "policy.yaml", "epsilon: 10.0", "epsilon: 8.5")
     folder = SiteFolder.open(site)
     policy = folder.policy()
-    agent = folder.agent(policy, folder.data(policy), Benches(torch.device("cpu")), folder.ledger(policy))
+    agent = folder.agent(policy, folder.data(), Benches(torch.device("cpu")), folder.ledger(policy))
     from client.plan import read_plan
 
     plan = read_plan((dealt / "plan.json").read_text())
