@@ -169,7 +169,8 @@ def _share(
     """Return effective rows over rows.
 
     Where nobody has two rows of a rate, all count: they are independent. Where it is 0 or 1 or of one person, a person
-    is worth a row.
+    is worth a row. Where every person has the same rate between, as in a design in which each plays every expression
+    as often, people do not differ, and all rows count.
     """
     x, n = hits.astype(object), rows.astype(object)  # whole numbers of any length
     apart = n * n * squares - 2 * x * n * products + x * x * sizes
@@ -180,7 +181,8 @@ def _share(
     spread = apart.astype(np.float64) / total**4 * alike / freedom
     rate = hits / total
     plain = rate * (1 - rate) / np.where(spread > 0, spread, 1) * few
-    effective = np.where((spread > 0) & (people > 1), plain, people)
+    same = np.where((rate > 0) & (rate < 1), total, people)
+    effective = np.where(people > 1, np.where(spread > 0, plain, same), people)
     several = (rows > 0) & (sizes > rows)
     return np.where(several, np.clip(effective, 1.0, total) / total, 1.0)
 

@@ -99,6 +99,12 @@ def findings(counts: Counts, people: People | None = None, level: float = 0.95) 
     return {"level": level, "comparisons": sum(pairs), "gaps": sorted(gaps, key=surest)}
 
 
+def doubted(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what :func:`findings` found with no difference called sure, where intervals are known to be too narrow."""
+    gaps = [{**gap, "sure": False} for gap in found["gaps"]]
+    return {**found, "gaps": sorted(gaps, key=surest)}
+
+
 def surest(gap: Mapping[str, Any]) -> tuple[bool, float, float]:
     """Return what sorts differences, the surest first."""
     return not gap["sure"], -gap["difference_interval"][0], -gap["difference"]

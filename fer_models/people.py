@@ -82,6 +82,11 @@ class People:
         own = self.sums[attribute]
         return People({attribute: Sums(own.moments[:, list(places)], own.joint)})
 
+    def by_group(self, groups: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
+        """Return how many persons each group has: attribute -> group -> persons, in the order of the counts' groups."""
+        known = {name: own.moments[0, :, 0].tolist() for name, own in self.sums.items() if name != OVERALL}
+        return {name: dict(zip(groups[name], found, strict=True)) for name, found in known.items()}
+
     @property
     def overall(self) -> People:
         """The people of all rows, by no attribute."""

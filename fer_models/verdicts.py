@@ -34,6 +34,10 @@ METRICS = tuple(dict.fromkeys((*OVERALL, *PER_CLASS, *GAPS)))
 CONDITIONAL = tuple(f"{measure.key}{end}" for measure in ODDS for end in ("", "_worst"))
 
 
+Between = Callable[[str, tuple[str, ...], float], Mapping[str, Any]]
+"""Attribute, names of the groups (empty for all) and level -> what :func:`fer_models.parity.parity` finds."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """One limit.
@@ -88,6 +92,7 @@ def judge(
     level: float = 0.95,
     people: Mapping[str, Mapping[str, int]] | None = None,
     noise: Noise | None = None,
+    doubt: str = "",
 ) -> list[Verdict]:
     """Return the verdicts on the rules, in their order.
 
@@ -101,6 +106,7 @@ def judge(
     ----------
     people : attribute -> group -> persons, where rows name them.
     noise : what the counts carry, None for none.
+    doubt : why the intervals are too narrow to decide anything, empty where they are not.
 
     Raises
     ------
@@ -113,11 +119,17 @@ def judge(
     everybody = None if counts.people is None else counts.people.overall
     without_groups = Counts(counts.labels, {}, counts.overall, people=everybody)
     overall = cache(lambda: _figures(without_groups, strict, noise))
-    return [
+
+    @cache  # rules on other figures of the same groups rest on the same table
+    def between(attribute: str, names: tuple[str, ...], at: float) -> Mapping[str, Any]:
+        return _between(_restricted(counts, attribute, names) if names else counts, attribute, at, noise)
+
+    found = [
         _with_people(verdict, names, known.get(rule.attribute, {}))
         for rule in rules
-        for names, verdict in _judged(counts, rule, strict, overall, noise)
+        for names, verdict in _judged(counts, rule, strict, overall, between)
     ]
+    return [_doubted(each, doubt) for each in found] if doubt else found
 
 
 def _figures(counts: Counts, level: float, noise: Noise | None) -> Mapping[str, Any]:
@@ -128,6 +140,11 @@ def _figures(counts: Counts, level: float, noise: Noise | None) -> Mapping[str, 
 def _between(counts: Counts, attribute: str, level: float, noise: Noise | None) -> Mapping[str, Any]:
     found = parity(counts, attribute, level=level)
     return found if noise is None else parity_with_noise(found, counts, attribute, noise, level)
+
+
+def _doubted(verdict: Verdict, reason: str) -> Verdict:
+    decided = verdict.verdict != UNDECIDED
+    return replace(verdict, verdict=UNDECIDED, reason=reason) if decided else verdict
 
 
 def _with_people(verdict: Verdict, names: Sequence[str], people: Mapping[str, int]) -> Verdict:
@@ -143,7 +160,7 @@ def _judged(
     rule: Rule,
     level: float,
     overall: Callable[[], Mapping[str, Any]],
-    noise: Noise | None,
+    between: Between,
 ) -> Iterator[tuple[Sequence[str], Verdict]]:
     """Yield each verdict by its intervals with the groups that it rests on; ``overall`` has the figures of all."""
     if not rule.attribute:
@@ -151,19 +168,18 @@ def _judged(
         return
     names = rule.groups or tuple(each for each in counts.groups[rule.attribute] if each != UNDISCLOSED)
     if rule.metric in EACH_GROUP:
-        groups = _between(counts, rule.attribute, corrected(level, len(names)), noise)["groups"]
+        groups = between(rule.attribute, (), corrected(level, len(names)))["groups"]
         for name in names:
             yield (name,), _decided(rule, name, *_of_class(groups[name], rule))
     elif rule.reference:
         others = [name for name in names if name != rule.reference]
         for name in others:
             pair = (rule.reference, name)
-            chosen = _restricted(counts, rule.attribute, pair)
-            yield pair, _gap(chosen, rule, f"{name}, {rule.reference}", corrected(level, len(others)), noise)
+            found = between(rule.attribute, pair, corrected(level, len(others)))
+            yield pair, _gap(found, rule, f"{name}, {rule.reference}")
     else:
         # Without a choice of groups the counts stay whole, and so the figure is the one of every other table.
-        chosen = _restricted(counts, rule.attribute, names) if rule.groups else counts
-        yield names, _gap(chosen, rule, "", level, noise)
+        yield names, _gap(between(rule.attribute, rule.groups, level), rule, "")
 
 
 def _of_class(figures: Mapping[str, Any], rule: Rule) -> tuple[Any, Any]:
@@ -174,8 +190,7 @@ def _of_class(figures: Mapping[str, Any], rule: Rule) -> tuple[Any, Any]:
     return found[0], found[1]
 
 
-def _gap(counts: Counts, rule: Rule, group: str, level: float, noise: Noise | None) -> Verdict:
-    found = _between(counts, rule.attribute, level, noise)
+def _gap(found: Mapping[str, Any], rule: Rule, group: str) -> Verdict:
     figures = found["per_class"].get(rule.label, {}) if rule.label else found
     figure, interval = (figures.get(f"{rule.metric}{end}") for end in ("", "_interval"))
     return _decided(rule, group, figure, interval, _left_out(found["excluded"], rule))

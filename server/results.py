@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from fer_models.counts import Counts
 from fer_models.erasure import Eraser
+from fer_models.people import People
 from server.asking import sum_counts
 
 
@@ -47,6 +48,7 @@ class Result:
     finish : what was done with the finished net, see :meth:`server.debiasing.finishing.Finishing.report`; None for
         nothing.
     eraser : of features, folded into the vector's last layer; None where nothing was erased.
+    people : sums over the people on all test pictures where they did not come from the sites, as in a simulation.
     """
 
     vector: torch.Tensor
@@ -57,8 +59,10 @@ class Result:
     steering: dict[str, Any] | None = None
     finish: dict[str, Any] | None = None
     eraser: Eraser | None = None
+    people: People | None = None
 
     @property
     def overall(self) -> Counts:
         """The sum of all sites' counts."""
-        return sum_counts(list(self.counts.values()))
+        total = sum_counts(list(self.counts.values()))
+        return total if self.people is None else replace(total, people=self.people)

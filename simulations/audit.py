@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from client.evaluation import count, predict
+from client.evaluation import predict
 from fer_models.bias import bias
 from fer_models.checkpoints import load_model
 from fer_models.counts import Counts
 from fer_models.errors import DataError
-from fer_models.findings import against_reference, findings, reference_of
+from fer_models.findings import against_reference, doubted, findings, reference_of
 from fer_models.metrics import summarise
 from fer_models.parity import WEAK
-from fer_models.people import People
 from fer_models.samples import PERSON, SUBJECTS, Samples
 from fer_models.zoo import ModelSpec
 from server.run_folder import write_text
@@ -32,6 +31,7 @@ from simulations.display import shown
 from simulations.federated import choose_device
 from simulations.prepare import audited, load, split
 from simulations.settings import Settings
+from simulations.subjects import count_people
 
 VERSION = 1
 """Of the form of an audit's file."""
@@ -65,12 +65,7 @@ class Judged:
 
     def counts(self) -> Counts:
         """Return the rows counted by group, true and predicted class, with the people behind them where known."""
-        found = count(self.samples, self.rows, self.predicted, self.attributes)
-        if self.samples.subject is None:
-            return found
-        groups = {name: self.samples.groups[name][self.rows] for name in self.attributes}
-        rows = self.samples.subject[self.rows], self.samples.label[self.rows], self.predicted
-        return replace(found, people=People.of(*rows, len(found.labels), groups, found.groups))
+        return count_people(self.samples, self.rows, self.predicted, self.attributes)
 
 
 def judge_model(path: Path, settings: Settings) -> Judged:
@@ -101,6 +96,7 @@ def record(
     people: Mapping[str, Mapping[str, int]] | None = None,
     references: Mapping[str, str] | None = None,
     over: str = SUBJECTS[PERSON],
+    doubt: str = "",
 ) -> dict[str, Any]:
     """Return an audit as its file holds it; ``docs/audit.md`` explains every key.
 
@@ -110,18 +106,21 @@ def record(
     people : attribute -> group -> persons, where rows name them.
     references : attribute -> the group that others are held against; by default the largest that disclosed.
     over : what intervals are over where several rows show the same: people, or what else the data name.
+    doubt : why intervals are too narrow, where they are known to be; no difference is called sure then.
     """
     persons = {name: dict(groups) for name, groups in (people or {}).items()}
+    differences = findings(counts, persons)
     return {
         "version": VERSION,
         "source": dict(source),
         "counts": counts.to_json(),
         "people": persons,
         "figures": summarise(counts),
-        "findings": findings(counts, persons),
+        "findings": doubted(differences) if doubt else differences,
         "disparities": _disparities(counts, references or {}),
         "bias": bias(counts),
         **({"intervals": _intervals(counts, over)} if counts.effects else {}),
+        **({"doubt": doubt} if doubt else {}),
     }
 
 
@@ -183,6 +182,8 @@ def show(found: dict[str, Any], console: Console) -> None:
     if "intervals" in found:
         over = found["intervals"]["over"]
         console.print(f"Intervals are over {over}: rows that show the same are not independent.")
+    if "doubt" in found:
+        console.print(found["doubt"], highlight=False, markup=False)
     recalls = Table("class", "pictures", "recall", "95 % interval")
     for name, value in figures["recall"].items():
         interval = figures["recall_interval"].get(name)

@@ -49,15 +49,18 @@ def run(words: Sequence[str], file: Path | None, folder: Path | None = None, key
     path, words = tolerance_among(words)
     tolerance = None if path is None else read_tolerance(path)
     source, counts, people, parts = _counted(words)
-    over = parts.pop("over", SUBJECTS[PERSON])
+    alike, doubt = parts.pop("alike", {}), parts.pop("doubt", "")
+    over = parts.pop("over", alike.get("over", SUBJECTS[PERSON]))
     references = {} if tolerance is None else tolerance.references(counts)
-    found = {**record({**source, **judged_file(source)}, counts, people, references, over), **parts}
+    found = {**record({**source, **judged_file(source)}, counts, people, references, over, doubt), **parts}
+    if "intervals" in found:
+        found["intervals"] |= {key: alike[key] for key in ("from", "at_several_sites") if key in alike}
     noise = Noise.of(parts["noise"]) if "noise" in parts else None
     if noise is not None:
         found = record_with_noise(found, counts, noise)
     found["config"], console = config_of(words, path), new_console()
     show(found, console)
-    verdicts = [] if tolerance is None else verdicts_on(tolerance, counts, people, noise)
+    verdicts = [] if tolerance is None else verdicts_on(tolerance, counts, people, noise, doubt)
     if tolerance is not None:
         found |= {"tolerance": {"level": tolerance.level}, "verdicts": facts(verdicts)}
         show_verdicts(verdicts, console)

@@ -51,7 +51,11 @@ def figures_csv(record: Figures) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(rows(record))
+    # Where intervals are known to be too narrow, a table without a place for that word has none.
+    known = (
+        rows(record) if "doubt" not in record else (row._replace(low=None, high=None) for row in rows(record))
+    )
+    writer.writerows(known)
     return text.getvalue()
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from client.evaluation import count
 from client.strict import nearest
 from fer_models.errors import ConfigError
 from fer_models.metrics import headline
@@ -26,6 +25,7 @@ from fer_models.samples import Samples
 from server.run_folder import RunFolder
 from simulations.jobs import Progress
 from simulations.prepare import Prepared
+from simulations.subjects import count_people
 
 FEATURES = ("lbp", "hog", "pca")
 CLASSIFIERS = ("svm", "knn", "forest", "tree", "logistic", "voting")
@@ -73,7 +73,7 @@ class ClassicalJob:
         train, test = samples.rows("train"), samples.rows("test")
         start, cpu = time.monotonic(), time.process_time()
         predicted = predictions(self.name, samples, train, test, plan.seed)
-        counts = count(samples, test, predicted, plan.attributes)
+        counts = count_people(samples, test, predicted, plan.attributes)
         facts = {"visits": len(train), "cpu_seconds": time.process_time() - cpu, "train": len(train)}
         folder.write_json(file, {**facts, "counts": {"all": counts.to_json()}})
         record: dict[str, Any] = {

@@ -50,6 +50,7 @@ from simulations.pretraining import identity, start_of
 from simulations.probing import Prober
 from simulations.secure import largest_weight, without_privacy
 from simulations.settings import FairnessSettings, Settings
+from simulations.subjects import ROW_WISE, alike, doubt, knowing_people, several
 from simulations.summaries import Summary, brief, cost, federated_summary
 from simulations.tracking import opened, require_tracking
 
@@ -196,6 +197,7 @@ class Comparison:
             facts, (counts,) = self._baseline(name, "all")
             self._summary[name] = {
                 **judged(counts),
+                **doubt(counts, self.prepared.samples),
                 **cost(facts["cpu_seconds"], facts["visits"]),
                 "note": NOTE,
             }
@@ -218,9 +220,15 @@ class Comparison:
 
     def _pooled(self) -> Summary:
         facts, (counts,) = self._baseline("pooled", "all")
-        kept = self.folder.load_checkpoint("baselines/pooled")
+        kept, samples = self.folder.load_checkpoint("baselines/pooled"), self.prepared.samples
+        if kept:
+            vector = kept[0]["vector"]
+            counts = replace(
+                counts, people=knowing_people(counts, self.prepared.plan, vector, samples, self.device)
+            )
         return {
             **judged(counts),
+            **doubt(counts, samples),
             **cost(facts["cpu_seconds"], facts["visits"]),
             **(self._probed(self.prepared.plan, kept[0]["vector"]) if kept else {}),
             "note": "one model on everybody's training pictures, without privacy",
@@ -246,6 +254,7 @@ class Comparison:
                 {"site": name, **brief(home), "train": each["train"], "test": home.rows, "epsilon": None}
                 for name, home, each in zip(names, own, facts, strict=True)
             ],
+            **({"doubt": ROW_WISE} if several(self.prepared.samples) else {}),
             "note": "each site's own model, judged on everybody's test pictures; the mean over sites",
         }
 
@@ -290,6 +299,9 @@ class Comparison:
         by_site = plan.secure is None or is_noisy(plan)  # with noise nothing is told of a site
         own = result.counts if by_site else counts_by_site(sites, plan, result.vector)
         told = self._start.told if self._start else None
+        if not (plan.server.people or is_noisy(plan)):
+            everybody = result.overall, plan, result.vector, sites.told
+            result = replace(result, people=knowing_people(*everybody, self.device))
         summary = federated_summary(plan, result, own, sites.samples, sites.partition, told)
         summary |= self._probed(plan, result.vector, result.eraser)
         if plan.fairness is not None and result.steering is not None:
@@ -358,6 +370,7 @@ class Comparison:
         if not is_noisy(plan):
             told = self._sites(None).told
             summary["people"] = people_by_group(told, told.rows("test"), plan.attributes)
+            summary["alike"] = alike(told, self.prepared.partition)
         self.folder.write_json("summary.json", {**summary, "systems": self._summary})
         write_report(self.folder.path)
         self._trackers.finish(self._summary)

@@ -10,6 +10,7 @@ from client.strict import nearest
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError, RunFolderError
 from server.run_folder import RunFolder, reading
+from simulations.subjects import CURE, ROWS
 
 OPTIONS = ("run", "system")
 
@@ -49,7 +50,8 @@ def count_run(words: Sequence[str]) -> tuple[dict[str, Any], Counts, dict[str, A
     Returns
     -------
     What was judged, its counts, and the parts of the audit's record that a run knows besides: ``people``, ``data``,
-    ``sites``, ``per_site``, ``systems``, ``privacy`` and ``noise``, each only where there is something.
+    ``sites``, ``per_site``, ``systems``, ``privacy`` and ``noise``, each only where there is something; ``alike``, what
+    is known of the people on the pictures, and ``doubt``, why intervals are too narrow, where they are.
 
     Raises
     ------
@@ -68,7 +70,9 @@ def count_run(words: Sequence[str]) -> tuple[dict[str, Any], Counts, dict[str, A
         source = {"door": "run", "run": str(folder), "system": name, "name": summary["name"]}
         source |= {"rows": counts.rows, "plan": summary["plan_hash"]}
         parts = {
-            "people": summary.get("people"),
+            "people": summary.get("people") or _people(counts),
+            "alike": _alike(summary, own),
+            "doubt": own.get("doubt") or _doubt(summary, counts, own),
             "data": summary.get("data"),
             "sites": own.get("sites"),
             "per_site": own.get("per_site"),
@@ -77,6 +81,26 @@ def count_run(words: Sequence[str]) -> tuple[dict[str, Any], Counts, dict[str, A
             "noise": own.get("noise_of_counts"),
         }
     return source, counts, {key: part for key, part in parts.items() if part}
+
+
+def _people(counts: Counts) -> dict[str, dict[str, int]]:
+    """Return the people of each group that the sites' sums tell; those of a real run, of which nothing else does."""
+    return {} if counts.people is None else counts.people.by_group(counts.groups)
+
+
+def _alike(summary: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what intervals are over, who worked that out, and how many people sites took for several."""
+    told = dict(summary.get("alike") or {})
+    whence = own.get("people_sums", "sites")
+    kept = ("over", "at_several_sites") if whence == "sites" else ("over",)
+    return {**{key: told[key] for key in kept if key in told}, "from": whence}
+
+
+def _doubt(summary: Mapping[str, Any], counts: Counts, own: Mapping[str, Any]) -> str:
+    """Return the doubt of a folder that tells of people, from a version that had no sums over them."""
+    told = [sum(groups.values()) for groups in (summary.get("people") or {}).values()]
+    known = "alike" in summary or counts.people is not None or own.get("noise_of_counts")
+    return "" if known or not told or min(told) >= counts.rows else f"{ROWS.format(whom='People')} {CURE}"
 
 
 def privacy_of_model(path: Path) -> dict[str, Any]:

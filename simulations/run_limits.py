@@ -49,7 +49,7 @@ def hold(folder: Path, file: str, tolerance: Tolerance, console: Console) -> Non
     """
     _, counts, parts = count_run([f"run={folder}", f"system={JUDGED}"])
     noise = Noise.of(parts["noise"]) if "noise" in parts else None
-    verdicts = verdicts_on(tolerance, counts, parts.get("people", {}), noise)
+    verdicts = verdicts_on(tolerance, counts, parts.get("people", {}), noise, parts.get("doubt", ""))
     _write(folder, {"file": file, "level": tolerance.level, "verdicts": facts(verdicts)})
     show_verdicts(verdicts, console)
     require_kept(verdicts, Path(file))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from client.audit_counts import is_noisy
 from client.plan import Plan
 from client.trust import WORKED_OUT, learned_of, trust_of
 from fer_models.counts import Counts
@@ -17,6 +18,7 @@ from server.figures import figures_of
 from server.results import Result
 from simulations.partition import Partition
 from simulations.prepare import accountant_note
+from simulations.subjects import doubt
 
 Summary = dict[str, Any]
 
@@ -63,6 +65,8 @@ def federated_summary(
     names, totals = sorted(own), result.totals
     found = {
         **figures_of(plan, result),
+        **doubt(result.overall, samples, noisy=is_noisy(plan), one_each=_one_each(plan)),
+        **({"people_sums": "simulation"} if result.people else {}),
         **cost(totals.cpu_seconds, totals.visits),
         **guarantee(plan, totals.epsilon),
         "epsilon_note": accountant_note(plan, division.sites) or None,
@@ -98,6 +102,11 @@ def federated_summary(
         "sites_note": None,
         "per_site": per_site,
     }  # nothing is told of a site alone
+
+
+def _one_each(plan: Plan) -> bool:
+    """Whether one test picture of each person was counted."""
+    return is_noisy(plan) and plan.privacy is not None and plan.privacy.unit == "subject"
 
 
 def _held(samples: Samples, division: Partition, split: str) -> list[int]:

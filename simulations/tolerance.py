@@ -73,14 +73,15 @@ def verdicts_on(
     counts: Counts,
     people: Mapping[str, Mapping[str, int]],
     noise: Noise | None = None,
+    doubt: str = "",
 ) -> list[Verdict]:
-    """Return the verdicts on the rules of a tolerance file; ``noise`` is what the counts carry.
+    """Return the verdicts on the rules of a tolerance file; ``noise`` and ``doubt`` as :func:`judge` takes them.
 
     Raises
     ------
     ConfigError : a rule does not fit the counts; see :func:`fer_models.verdicts.judge`.
     """
-    return judge(counts, tolerance.rules, tolerance.level, people, noise)
+    return judge(counts, tolerance.rules, tolerance.level, people, noise, doubt)
 
 
 def facts(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:

@@ -49,7 +49,9 @@ def _attribute(name: str, main: System, ready: Sequence[System]) -> dict[str, An
         "name": wording.spaced(name),
         "systems": ready,
         "rows": rows,
-        "verdict": wording.gap(own.number("accuracy_gap"), own.interval("accuracy_gap")),
+        "verdict": wording.gap(
+            own.number("accuracy_gap"), None if main.facts.text("doubt") else own.interval("accuracy_gap")
+        ),
         "figures": _parity_rows(parity, ready, own),
         "probes": _probes(name, ready, parity),
         "unprobed": main.facts.child("probes").child(name).text("note"),

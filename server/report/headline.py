@@ -28,7 +28,7 @@ def headline(found: Sequence[System], audit: Facts) -> dict[str, Any]:
     yardstick = by_key.get("pooled_private") if main.key == "federated" else None
     same = _kept(main, yardstick, "In one place, with the same epsilon, training") if yardstick else None
     more = [each[2] if each else "" for each in (share, same)]
-    more += [_joining(main, alone) if alone else "", _weakest(main), _guess(main)]
+    more += [_joining(main, alone) if alone else "", _weakest(main), _guess(main), main.facts.text("doubt")]
     tiles = [
         {"name": "Accuracy", "figure": figure_of(main.facts, "accuracy"), "note": main.name},
         _kept_tile(share),
@@ -136,6 +136,7 @@ def _gap_tile(main: System) -> dict[str, Any] | None:
     name = max(gaps, key=lambda key: gaps[key][0])
     value, limits = gaps[name]
     spread = f"{wording.bare(limits[0])} to {wording.bare(limits[1])}" if limits else ""
+    limits = None if main.facts.text("doubt") else limits
     verdict = "" if limits is None else ": a gap" if limits[0] > 0 else ": not enough data to tell"
     note = f"{wording.spaced(name)}{verdict}"
     return {"name": "Largest accuracy gap", "figure": Figure(wording.points(value), spread), "note": note}

@@ -60,6 +60,14 @@ def test_a_rate_without_variance_is_worth_a_row_a_person():
     assert alone.effect().share("accuracy").tolist() == [[1 / 30]]
 
 
+def test_in_a_design_that_is_the_same_for_everybody_all_rows_count():
+    """Four persons who show the first class five times of 25 each: label rates do not differ, and are not 0 or 1."""
+    person, true = np.repeat(np.arange(4), 25), np.tile(np.repeat([0, 1], [5, 20]), 4)
+    shares = counted(person, np.zeros_like(person), true, true).effect("group")
+    assert shares.share("label_rate").tolist() == [[1, 1]]
+    assert shares.share("recall")[0] == pytest.approx([1 / 5, 1 / 20]), "always right: a row a person"
+
+
 def test_rows_of_a_rate_of_which_nobody_has_two_are_independent():
     """Ten persons with one row of the first class each, and all but one with three of the second."""
     person, true = np.repeat(np.arange(10), 4), np.tile([0, 1, 1, 1], 10)

@@ -11,7 +11,7 @@ from fer_models.errors import ConfigError, PrivacyError
 from fer_models.noisy_counts import variance_of_cell
 from simulations.cli import main
 
-DATA = ("data=faces", "data.options.count=300", "seed=3")
+DATA = ("data=faces", "data.options.count=300", "data.options.pictures_per_person=1", "seed=3")
 WORDS = ("experiment=private", *DATA, "partition.sites=3", "server.rounds=2", "server.evaluate_every=2")
 WORDS += ("privacy.allow_useless=true", "engine.workers=1", "compare.probes=false")
 

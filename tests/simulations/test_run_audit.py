@@ -1,12 +1,13 @@
 """The audit of a finished run from its counts: the run's own figures, what it cost, and clear refusals."""
 
+import csv
 import json
 import shutil
 
 import pytest
 
 from fer_models.counts import Counts
-from fer_models.errors import ConfigError, RunFolderError
+from fer_models.errors import ConfigError, EvidenceError, RunFolderError
 from simulations.run_audit import GAPS, HEADLINE
 
 
@@ -80,11 +81,10 @@ def test_the_run_door_and_the_model_door_agree(compared, audited, fedfer, words,
     file = tmp_path / "model.json"
     data = [word for word in words if not word.startswith("model=")]
     assert fedfer("audit", f"model={compared}", *data, "--json", str(file))[0] == 0
-    model, run = json.loads(file.read_text())["counts"], audited(compared)[1]["counts"]
-    assert {key: model[key] for key in run} == run
-    assert model.keys() - run.keys() == {"people"}, (
-        "which only one who sees every row knows without being asked for it"
-    )
+    model, run = json.loads(file.read_text()), audited(compared)[1]
+    for key in ("figures", "findings", "disparities", "counts", "people"):
+        assert model[key] == run[key], key
+    assert run["intervals"] == {**model["intervals"], "from": "simulation"}
 
 
 def test_another_system_of_the_run_can_be_audited(compared, audited, systems):
@@ -94,6 +94,49 @@ def test_another_system_of_the_run_can_be_audited(compared, audited, systems):
     assert "federated" in found["systems"]
     assert found["privacy"]["epsilon"] is None
     assert "sites" not in found
+    assert found["intervals"]["over"] == "people"
+    assert found["figures"]["accuracy_interval"] != found["intervals"]["row_wise"]["accuracy_interval"]
+
+
+def without_people(summary):
+    """As a run leaves it that cannot know how alike the pictures of a person are."""
+    system = summary["systems"]["federated"]
+    del system["counts"]["people"], system["people_sums"]
+    system["doubt"] = "People are on several pictures."
+
+
+def older_version(summary):
+    without_people(summary)
+    del summary["alike"], summary["systems"]["federated"]["doubt"]
+
+
+@pytest.mark.parametrize("change", [without_people, older_version])
+def test_nothing_is_sure_or_decided_where_people_repeat_and_their_sums_are_missing(
+    older, fedfer, tmp_path, change
+):
+    limits, out, folder = tmp_path / "limits.yaml", tmp_path / "audit", older(change)
+    limits.write_text("rules:\n  - {metric: accuracy, limit: 0.0}\n  - {metric: accuracy, limit: 1.0}\n")
+    words = [f"run={folder}", f"tolerance={limits}", "--out", str(out)]
+    assert fedfer("audit", *words)[0] == EvidenceError.exit_code
+    found, page = json.loads((out / "audit.json").read_text()), (out / "audit.html").read_text()
+    assert found["doubt"].startswith("People are on several pictures")
+    assert {each["verdict"] for each in found["verdicts"]} == {"not enough data"}
+    assert {each["reason"] for each in found["verdicts"]} == {found["doubt"]}
+    assert not any(gap["sure"] for gap in found["findings"]["gaps"])
+    assert "how sure differences between groups are, is not known" in page
+    rows = list(csv.DictReader((out / "figures.csv").read_text().splitlines()))
+    assert not any(row["low"] or row["high"] for row in rows)
+
+
+def test_a_real_run_tells_the_people_of_its_groups_by_the_sites_sums(older, compared, audited):
+    """Of a real run nothing else tells them, and nothing is decided on a few of them."""
+
+    def real(summary):
+        del summary["people"], summary["alike"], summary["systems"]["federated"]["people_sums"]
+
+    found = audited(older(real))[1]
+    assert found["intervals"]["from"] == "sites"
+    assert found["people"] == audited(compared)[1]["people"]
 
 
 def test_an_audit_of_the_run_s_privacy_stands_in_the_record(compared, audited, tmp_path):
@@ -149,9 +192,9 @@ def test_sums_over_people_give_a_federation_the_intervals_of_all_rows_in_one_pla
     file = tmp_path / "model.json"
     assert fedfer("audit", f"model={tmp_path / 'run'}", *data, "--json", str(file))[0] == 0
     central = json.loads(file.read_text())
-    for key in ("figures", "findings", "disparities", "intervals", "people", "counts"):
+    for key in ("figures", "findings", "disparities", "people", "counts"):
         assert federated[key] == central[key], key
-    assert federated["intervals"]["over"] == "people"
+    assert federated["intervals"] == {**central["intervals"], "from": "sites", "at_several_sites": 0}
     assert "squares and products over the people" in federated["privacy"]["learned"]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())["systems"]["federated"]
     assert summary["accuracy_interval"] == central["figures"]["accuracy_interval"]

@@ -15,6 +15,12 @@ from server.report.systems import Figure, figure, figure_of
 MOST = 3
 """Differences that the first screen tells; the page has them all."""
 
+UNNAMED = {
+    "run": " With server.people=true sites add up what right ones need.",
+    "predictions": " Name the column of the person with subject=COL.",
+}
+"""Door -> how intervals come to know of people."""
+
 MOST_SCARCE = 5
 """Groups that the first screen names as scarce."""
 
@@ -32,10 +38,10 @@ def first(record: Facts) -> dict[str, Any]:
     """Return the headline, its answers and the notes below them."""
     figures, gaps = record.child("figures"), record.child("findings").rows("gaps")
     return {
-        "headline": _headline(figures, gaps),
+        "headline": _headline(figures, gaps, record.text("doubt")),
         "found": _found(record),
         "pairs": [_pair(gap) for gap in _told(gaps)],
-        "fails": _fails(gaps),
+        "fails": _fails(gaps, record.text("doubt")),
         "lowest": _lowest(record, gaps),
         "sure": list(_sure(record, gaps)),
         "scarce": _shortened(_scarce(record)),
@@ -43,7 +49,7 @@ def first(record: Facts) -> dict[str, Any]:
     }
 
 
-def _headline(figures: Facts, gaps: list[Facts]) -> str:
+def _headline(figures: Facts, gaps: list[Facts], doubt: str) -> str:
     """Say the surest difference, of accuracy before that of a class; else how much may be hidden."""
     sure = [gap for gap in gaps if gap.get("sure")]
     told = next((gap for gap in sure if not gap.text("class")), next(iter(sure), None))
@@ -59,6 +65,9 @@ def _headline(figures: Facts, gaps: list[Facts]) -> str:
     whole = [gap for gap in gaps if not gap.text("class")]
     if not whole:
         return f"It is right for {wording.percent(accuracy)} of pictures; there are no groups to compare"
+    if doubt:
+        right = f"It is right for {wording.percent(accuracy)} of pictures"
+        return f"{right}; how sure differences between groups are, is not known"
     most = max(gap.number("at_most") or 0.0 for gap in whole)
     return (
         f"No group is shown to be served worse; differences up to {wording.points(most)} cannot be ruled out"
@@ -160,11 +169,13 @@ def _against(gap: Facts) -> Figure:
     return figure(gap.number("against_rate"), gap.interval("against"))
 
 
-def _fails(gaps: list[Facts]) -> str:
+def _fails(gaps: list[Facts], doubt: str) -> str:
     """Say how many differences are beyond chance."""
     sure = sum(bool(gap.get("sure")) for gap in gaps)
     if not gaps:
         return "No column has two groups of at least ten pictures, so nobody can be compared."
+    if doubt:
+        return "No difference between groups is called sure, and no limit decided: intervals are too narrow here."
     if not sure:
         return "No difference between groups is beyond chance, all taken together. That is no proof that there is none."
     verb = "is" if sure == 1 else "are"
@@ -208,7 +219,8 @@ def _lowest(record: Facts, gaps: list[Facts]) -> str:
 def _sure(record: Facts, gaps: list[Facts]) -> Iterator[str]:
     """Yield what the certainty rests on, and what it leaves out."""
     comparisons = record.child("findings").number("comparisons")
-    if gaps and comparisons:
+    doubt = record.text("doubt")
+    if gaps and comparisons and not doubt:
         level = wording.percent(record.child("findings").number("level") or 0.95, 0)
         yield (
             f"All {wording.count(comparisons)} comparisons of groups hold together at {level}: where it says that "
@@ -228,16 +240,43 @@ def _over(record: Facts) -> Iterator[str]:
         if persons
         else ""
     )
-    over = record.child("intervals").text("over")
+    over, door = record.child("intervals").text("over"), record.child("source").text("door")
     if over:
         told = f": {each}" if each else ""
         yield f"Intervals are over {over}, as pictures that show the same are alike{told}."
+        if door == "run":
+            yield from _whence(record.child("intervals"))
+    elif record.text("doubt"):
+        yield record.text("doubt")
+    elif record.child("noise").text("unit") == "subject":
+        yield "One picture of each person was counted, at each site."
     elif persons and rows > persons:
-        run = record.child("source").text("door") == "run"
-        cure = " With server.people=true sites add up what wider ones need." if run else ""
-        yield f"{each}. Intervals take pictures as independent and are too narrow for that.{cure}"
+        yield f"{each}. Intervals take pictures as independent and are too narrow for that."
     elif not persons:
-        yield "Nobody said which pictures show the same person. Where people have several, intervals are too narrow."
+        yield (
+            "Nobody said which pictures show the same person. Where people have several, intervals are too narrow, "
+            f"and a difference that is called beyond chance may be chance.{UNNAMED.get(door, '')}"
+        )
+
+
+def _whence(intervals: Facts) -> Iterator[str]:
+    """Yield who worked out what intervals over people need, and what that leaves open."""
+    shared = intervals.number("at_several_sites")
+    if intervals.text("from") == "simulation":
+        yield (
+            "The simulation, which holds all pictures, worked that out, and no site told it; in a real run sites add "
+            "it up with server.people=true."
+        )
+    elif shared:
+        yield (
+            f"Sites took people as their own: {people(shared)} with pictures at several sites "
+            f"{'counts' if shared == 1 else 'count'} once at each, and intervals are somewhat narrow for that."
+        )
+    elif shared is None:
+        yield (
+            "Sites took people as their own: who has pictures at two sites counts as two people, and where that is "
+            "common intervals are too narrow."
+        )
 
 
 def _shortened(names: list[str]) -> list[str]:

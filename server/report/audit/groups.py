@@ -37,6 +37,8 @@ def _attribute(record: Facts, counts: Counts, view: dict[str, Any], name: str) -
     notes = {row["name"]: ", ".join(row["notes"]) for row in view["rows"]}
     disparity = record.child("disparities").child(name)
     scarce = [group for group, number in persons.items() if number < SMALLEST]
+    if record.text("doubt"):
+        scarce = list(disparity.child("groups"))
     return view | {
         "key": name,
         "forest": forest(disparity, bands(record.rows("verdicts"), name), notes, scarce),

@@ -98,7 +98,7 @@ def _systems(record: Facts) -> list[System]:
     source = record.child("source")
     own = source.text("system")
     parts = {key: record.get(key) for key in ("sites", "per_site") if record.get(key) is not None}
-    parts |= {"noise_of_counts": record.get("noise")}
+    parts |= {"noise_of_counts": record.get("noise"), "doubt": record.get("doubt")}
     facts = {own: {**(record.get("privacy") or {}), **record.get("figures"), **parts}}
     named = {"order": [own], "systems": {**facts, **(record.get("systems") or {})}}
     found = systems(Run(Facts(named, "audit.json"), [], Facts({}, ""), "", Facts({}, "")))
