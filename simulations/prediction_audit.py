@@ -69,12 +69,20 @@ def _value(key: str, value: str) -> Any:
     if key in NAMES:
         return value
     if key in LISTS:
-        return tuple(each.strip() for each in value.strip("[]").split(",") if each.strip())
+        return _list(key, value)
     if key == "ties":
         if value not in TIES:
             raise ConfigError(f"unknown value {value!r}", where=key, cure=f"Use one of {', '.join(TIES)}.")
         return value
     return _mapping(key, value)
+
+
+def _list(key: str, value: str) -> tuple[str, ...]:
+    names = tuple(each.strip() for each in value.strip("[]").split(",") if each.strip())
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{twice!r} is named twice", where=key, cure="Name it once.")
+    return names
 
 
 def _mapping(key: str, value: str) -> dict[str, str]:
@@ -83,6 +91,7 @@ def _mapping(key: str, value: str) -> dict[str, str]:
         found = yaml.load(value, Loader=yaml.BaseLoader)
     except yaml.YAMLError:
         found = None
-    if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
-        raise ConfigError(f"{value!r} is no mapping", where=key, cure="Write words={WORD: CLASS}, quoted.")
+    if not isinstance(found, dict) or not all(isinstance(each, str) and each for each in found.values()):
+        cure = "Write words={WORD: CLASS}, quoted, with a space after each colon."
+        raise ConfigError(f"{value!r} is no mapping", where=key, cure=cure)
     return found

@@ -82,6 +82,8 @@ def test_columns_are_chosen_by_words(fedfer, table):
         (["ture=x"], ConfigError, "Did you mean true"),
         (["ties=maybe"], ConfigError, "Use one of refuse, predicted, answer"),
         (["words=[a]"], ConfigError, "Write words={WORD: CLASS}"),
+        (["words={cross:anger}"], ConfigError, "a space after each colon"),
+        (["labels=[sad,happy,sad]"], ConfigError, "'sad' is named twice"),
         (["groups=[gender]", "labels=[happy]"], DataError, "'sad' is no class"),
         (["model=x"], ConfigError, "one model, one file"),
         (["labels=[sad,happy]", "groups=[gender]", "id=who"], DataError, "occurs twice"),
