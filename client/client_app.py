@@ -23,6 +23,9 @@ KINDS = (
 )
 """Types of messages that a site answers."""
 
+REPEATABLE = frozenset(kind for kind in KINDS if kind == "query" or ".secure" in kind)
+"""Those where the same question gets the same answer, as often as it is asked; see :mod:`client.secagg.participant`."""
+
 Answering = Callable[[str, Message, Context], Message]
 """Given a type of message, the message and the node's context, returns the reply."""
 

@@ -7,6 +7,7 @@ takes messages, and pushes replies, each request signed by its node key. No code
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from importlib.metadata import version
@@ -29,6 +30,7 @@ try:
         ActivateNodeRequest,
         DeactivateNodeRequest,
         PullMessagesRequest,
+        PullMessagesResponse,
         PushMessagesRequest,
     )
     from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
@@ -91,24 +93,37 @@ class Asked:
     message : without content; a reply can be made to it.
     """
 
-    def __init__(self, proto: Any, tree: Any) -> None:
-        self._proto, self.tree = proto, tree
-        self.message: Message = message_from_proto(proto)
+    def __init__(self, found: PullMessagesResponse) -> None:
+        self._found, self.tree = found, found.message_object_trees[0]
+        self.message: Message = message_from_proto(found.messages_list[0])
 
-    def to_bytes(self) -> bytes:
-        """Return what :func:`question_of` reads."""
-        return self._proto.SerializeToString()
+    def kept(self) -> bytes:
+        """Return what :func:`noted` reads."""
+        return HEAD + self._found.SerializeToString()
 
 
-def question_of(data: bytes) -> Message:
-    """Return the message, without content, that :meth:`Asked.to_bytes` wrote.
+HEAD, WHOLE = b"T", b"M"
+"""With which a note begins: of a message that was taken, and of one with its content, be it a question or a reply."""
+
+
+def kept(message: Message) -> bytes:
+    """Return a message with its content, as :func:`noted` reads it."""
+    return WHOLE + message_to_proto(message).SerializeToString()
+
+
+def noted(data: bytes) -> Asked | Message:
+    """Return what :meth:`Asked.kept` or :func:`kept` wrote.
 
     Raises
     ------
     EngineError : it is damaged.
     """
     try:
-        return message_from_proto(ProtoMessage.FromString(data))
+        if data[:1] == HEAD:
+            return Asked(PullMessagesResponse.FromString(data[1:]))
+        if data[:1] != WHOLE:
+            raise ValueError("no note")
+        return message_from_proto(ProtoMessage.FromString(data[1:]))
     except Exception as error:  # protobuf raises what it likes
         raise EngineError("a note of a message that is damaged", cure="It is dropped.") from error
 
@@ -182,7 +197,7 @@ class Fleet:
         found = _asked(self._client.PullMessages, PullMessagesRequest(node=self._node))
         if not found.messages_list:
             return None
-        return Asked(found.messages_list[0], found.message_object_trees[0])
+        return Asked(found)
 
     def content(self, asked: Asked) -> Message:
         """Return a message with its content.
@@ -214,10 +229,15 @@ class Fleet:
         make_confirm_message_received_fn_protobuf(confirmed, self._node, run)(tree.object_id)
         return _inflated(tree, found)
 
-    def push(self, reply: Message) -> None:
-        """Send a reply; the same reply may be sent again after an error.
+    def push(self, reply: Message, *, again: bool = False) -> None:
+        """Send a reply; the same reply may be sent again after an error, or by another process after a kill.
 
         How long the work took is not said: it follows the number of pictures.
+
+        Parameters
+        ----------
+        again : the reply may have been announced before. The server then knows it, or has even handed it on, and waits
+            for the parts that are missing.
 
         Raises
         ------
@@ -233,14 +253,22 @@ class Fleet:
                 clientapp_runtime_list=[0.0],
             )
             found = _asked(self._client.PushMessages, request)
-            push = make_push_object_fn_protobuf(
-                _asking(self._client.PushObject), self._node, reply.metadata.run_id, found.session_id
-            )
+            parts, wanted = get_all_nested_objects(reply), set(found.objects_to_push)
+            missing = {name: part for name, part in parts.items() if again and name not in wanted}
             try:
-                parts, wanted = get_all_nested_objects(reply), set(found.objects_to_push)
-                push_objects(parts, push, object_ids_to_push=wanted)
+                push = self._pushing(reply, found.session_id)
+                push_objects(parts, push, object_ids_to_push=wanted, keep_objects=True)
             except ObjectPushError as error:
                 raise Unreachable("a part of a reply was not taken") from error
+            push = self._pushing(reply, "")  # by no session: the one that they are missing in
+            for name, part in missing.items():
+                with contextlib.suppress(ObjectPushError):  # it is there, or nobody waits for it
+                    push(name, part.deflate())
+
+    def _pushing(self, reply: Message, session: str) -> Callable[[str, bytes], None]:
+        return make_push_object_fn_protobuf(
+            _asking(self._client.PushObject), self._node, reply.metadata.run_id, session
+        )
 
 
 def _require_short(size: int) -> None:

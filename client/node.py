@@ -7,15 +7,19 @@
 It takes the coordinator's messages from the SuperLink, hands each to the site's agent through its socket, and sends the
 agent's answer back. It holds no picture and no label, and runs no code but what is installed at the site.
 
-A message that is taken is nobody else's, so it is noted on disk until it is answered: when the process was killed in
-between, the next one answers that the work was lost, and nobody waits for it.
+A message that is taken is nobody else's, so it is noted on disk until it is answered: first that it was taken, then
+what it asks, then the answer to it. When the process was killed in between, the next one goes on from there: it sends
+the answer, or asks the agent again where that answers the same question with the same bytes, as in secure aggregation,
+or else says that the work was lost, and nobody waits for it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -29,8 +33,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message
 
+from client.client_app import REPEATABLE
 from client.failures import error_to_wire
-from client.fleet import Asked, Fleet, RunEnded, Unreachable, question_of
+from client.fleet import Asked, Fleet, RunEnded, Unreachable, kept, noted
 from client.keys import read_key, write_own
 from client.relay import Stopped, ask, status
 from fer_models.errors import EngineError, FedferError, IdentityError, RunFolderError
@@ -119,18 +124,42 @@ class Node:
         """Answer what was being worked on when an earlier process was killed."""
         path = self._state / TAKEN
         try:
-            data = path.read_bytes()
+            data, age = path.read_bytes(), time.time() - path.stat().st_mtime
         except FileNotFoundError:
             return
         try:
-            with contextlib.suppress(
-                RunEnded, EngineError, IdentityError
-            ):  # or the server knows no such message
-                self._fleet.push(Message(error_to_wire(LOST), reply_to=question_of(data)))
+            # Or the server knows no such message.
+            with contextlib.suppress(RunEnded, EngineError, IdentityError):
+                self._fleet.push(self._owed(noted(data)), again=True)
+        except Stopped:
+            return
         except Unreachable:
-            if time.time() - path.stat().st_mtime < PATIENCE:
+            if age < PATIENCE:
                 raise
         path.unlink(missing_ok=True)
+
+    def _owed(self, left: Asked | Message) -> Message:
+        """Return the reply that is owed, given what an earlier process has left: a message that it had just taken, what
+        that asks, or the reply.
+        """
+        if isinstance(left, Asked):
+            return self._reply(left)
+        if left.metadata.reply_to_message_id:
+            return left
+        if left.metadata.message_type not in REPEATABLE:
+            return Message(error_to_wire(LOST), reply_to=left)
+        return self._asked(left)
+
+    def _note(self, data: bytes) -> None:
+        """Note how far the work on a message is, whole or not at all; a full disk keeps nobody from working."""
+        part = self._state / f".{TAKEN}.part"
+        try:
+            with os.fdopen(os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as file:
+                file.write(data)
+            part.replace(self._state / TAKEN)
+        except OSError as error:
+            log.warning("what is worked on could not be noted: %s", error.strerror)
+            part.unlink(missing_ok=True)
 
     def _answer_all(self) -> None:
         """Take one message after the other, as long as the SuperLink knows the site."""
@@ -155,27 +184,33 @@ class Node:
         return self._ready
 
     def _answer(self, asked: Asked) -> None:
-        path = self._state / TAKEN
         try:
             try:
-                write_own(path, asked.to_bytes())
+                write_own(self._state / TAKEN, asked.kept())
                 reply = self._reply(asked)
             except RunFolderError as error:  # the disk is full: said, and nobody waits
                 log.error("%s", error)
                 reply = Message(error_to_wire(error), reply_to=asked.message)
-            self._patiently(lambda: self._fleet.push(reply))
+            tries = itertools.count()
+            self._patiently(lambda: self._fleet.push(reply, again=next(tries) > 0))
         finally:
             if not self._ended.is_set():  # else the next process owns up
-                path.unlink(missing_ok=True)
+                (self._state / TAKEN).unlink(missing_ok=True)
 
     def _reply(self, asked: Asked) -> Message:
         try:
             question = self._patiently(lambda: self._fleet.content(asked))
         except FedferError as error:
             return Message(error_to_wire(error), reply_to=asked.message)
+        self._note(kept(question))
+        return self._asked(question)
+
+    def _asked(self, question: Message) -> Message:
+        """Return the agent's reply to a question, noted."""
         reply = ask(self._socket, question, self._ended.is_set)
         if reply.has_error():
             self._ready = status(self._socket) is not None
+        self._note(kept(reply))
         return reply
 
     def _patiently(self, work: Callable[[], T]) -> T:

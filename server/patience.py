@@ -1,7 +1,12 @@
-"""A grid of sites that may be late, or gone: nobody's answer is waited for longer than the coordinator has said."""
+"""A grid of sites that may be late, or gone: nobody's answer is waited for longer than the coordinator has said.
+
+A message or its answer may also be lost on the way, where the SuperLink is killed just then. So a question that may be
+asked again is: the site answers the same question with the same bytes, and the first answer counts.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,10 +19,17 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
+from client.client_app import REPEATABLE
 from client.failures import error_to_wire
 from fer_models.errors import ConfigError, EngineError
 
 T = TypeVar("T")
+
+QUICK = ("query", "query.secure")
+"""Types of messages whose answer is no work."""
+
+ON_THE_WAY = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE)
+"""Flower's codes for a message that the SuperLink no longer knows, or whose answer is incomplete."""
 
 GONE = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE)
 """Flower's codes for a message whose site is not there to answer it."""
@@ -27,6 +39,12 @@ LATE: Error = error_to_wire(EngineError("no answer before the deadline", cure="G
 
 MARGIN = 900.0
 """Seconds for which Flower keeps a message longer than it is waited for: the clocks of sites differ."""
+
+AGAIN, MOST = 5.0, 4
+"""Seconds after which a question is asked again that is no work, twice as long every time, and how often at most."""
+
+SHARE = 4
+"""A question that is work is asked again after one part in so many of its time."""
 
 TRIES, PAUSE = 20, 0.5
 """How often, and after how many seconds, the SuperLink is asked again whose database was locked."""
@@ -57,7 +75,28 @@ class Patience:
 
     def of(self, kind: str) -> float:
         """Return the seconds for an answer to a message of some type."""
-        return min(self.keys, self.deadline) if kind in ("query", "query.secure") else self.deadline
+        return min(self.keys, self.deadline) if kind in QUICK else self.deadline
+
+
+@dataclass
+class _Due:
+    """A question that is not answered yet.
+
+    Attributes
+    ----------
+    message : as it was first asked.
+    end : when its time is over.
+    again, pause : when it is asked again, and how long after that.
+    ids : under which it was asked, but for those that are lost.
+    tries : how often it was asked.
+    """
+
+    message: Message
+    end: float
+    again: float
+    pause: float
+    ids: list[str]
+    tries: int = 1
 
 
 class PatientGrid(Grid):
@@ -75,7 +114,7 @@ class PatientGrid(Grid):
 
     def __init__(self, grid: Grid, patience: Patience) -> None:
         self._grid, self.patience = grid, patience
-        self._due: dict[str, tuple[Message, float]] = {}
+        self._due: dict[str, _Due] = {}
         self.away: set[int] = set()
 
     def set_run(self, run: Run) -> None:
@@ -109,38 +148,81 @@ class PatientGrid(Grid):
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Send messages, and return their ids."""
         sent = list(messages)
-        for message in sent:
-            message.metadata.ttl = self.patience.of(message.metadata.message_type) + MARGIN
-        identities, now = list(_tried(lambda: self._grid.push_messages(sent))), time.monotonic()
+        identities = self._pushed(sent)
         for identity, message in zip(identities, sent, strict=True):
             if identity is None:
                 self.away.add(message.metadata.dst_node_id)
             else:
-                self._due[identity] = message, now + self.patience.of(message.metadata.message_type)
+                self._due[identity] = self._waited(identity, message)
         return identities
+
+    def _pushed(self, messages: list[Message]) -> list[str]:
+        for message in messages:
+            message.metadata.ttl = self.patience.of(message.metadata.message_type) + MARGIN
+        return list(_tried(lambda: self._grid.push_messages(messages)))
+
+    def _waited(self, identity: str, message: Message) -> _Due:
+        kind, now = message.metadata.message_type, time.monotonic()
+        whole = self.patience.of(kind)
+        pause = AGAIN if kind in QUICK else whole / SHARE
+        return _Due(message, now + whole, now + pause if kind in REPEATABLE else math.inf, pause, [identity])
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Return what has been answered, and an error for what is late."""
         wanted = list(message_ids)
-        replies = list(_tried(lambda: self._grid.pull_messages(wanted)))
-        for reply in replies:
-            due = self._due.pop(reply.metadata.reply_to_message_id, None)
-            if due is not None and reply.has_error() and reply.error.code in GONE:
-                self.away.add(due[0].metadata.dst_node_id)
+        asked = {
+            each: name for name in wanted for each in (self._due[name].ids if name in self._due else [name])
+        }
+        known, replies = self._due.keys() & wanted, list[Message]()
+        for reply in list(_tried(lambda: self._grid.pull_messages(list(asked)))):
+            identity = reply.metadata.reply_to_message_id
+            name = asked.get(identity, identity)
+            if (due := self._due.get(name)) is None:
+                if name not in known:  # else it is a second answer
+                    replies.append(reply)
+            elif not self._asks_again(due, identity, reply):
+                del self._due[name]
+                if reply.has_error() and reply.error.code in GONE:
+                    self.away.add(due.message.metadata.dst_node_id)
+                replies.append(_as_to(due.message, reply))
         now = time.monotonic()
         for identity in wanted:
-            message, end = self._due.get(identity, (None, now))
-            if message is not None and end <= now:
+            due = self._due.get(identity)
+            if due is not None and due.end <= now:
                 del self._due[identity]
-                self.away.add(message.metadata.dst_node_id)
-                replies.append(Message(LATE, reply_to=message))
+                self.away.add(due.message.metadata.dst_node_id)
+                replies.append(Message(LATE, reply_to=due.message))
+            elif due is not None and due.again <= now:
+                self._ask_again(due)
         return replies
+
+    def _asks_again(self, due: _Due, identity: str, reply: Message) -> bool:
+        """Whether a reply says that question or answer was lost on the way, and the question may be asked again."""
+        if not reply.has_error() or reply.error.code not in ON_THE_WAY or due.again == math.inf:
+            return False
+        due.ids.remove(identity)
+        due.again = due.again if due.ids else 0.0
+        return True
+
+    def _ask_again(self, due: _Due) -> None:
+        told = due.message.metadata
+        copy = Message(due.message.content, told.dst_node_id, told.message_type, group_id=told.group_id)
+        due.ids += [each for each in self._pushed([copy]) if each]
+        due.tries, due.pause = due.tries + 1, 2 * due.pause
+        due.again = time.monotonic() + due.pause if due.tries < MOST else math.inf
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Send messages and return all replies."""
         return self._grid.send_and_receive(messages, timeout=timeout)
+
+
+def _as_to(message: Message, reply: Message) -> Message:
+    """Return a reply as one to the message that was asked first."""
+    if reply.metadata.reply_to_message_id == message.metadata.message_id:
+        return reply
+    return Message(reply.error if reply.has_error() else reply.content, reply_to=message)
 
 
 def _tried(work: Callable[[], T]) -> T:

@@ -11,10 +11,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message
 from flwr.common.serde import message_to_proto
+from flwr.proto.fleet_pb2 import PullMessagesResponse
 from flwr.proto.message_pb2 import ObjectTree, PullObjectResponse
 
 import client.fleet
-from client.fleet import KNOWN, Asked, Fleet, RunEnded, Unreachable, _asked, _inflated, question_of
+from client.fleet import KNOWN, Asked, Fleet, RunEnded, Unreachable, _asked, _inflated, noted
 from client.messages import tell
 from fer_models.errors import EngineError, IdentityError
 from simulations.grid import take_identity
@@ -60,6 +61,18 @@ def test_no_connection_may_be_tried_again(kind):
         _asked(call, None)
 
 
+def taken(message, tree):
+    return PullMessagesResponse(messages_list=[message_to_proto(message)], message_object_trees=[tree])
+
+
+def test_a_note_of_a_message_that_was_just_taken_is_enough_to_fetch_it():
+    take_identity(1)
+    asked = Asked(taken(Message(tell({"site": "a"}), 1, "query"), ObjectTree(object_id="a")))
+    again = noted(asked.kept())
+    assert isinstance(again, Asked)
+    assert (again.tree, again.message.metadata.message_type) == (asked.tree, "query")
+
+
 def test_no_more_of_a_message_is_fetched_than_one_may_hold(monkeypatch):
     """Real requests without a network: a server that pours parts into a site."""
     poured = []
@@ -75,7 +88,7 @@ def test_no_more_of_a_message_is_fetched_than_one_may_hold(monkeypatch):
     tree = ObjectTree(object_id="a", children=[ObjectTree(object_id=str(part)) for part in range(400)])
     take_identity(1)
     with pytest.raises(EngineError, match="too long"):
-        fleet.content(Asked(message_to_proto(Message(tell({}), 1, "query")), tree))
+        fleet.content(Asked(taken(Message(tell({}), 1, "query"), tree)))
     fleet.close()
     assert len(poured) < 200
 
@@ -88,4 +101,6 @@ def test_a_damaged_message_is_refused():
         with pytest.raises(EngineError, match="a damaged message"):
             _inflated(ObjectTree(object_id=identity), {identity: data})
     with pytest.raises(EngineError, match="damaged"):
-        question_of(b"\xff no message")
+        noted(b"\xff no message")
+    with pytest.raises(EngineError, match="damaged"):
+        noted(Asked(taken(message, ObjectTree())).kept()[:-3])

@@ -1,0 +1,102 @@
+"""What is lost on the way between coordinator and sites is asked for again, where that is the same answer."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from flwr.app import Error, Message
+from flwr.common.constant import ErrorCode
+
+from client.app import make_app
+from client.plan import Secure
+from client.secagg.terms import least_threshold
+from server import patience
+from server.patience import MOST, Patience, PatientGrid
+from server.rounds import Coordinator
+from server.run_folder import RunFolder
+from simulations.grid import LocalGrid
+
+TERMS = Secure(3, least_threshold(3, "malicious"), 3, clip=4.0, largest_weight=64)
+GONE = Error(ErrorCode.REPLY_MESSAGE_UNAVAILABLE, "the parts of the reply are gone")
+
+
+class Losing(LocalGrid):
+    """A grid that loses what ``lose(message, times)`` says: an answer, of which it tells, or the message, unseen."""
+
+    def __init__(self, sites, lose):
+        nodes = {i + 1: {"partition-id": i} for i in range(3)}
+        super().__init__(make_app(sites, sites.secure), nodes)
+        self.lose, self.times, self.answers = lose, {}, []
+
+    def _answer(self, message):
+        told = message.metadata
+        name = told.message_type, told.group_id, told.dst_node_id
+        self.times[name] = self.times.get(name, 0) + 1
+        lost = self.lose(told, self.times[name])
+        if lost == "message":
+            return None
+        reply = super()._answer(message)
+        self.answers.append(name)
+        return Message(GONE, reply_to=message) if lost == "answer" else reply
+
+    def pull_messages(self, message_ids):
+        return [each for each in super().pull_messages(message_ids) if each is not None]
+
+
+@pytest.fixture
+def secure(plan_of):
+    plan = plan_of(rounds=2)
+    return replace(plan, aggregation="secure", secure=TERMS)
+
+
+def run(plan, sites, folder, lose, **patient):
+    grid, told = Losing(sites, lose), []
+    coordinator = Coordinator(
+        plan, RunFolder(folder), "federated", told.append, sites=3, roster=getattr(sites, "roster", None)
+    )
+    patient = {"deadline": 20.0, "keys": 20.0, "quorum": 3} | patient
+    return grid, told, coordinator.run(PatientGrid(grid, Patience(**patient)))
+
+
+def test_a_lost_answer_is_had_again_and_no_round_is_lost(secure, sites_of, tmp_path):
+    def lose(at, times):
+        return "answer" if times < 2 and (at.dst_node_id, at.message_type) == (2, "query.secure") else ""
+
+    _, _, expected = run(secure, sites_of(), tmp_path / "a", lambda *_: "")
+    grid, told, found = run(secure, sites_of(), tmp_path / "b", lose)
+    assert torch.equal(found.vector, expected.vector)
+    assert not any("lost" in line for line in told)
+    asked = [name for name in grid.answers if name[0] == "query.secure"]
+    assert [asked.count(name) for name in dict.fromkeys(asked)] == [1, 2, 1] * (len(asked) // 4)
+
+
+def test_what_nobody_answers_is_asked_again_before_its_deadline(secure, sites_of, tmp_path, monkeypatch):
+    """As where the SuperLink was killed when it had just handed a message out; work waits a share of its time."""
+    monkeypatch.setattr(patience, "AGAIN", 0.2)
+
+    def lose(at, times):
+        return "message" if times < 2 and at.dst_node_id == 3 and "1" in at.group_id else ""
+
+    grid, told, _ = run(secure, sites_of(), tmp_path, lose, deadline=4.0, keys=4.0)
+    assert not any("lost" in line for line in told)
+    assert grid.times["train.secure", "1", 3] == 2
+    assert grid.times["train.secure", "2", 3] == 1
+
+
+def test_what_stays_lost_is_given_up(secure, sites_of, tmp_path):
+    def lose(at, _):
+        return "answer" if (at.dst_node_id, at.message_type, at.group_id) == (2, "train.secure", "1") else ""
+
+    grid, told, _ = run(secure, sites_of(), tmp_path, lose)
+    assert "2 masked vectors where 3 are needed" in told[0]["lost"]
+    assert grid.times["train.secure", "1", 2] == MOST  # then the error itself is taken for the answer
+    assert not any("lost" in line for line in told[1:])
+
+
+def test_work_that_would_be_done_twice_is_asked_once(plan_of, sites_of, tmp_path):
+    def lose(at, _):
+        return "answer" if (at.dst_node_id, at.message_type) == (2, "train") else ""
+
+    grid, told, _ = run(plan_of(rounds=2), sites_of(), tmp_path, lose, quorum=2)
+    assert grid.times["train", "1", 2] == 1
+    assert len(told) == 2
