@@ -324,5 +324,7 @@ def connected(address: str) -> Iterator[None]:
 
 
 def _nobody(address: str) -> EngineError:
-    cure = "Start one with ray start --head: docs/cluster.md."
+    cure = (
+        "Start one with ray start --head, or set RAY_AUTH_MODE=token where it asks for one: docs/cluster.md."
+    )
     return EngineError(f"no Ray cluster answers at {address}", where="engine.address", cure=cure)

@@ -26,8 +26,8 @@ from simulations.bench.run import NAMES, parsed
 from simulations.bench.zoo import asked
 from simulations.compose import CONF, composed, json_file, out_folder, readable, signing_file
 from simulations.data_cards import cards, goals
+from simulations.export import MARK
 from simulations.exporting.asked import options_among as export_options
-from simulations.exporting.command import MARK
 from simulations.faces import FacesConfig
 from simulations.partition import PartitionSpec
 from simulations.predicting.asked import asked as predict_words

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,6 @@ from client.audit_log import AuditLog
 from client.ledger import Ledger, close_all
 from client.plan import read_plan
 from client.site_folder import SiteFolder
-from client.study import read_study
 from fer_models.errors import ConfigError, EngineError, PolicyError, RunFolderError
 from fer_models.flat import FlatModel
 from fer_models.metrics import summarise
@@ -77,29 +77,28 @@ def until(true, what):
     return found
 
 
+def example():
+    """Return docs/examples/three_sites.py as a module whose commands run in this process."""
+    spec = spec_from_file_location("three_sites", ROOT / "docs" / "examples" / "three_sites.py")
+    found = module_from_spec(spec)
+    spec.loader.exec_module(found)
+    found.fedfer = good
+    return found
+
+
+EXAMPLE = example()
+
+
 class Study:
     """A coordinator's folder, three sites' folders, and their processes."""
 
     def __init__(self, folder, port):
         self.folder, self.path, self.running = folder, folder / "study", {}
-        good("data", "deal", *WORDS, "--run-dir", folder / "dealt")
-        good("server", "init", self.path, "hosts=localhost", f"port={port}")
-        self.sites = [self.enrolled(f"site-{i}") for i in range(3)]
-        study = self.path / "study.json"
-        for site in self.sites:
-            good("site", "join", site.path, study, "--fingerprint", read_study(study).fingerprint)
-
-    def enrolled(self, name):
-        good("site", "init", self.folder / name, "--data", self.folder / "dealt" / name)
-        told = re.search("fingerprint of .*: (.*)", good("site", "enrol", self.folder / name))[1]
-        request = self.folder / name / "request.json"
-        good("server", "approve", self.path, request, "--fingerprint", told)
-        return SiteFolder.open(self.folder / name)
+        EXAMPLE.prepare(folder, WORDS, port)
+        self.sites = [SiteFolder.open(folder / name) for name in EXAMPLE.SITES]
 
     def start(self):
-        words = {"server": ("server", "start", self.path)}
-        words |= {site.name: ("site", "run", site.path) for site in self.sites}
-        for name, each in words.items():
+        for name, each in EXAMPLE.commands(self.folder).items():
             if name not in self.running or self.running[name].poll() is not None:
                 self.running[name] = subprocess.Popen(
                     [*COMMAND, *map(str, each)], env=ENVIRONMENT, stdout=subprocess.DEVNULL
