@@ -6,12 +6,16 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from client.bookkeeping.units import Units
 from fer_models.errors import PrivacyError
+
+if TYPE_CHECKING:  # which writes to the book
+    from client.bookkeeping.first import First
 
 NOTHING = 1e-6
 """Added to a norm before the clip is divided by it, as in Opacus."""
@@ -20,7 +24,7 @@ SHORT = 1024
 """Numbers of a row up to which a call costs more than copying the row."""
 
 WeightedSum = Callable[[Tensor, Tensor | None], Tensor]
-"""(weight of each sample (n,), samples that count as none, bool (n,), or None) -> gradient (P,) in the flat order."""
+"""(weight of each unit (units,), units that count as none, bool, or None) -> gradient (P,) in the flat order."""
 
 
 Call = tuple[int, str, tuple[str, ...]]
@@ -75,6 +79,7 @@ class Book:
     position : torch functions called since the net was.
     calls : what each layer so far was asked for, and where the net ended.
     schedule : positions at which a proven net calls its layers; None while it is tried.
+    first : the convolution of pictures that was called last, until a norm takes it.
     """
 
     def __init__(self, parameters: dict[str, nn.Parameter], parts: dict[str, int]) -> None:
@@ -96,6 +101,7 @@ class Book:
         self._derived: list[tuple[Source, Tensor]] = []
         self._squares: dict[int, Tensor] = {}
         self._sums: list[tuple[nn.Parameter, WeightedSum]] = []
+        self.first: First | None = None
 
     def leave_out(self, parameters: Iterable[nn.Parameter]) -> None:
         """Let somebody else serve some parameters, who hands their rows in with :meth:`keep`."""
@@ -140,6 +146,10 @@ class Book:
         keys = [id(leaf) for source in sources if source is not None for leaf in source.leaves]
         self._uses.update(keys)
         self.calls.append((self.position, layer, tuple(self.names[key] for key in keys)))
+
+    def use_again(self, source: Source) -> None:
+        """Note that a tensor's gradient comes from another place as well, so that parts of it are added up as rows."""
+        self._uses.update(id(leaf) for leaf in source.leaves)
 
     def once(self, source: Source) -> bool:
         """Return whether the forward used this parameter once and as it is, so that its norm may stand alone."""
@@ -252,10 +262,8 @@ class Book:
             summed = factors[of(part)] @ (rows if bad is None else rows.masked_fill(bad[:, None], 0))
             widths = [self._rows[key].shape[1] for key in keys]
             sums |= dict(zip(keys, summed.split(widths), strict=True))
-        weights = [self.units.spread(each) for each in factors]
-        broken = None if bad is None else self.units.spread(bad)
         for parameter, weighted_sum in self._sums:
-            sums[id(parameter)] = weighted_sum(weights[of(self._part[id(parameter)])], broken)
+            sums[id(parameter)] = weighted_sum(factors[of(self._part[id(parameter)])], bad)
         return sums
 
     def _joined(self) -> Iterator[tuple[int, list[int], Tensor]]:

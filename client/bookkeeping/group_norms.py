@@ -39,21 +39,20 @@ def membership(groups: int, channels: int, dtype: torch.dtype, device: torch.dev
 def forward_last(x: Tensor, groups: int, w: Tensor, b: Tensor, eps: float) -> tuple[Tensor, Sequence[Tensor]]:
     """Return the output for ``x`` (n, C, H, W) in ``channels_last``, and what the backward needs.
 
-    That is the mean, 1 / deviation, and the latter times the weight, (n, C) each.
+    That is the mean and 1 / deviation, (n, groups) where torch's own forward is taken, else (n, C).
     """
     n, channels, height, width = x.shape
     into = membership(groups, channels, x.dtype, x.device)
     if channels >= LANES * groups:
-        y, mean, scale = torch.native_group_norm(x, w, b, n, channels, height * width, groups, eps)
-        mean, scale = torch.cat([mean, scale]).mm(into).split(n)
-        return y, (mean, scale, scale * w)
+        y, *kept = torch.native_group_norm(x, w, b, n, channels, height * width, groups, eps)
+        return y, kept
     rows = x.permute(0, 2, 3, 1).reshape(n, -1, channels)
     sums = torch.cat([rows.sum(1), dots(rows, rows)]).mm(into.t())
     mean, energy = sums.div_(height * width * channels // groups).mm(into).split(n)
     scale = torch.addcmul(energy, mean, mean, value=-1).clamp_(min=0).add_(eps).rsqrt_()
     factor = scale * w
     y = torch.addcmul(torch.addcmul(b, mean, factor, value=-1)[:, None], rows, factor[:, None])
-    return y.view(n, height, width, channels).permute(0, 3, 1, 2), (mean, scale, factor)
+    return y.view(n, height, width, channels).permute(0, 3, 1, 2), (mean, scale)
 
 
 def backward_last(
@@ -61,19 +60,26 @@ def backward_last(
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """Return the gradients of input, weight (n, C) and bias (n, C) in ``channels_last``."""
     n, channels, height, width = x.shape
-    mean, scale, factor = kept
-    g, x = (each.permute(0, 2, 3, 1).reshape(n, -1, channels) for each in (g, x))
-    to_bias = g.sum(1)
-    to_weight = torch.addcmul(dots(g, x), mean, to_bias, value=-1).mul_(scale)
+    g = g.contiguous(
+        memory_format=torch.channels_last
+    )  # a mean over places gives one that is alike in all of them
+    gs, xs = (each.permute(0, 2, 3, 1).reshape(n, -1, channels) for each in (g, x))
+    into = membership(groups, channels, x.dtype, x.device)
+    mean, scale = torch.cat(list(kept)).mm(into).split(n) if kept[0].shape[1] < channels else kept
+    to_bias = gs.sum(1)
+    to_weight = torch.addcmul(dots(gs, xs), mean, to_bias, value=-1).mul_(scale)
     if not to_input:
         return None, to_weight, to_bias
-    into = membership(groups, channels, x.dtype, x.device)
+    if mean is not kept[0]:
+        facts = (*kept, w, n, channels, height * width, groups, [True, False, False])
+        return torch.ops.aten.native_group_norm_backward(g, x, *facts)[0], to_weight, to_bias
     share = w / -(height * width * channels // groups)
     sums = torch.cat([to_weight, to_bias]).mul_(share).mm(into.t()).mm(into).view(2, n, channels)
     by_weight, by_bias = sums.mul_(scale)
     linear = by_weight.mul_(scale)
-    moved = torch.addcmul(by_bias.addcmul_(linear, mean, value=-1)[:, None], g, factor[:, None])
-    moved.addcmul_(x, linear[:, None])
+    factor = scale * w
+    moved = torch.addcmul(by_bias.addcmul_(linear, mean, value=-1)[:, None], gs, factor[:, None])
+    moved.addcmul_(xs, linear[:, None])
     return moved.view(n, height, width, channels).permute(0, 3, 1, 2), to_weight, to_bias
 
 

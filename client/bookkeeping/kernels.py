@@ -21,7 +21,7 @@ from torch.nn import functional
 from client.bookkeeping.products import batched
 from client.bookkeeping.units import Units, contracted
 
-GRAM_SHARE = 0.3
+GRAM_SHARE = 0.4
 """Norms come from Gram matrices where those take less than this share of the products that rows take."""
 
 PIXEL_SHARE = 0.46
@@ -108,9 +108,9 @@ def norms(x: Tensor, g: Tensor, shape: Shape, units: Units) -> Tensor:
 
 def _patch_gram(x: Tensor, out: torch.Size, shape: Shape) -> Tensor:
     """Return the Gram matrices of the patches (n, places, places), added up from those of the pixels."""
-    padded = _padded(x, shape)
-    n, height, width, _ = padded.shape
-    pixels = padded.view(n, height * width, -1)
+    whole = _padded(x, shape)
+    n, height, width, _ = whole.shape
+    pixels = whole.view(n, height * width, -1)
     gram = torch.bmm(pixels, pixels.transpose(1, 2)).view(n, height, width, height, width)
     total: Tensor | None = None
     for i in range(shape.weight[2]):
@@ -130,7 +130,7 @@ def rows(x: Tensor, g: Tensor, w: Tensor, shape: Shape, units: Units) -> Tensor:
     if shape.pointwise:
         return units.products(_places(g), patches(x, shape)).flatten(1)
     if x.shape[1] == 1:
-        return units.products(_planes(x, shape), _places(g)).transpose(1, 2).flatten(1)
+        return units.products(planes(x, shape), _places(g)).transpose(1, 2).flatten(1)
     if g.shape[2] * g.shape[3] >= MANY_PLACES and not x.is_cuda:
         return _pass_a_unit(x, g, w, shape, units)
     return _by_patches(x, g, shape, units)
@@ -161,40 +161,43 @@ def _places(g: Tensor) -> Tensor:
 def _padded(x: Tensor, shape: Shape) -> Tensor:
     """Return (n, C, H, W) with its frame of zeros as (n, H, W, C), contiguous."""
     n, channels, height, width = x.shape
-    (top, left), rows = shape.padding, x.permute(0, 2, 3, 1)
+    (top, left), inner = shape.padding, x.permute(0, 2, 3, 1)
     if not top and not left:
-        return rows.contiguous()
-    padded = x.new_zeros(n, height + 2 * top, width + 2 * left, channels)
-    padded[:, top : top + height, left : left + width] = rows
-    return padded
+        return inner.contiguous()
+    whole = x.new_zeros(n, height + 2 * top, width + 2 * left, channels)
+    whole[:, top : top + height, left : left + width] = inner
+    return whole
 
 
 def patches(x: Tensor, shape: Shape) -> Tensor:
     """Return what each output place reads, (n, H' W', kh kw C)."""
     if shape.pointwise:
         return _places(x[:, :, :: shape.stride[0], :: shape.stride[1]])
-    padded = _padded(x, shape)
-    n, height, width, channels = padded.shape
+    whole = _padded(x, shape)
+    n, height, width, channels = whole.shape
     (kh, kw), (sh, sw), (dh, dw) = shape.weight[2:], shape.stride, shape.dilation
     down, right = (height - dh * (kh - 1) - 1) // sh + 1, (width - dw * (kw - 1) - 1) // sw + 1
-    by = padded.stride()
+    by = whole.stride()
     strides = (by[0], sh * by[1], sw * by[2], dh * by[1], dw * by[2], 1)
-    windows = padded.as_strided((n, down, right, kh, kw, channels), strides)
-    return windows.reshape(n, down * right, kh * kw * channels)
+    found = whole.as_strided((n, down, right, kh, kw, channels), strides)
+    return found.reshape(n, down * right, kh * kw * channels)
 
 
-def _planes(x: Tensor, shape: Shape) -> Tensor:
+def planes(x: Tensor, shape: Shape) -> Tensor:
     """Return the patches (n, H' W', kh kw) of one channel, such that places lie together in memory."""
+    return windows(x, shape).reshape(len(x), shape.patch, -1).transpose(1, 2)
+
+
+def windows(x: Tensor, shape: Shape) -> Tensor:
+    """Return what each number of the kernel meets, (n, kh, kw, H', W'), a view of one padded channel."""
     height, width = shape.padding
-    padded = functional.pad(x.contiguous(), (width, width, height, height))
+    whole = functional.pad(x.contiguous(), (width, width, height, height))
     (kh, kw), (sh, sw), (dh, dw) = shape.weight[2:], shape.stride, shape.dilation
-    n, _, rows, columns = padded.shape
+    n, _, rows, columns = whole.shape
     down, right = (rows - dh * (kh - 1) - 1) // sh + 1, (columns - dw * (kw - 1) - 1) // sw + 1
-    by = padded.stride()
-    windows = padded.as_strided(
-        (n, kh, kw, down, right), (by[0], dh * by[2], dw * by[3], sh * by[2], sw * by[3])
-    )
-    return windows.reshape(n, kh * kw, down * right).transpose(1, 2)
+    by = whole.stride()
+    strides = (by[0], dh * by[2], dw * by[3], sh * by[2], sw * by[3])
+    return whole.as_strided((n, kh, kw, down, right), strides)
 
 
 def _by_patches(x: Tensor, g: Tensor, shape: Shape, units: Units) -> Tensor:
@@ -244,12 +247,12 @@ def _folded(x: Tensor, g: Tensor, w: Tensor, shape: Shape) -> Tensor:
 
 def _shifted(x: Tensor, g: Tensor, shape: Shape) -> Tensor:
     """Per-sample rows of a depthwise convolution, one product a place of the kernel."""
-    padded, out = _padded(x, shape), g.permute(0, 2, 3, 1)
+    whole, out = _padded(x, shape), g.permute(0, 2, 3, 1)
     (kh, kw), (sh, sw), (dh, dw) = shape.weight[2:], shape.stride, shape.dilation
     found = x.new_empty(len(x), x.shape[1], kh, kw)
     for i in range(kh):
         down = slice(i * dh, i * dh + (out.shape[1] - 1) * sh + 1, sh)
         for j in range(kw):
             right = slice(j * dw, j * dw + (out.shape[2] - 1) * sw + 1, sw)
-            found[:, :, i, j] = (padded[:, down, right] * out).sum((1, 2))
+            found[:, :, i, j] = (whole[:, down, right] * out).sum((1, 2))
     return found.flatten(1)

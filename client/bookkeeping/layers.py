@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from client.bookkeeping import group_norms, kernels
+from client.bookkeeping import bands, group_norms, kernels
 from client.bookkeeping.book import SHORT, Book, Source, flat_order
 from client.bookkeeping.kernels import Shape
+from client.bookkeeping.units import Units
 from fer_models.errors import PrivacyError
 
 CURE = "Choose another net, freeze the layer, or train without privacy (privacy=none)."
@@ -25,10 +26,11 @@ Pair = tuple[Source | None, Source | None]
 """Where the gradients of a layer's weight and bias belong; None for one that does not learn."""
 
 
-def clean(broken: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return tensors (n, ...) with zeros for broken samples: a weight of 0 does not take away a NaN."""
+def clean(units: Units, broken: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return tensors (n, ...) with zeros for samples of broken units: a weight of 0 does not take away a NaN."""
     if broken is None:
         return tensors
+    broken = units.spread(broken)
     return tuple(each.masked_fill(broken.view(-1, *[1] * (each.dim() - 1)), 0) for each in tensors)
 
 
@@ -77,15 +79,27 @@ def _convolution_rows(book: Book, source: Source, x: Tensor, g: Tensor, w: Tenso
     units, alone = book.units, book.once(source)
 
     def weighted_sum(weights: Tensor, broken: Tensor | None) -> Tensor:
-        own_x, own_g = clean(broken, x, g)
-        return kernels.weighted_sum(own_x, own_g, w, shape, weights)
+        own_x, own_g = clean(units, broken, x, g)
+        return kernels.weighted_sum(own_x, own_g, w, shape, units.spread(weights))
 
     if alone and kernels.norms_only(shape, g.shape[2] * g.shape[3], units):
         book.note(source, kernels.norms(x, g, shape, units), weighted_sum)
+    elif alone and w.numel() <= kernels.KEPT_ROW and bands.serves(x, g, shape, units):
+        _convolution_bands(book, source, x, g, shape)
     elif alone and w.numel() > kernels.KEPT_ROW and units:
         book.note(source, kernels.row_norms(x, g, w, shape, units), weighted_sum)
     else:
         book.keep(source, kernels.rows(x, g, w, shape, units))
+
+
+def _convolution_bands(book: Book, source: Source, x: Tensor, g: Tensor, shape: Shape) -> None:
+    units, (held, squares) = book.units, bands.gradients(x, g, shape)
+
+    def weighted_sum(weights: Tensor, broken: Tensor | None) -> Tensor:
+        (good,) = clean(units, broken, held)
+        return bands.in_flat_order(weights @ good, shape)
+
+    book.note(source, squares, weighted_sum)
 
 
 class Linear(torch.autograd.Function):
@@ -125,8 +139,10 @@ def _linear_rows(book: Book, source: Source, g: Tensor, x: Tensor) -> None:
     units, (places, out, fan_in) = book.units, (g.shape[1], g.shape[2], x.shape[2])
 
     def weighted_sum(weights: Tensor, broken: Tensor | None) -> Tensor:
-        own_g, own_x = clean(broken, g, x)
-        return ((own_g * weights.view(-1, 1, 1)).flatten(0, 1).t() @ own_x.flatten(0, 1)).flatten()
+        own_g, own_x = clean(units, broken, g, x)
+        return (
+            (own_g * units.spread(weights).view(-1, 1, 1)).flatten(0, 1).t() @ own_x.flatten(0, 1)
+        ).flatten()
 
     most = max(units.sizes, default=1) * places
     worth = out * fan_in > SHORT and most * (out + fan_in) < kernels.GRAM_SHARE * out * fan_in

@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from client.bookkeeping.book import Book
+from client.bookkeeping.first import First, FirstGroupNorm
 from client.bookkeeping.kernels import Shape
 from client.bookkeeping.layers import (
     Convolution,
@@ -77,7 +78,10 @@ def _convolution(
         input, padding = _padded(input, weight, padding, dilation)
     shape = Shape(weight.shape, _pair(stride), _pair(padding), dilation, groups)
     data = weight.detach(), None if bias is None else bias.detach()
-    return _used(book, sources, Convolution, input, book.anchor, book, *data, shape, sources)
+    found = _used(book, sources, Convolution, input, book.anchor, book, *data, shape, sources)
+    if bias is None:
+        book.first = First.of(found, input, data[0], shape, sources[0])
+    return found
 
 
 def _padded(
@@ -113,6 +117,21 @@ def _group_norm(
         return None
     require_samples(book, input, "a group norm")
     data = weight.detach(), bias.detach(), eps
+    first, book.first = book.first, None
+    if first is not None and first.gave(input):
+        book.use_again(first.source)
+        return _used(
+            book,
+            sources,
+            FirstGroupNorm,
+            input.detach(),
+            book.anchor,
+            book,
+            first,
+            num_groups,
+            *data,
+            sources,
+        )
     return _used(book, sources, GroupNorm, input, book.anchor, book, num_groups, *data, sources)
 
 
@@ -133,7 +152,7 @@ def _layer_norm(
 
 
 def _used(book: Book, sources: Sequence[Any], layer: Any, *arguments: Any) -> Tensor:
-    book.use(layer.__name__, sources)
+    book.use(layer.__name__.removeprefix("First"), sources)
     with torch._C.DisableTorchFunction():
         return layer.apply(*arguments)
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.bookkeeping import kernels
+from client.bookkeeping import bands, kernels
 from client.bookkeeping.kernels import Shape, flat_rows
 from client.bookkeeping.units import ROUNDINGS, Units, parts_of
 
@@ -21,9 +21,9 @@ ROUTES = {
 
 
 @st.composite
-def convolutions(draw):
+def convolutions(draw, groups=None):
     """Draw (x, g, w, shape, units) of a convolution."""
-    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    groups = groups or draw(st.sampled_from([1, 1, 1, 2, 3]))
     depthwise = draw(st.booleans()) and groups > 1
     fan_in = groups if depthwise else groups * draw(st.integers(1, 3))
     fan_out = groups * draw(st.integers(1, 3))
@@ -75,6 +75,22 @@ def test_rows_are_the_units_gradients(route, case):
 
 
 @settings(max_examples=60, deadline=None)
+@given(case=convolutions(groups=1), held=st.sampled_from([1, 200, 1 << 17]))
+def test_bands_give_gradients_norms_and_sums(case, held):
+    x, g, w, shape, units = case
+    each = Units.single(len(x))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bands, "CACHED", held)
+        found, squares = bands.gradients(x, g, shape)
+    expected = by_hand(x, g, w, shape, each)
+    near(squares, expected.square().sum(1))
+    near(torch.stack([bands.in_flat_order(row, shape) for row in found]), expected)
+    mixing = x.shape[1] > 1 and not shape.pointwise
+    assert bands.serves(x, g, shape, units) is (mixing and units.size == 1)
+    assert not bands.serves(x, g.expand(-1, -1, g.shape[2], -1).repeat(1, 1, 700, 1), shape, each)
+
+
+@settings(max_examples=60, deadline=None)
 @given(case=convolutions(), chunk=st.integers(1, 3))
 def test_norms_and_weighted_sums_need_no_rows(case, chunk):
     x, g, w, shape, units = case
@@ -111,8 +127,8 @@ def test_a_layer_takes_norms_where_they_are_cheap():
     assert not kernels.norms_only(late, 9, Units((64,)))
     # Where the stride leaves pixels out, Gram matrices of pixels would be no smaller than those of patches.
     halved = Shape(late.weight, (2, 2), (1, 1), (1, 1), 1)
-    assert kernels.norms_only(late, 40, Units.single(64))
-    assert not kernels.norms_only(halved, 40, Units.single(64))
+    assert kernels.norms_only(late, 48, Units.single(64))
+    assert not kernels.norms_only(halved, 48, Units.single(64))
 
 
 @given(st.lists(st.integers(1, 9), max_size=12), st.integers(1, 12))
