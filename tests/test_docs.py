@@ -154,6 +154,13 @@ def test_every_command_is_named():
     assert told == commands
 
 
+def test_every_benchmark_is_named():
+    row = re.search(r"^\| `bench` \| (.*)", REFERENCE, re.MULTILINE)[1]
+    assert set(re.findall(r"`bench ([\w-]+)", row)) == set(NAMES)
+    told = re.search(r"^  bench NAME +benchmarks: (.*?)\n\n", cli.HELP, re.MULTILINE | re.DOTALL)[1]
+    assert set(re.findall(r"[\w-]+", told)) == set(NAMES)
+
+
 def test_every_fact_of_the_search_is_explained():
     rows = re.findall(
         r"^\| ([^|]*`[^|]*) \| ([^|]*) \| ", (ROOT / "docs" / "tune-private.md").read_text(), re.MULTILINE

@@ -1,5 +1,6 @@
 """What other packages add, and what is wrong with it."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 import torch
 
 from client.fairness import Fairness
-from client.plan import Attribute, LocalWork, Secure
+from client.plan import Attribute, LocalWork, Secure, read_plan
+from client.policy import read_policy
 from client.policy_template import TEMPLATE
 from fer_models import plugins
 from fer_models.errors import ConfigError, ModelError
@@ -67,6 +69,7 @@ def package(tmp_path, monkeypatch):
         lines += [f"[fedfer.{kind}]", *(f"{name} = strange_things:{own}" for name, own in entries.items())]
     (facts / "entry_points.txt").write_text("\n".join(lines) + "\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "strange_things", raising=False)
     for kept in (plugins.added, plugins.load):
         kept.cache_clear()
     yield
@@ -126,8 +129,15 @@ def test_a_loss_that_is_none_is_refused(name, told):
     assert "strange-things 2.1" in str(found.value)
 
 
-def test_a_careful_site_does_not_know_them():
-    assert "drawn" not in TEMPLATE and "scaled" not in TEMPLATE
+def test_a_new_site_refuses_what_it_has_not_admitted_and_loads_nothing_of_it(plan_of, tmp_path):
+    """The package is installed there, and a coordinator asks for it."""
+    (tmp_path / "policy.yaml").write_text(TEMPLATE)
+    plan = plan_of(private=True, local={"loss": "scaled"})
+    plan = replace(plan, model=ModelSpec("drawn", classes=3))
+    assert read_plan(plan.text) == plan
+    rules = [each.rule for each in read_policy(tmp_path / "policy.yaml").refusals(plan, 100)]
+    assert {"training.models", "training.losses"} <= set(rules)
+    assert "strange_things" not in sys.modules
 
 
 def steering(plan_of, weighting):
