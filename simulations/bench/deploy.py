@@ -1,13 +1,14 @@
 """A study over real processes on this machine: what a round costs over the simulation's, and what kills do to it.
 
 The steady round is the median of all but the first two and the last: by then every process has what it needs in memory.
-``soak=true`` kills a process at random after some rounds, the coordinator's or a site's, and holds the end against
-every site's ledger.
+``soak=true`` kills a process at random after some rounds, the coordinator's or a site's, a whole site or the whole
+machine, and in the end holds what the run tells against every site's ledger and every audit log.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import statistics
@@ -23,12 +24,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from client.audit_log import AuditLog
 from client.ledger import Ledger, close_all
 from client.plan import Plan, read_plan
 from client.strict import parse
 from fer_models.errors import ConfigError, EngineError
 from server.patience import Patience
 from server.run_folder import RunFolder
+from server.run_state import PROGRESS
 from simulations.bench.loopback import Loopback, cpu_seconds, left_over
 from simulations.compose import composed
 from simulations.federated import Sites, run_local
@@ -160,7 +163,7 @@ def _soaked(loopback: Loopback, plan: Plan, case: Case) -> Figures:
     marks = set(
         draw.choice(np.arange(1, case.rounds), min(case.kills, case.rounds - 1), replace=False).tolist()
     )
-    killed, lost, told = Counter[str](), 0, 0.0
+    killed = Counter[str]()
     began, ended = time.monotonic(), False
     while not ended:
         try:
@@ -169,12 +172,12 @@ def _soaked(loopback: Loopback, plan: Plan, case: Case) -> Figures:
                     sys.stdout.write(f"  {event['note']}\n")
                 if "round" not in event:
                     continue
-                lost += "lost" in event
-                told = event.get("epsilon") or told
+                told_of = f"  lost: {event['lost']}" if "lost" in event else ""
                 sys.stdout.write(
-                    f"round {event['round']}/{case.rounds}{'  lost' if 'lost' in event else ''}\n"
+                    f"round {event['round']}/{case.rounds}  {time.monotonic() - began:.0f} s{told_of}\n"
                 )
                 if event["round"] in marks:
+                    marks.discard(event["round"])  # a round that is made again is told again
                     kind = _kill(loopback, draw)
                     killed[kind] += 1
                     sys.stdout.write(f"  killed: {kind}\n")
@@ -184,17 +187,18 @@ def _soaked(loopback: Loopback, plan: Plan, case: Case) -> Figures:
             sys.stdout.write(f"  {error}\n")
             loopback.start()
             loopback.wait(plan.secure.fewest if plan.secure else 1)
-    charged, most = _ledgers(loopback, plan)
     folder = loopback.run_folder(plan)
     done = folder.read_json("summary.json")["systems"]["federated"]
+    releases, most = _ledgers(loopback, plan)
     return {
         "rounds": float(case.rounds),
-        "lost_rounds": float(lost),
+        "lost_rounds": float(sum("lost" in line for line in _told(folder).values())),
         **{f"killed_{kind}": float(count) for kind, count in sorted(killed.items())},
-        "releases": float(charged),
-        "releases_without_a_kill": float(case.rounds * case.sites),
+        "releases_least": float(min(releases)),
+        "releases_most": float(max(releases)),
         "epsilon_of_ledgers": most,
         "epsilon_told": float(done["epsilon"]),
+        "audit_entries": float(_entries(loopback)),
         "minutes": (time.monotonic() - began) / 60,
         "agent_rss_mb": loopback.peak_mb(),
     }
@@ -227,12 +231,22 @@ def _kill(loopback: Loopback, draw: np.random.Generator) -> str:
     return kind
 
 
-def _ledgers(loopback: Loopback, plan: Plan) -> tuple[int, float]:
-    """Return the releases in all sites' ledgers, each held against its hash, and the largest epsilon."""
+def _told(folder: RunFolder) -> dict[int, dict[str, Any]]:
+    """Return round -> what was told of it last; one that is made again after a kill is told twice."""
+    lines = (folder.path / PROGRESS).read_text().splitlines()
+    return {line["round"]: line for line in map(json.loads, lines)}
+
+
+def _ledgers(loopback: Loopback, plan: Plan) -> tuple[list[int], float]:
+    """Return the releases in every site's ledger, each held against its hash, and the largest epsilon."""
     assert plan.privacy is not None
-    count, most = 0, 0.0
-    for site in loopback.sites:
-        ledger = Ledger(site.ledger_path, site.name, read_only=True)
-        count += ledger.head.number
-        most = max(most, ledger.epsilon(plan.privacy.delta).value)
-    return count, most
+    ledgers = [Ledger(site.ledger_path, site.name, read_only=True) for site in loopback.sites]
+    return [each.head.number for each in ledgers], max(
+        each.epsilon(plan.privacy.delta).value for each in ledgers
+    )
+
+
+def _entries(loopback: Loopback) -> int:
+    """Return how many entries the audit logs of all sites and of the coordinator hold, each held against its hash."""
+    paths = [loopback.coordinator.log.path, *(site.path / "audit.jsonl" for site in loopback.sites)]
+    return sum(1 for path in paths for _ in AuditLog(path).entries())
