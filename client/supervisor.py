@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +19,14 @@ from fer_models.errors import EngineError
 SHORTEST, LONGEST = 1.0, 60.0
 """Seconds to wait before a process is started again; twice as long every time, until it has lived for the longest."""
 
+LARGEST_LOG = 10_000_000
+"""Bytes of a process's log, at which it becomes NAME.log.1 in the place of an older one, and another is begun."""
+
 GRACE = 10.0
 """Seconds that processes have to end by themselves."""
+
+OWN = os.O_CREAT | os.O_TRUNC | os.O_WRONLY
+"""How a file is opened that is written anew."""
 
 PR_SET_PDEATHSIG = 1
 """See prctl(2): the signal that a process gets when the one that started it dies."""
@@ -66,7 +73,8 @@ class Supervisor:
     Attributes
     ----------
     programs : in the order in which they are started; they are ended in the other.
-    environment, folder : of every process; its output goes to NAME.log there, for its owner's eyes.
+    environment, folder : of every process; its output goes to NAME.log there, for its owner's eyes, and is
+        kept within :data:`LARGEST_LOG` twice.
     told : is called with a program's name and what happened: started, or ended with a code.
     """
 
@@ -105,6 +113,18 @@ class Supervisor:
                 self._ended(child, code, now)
             if child.process is None and now >= child.due and child.program.needs():
                 self._start(child, now)
+            self._turn(child.program.name)
+
+    def _turn(self, name: str) -> None:
+        """Begin a log anew that has grown long; a process goes on writing to the same file, behind its new end."""
+        path = self.folder / f"{name}.log"
+        with contextlib.suppress(OSError):  # none so far; or no room for a copy, then it is looked at again
+            if path.stat().st_size < LARGEST_LOG:
+                return
+            old = path.with_name(f"{path.name}.1")
+            with path.open("rb") as log, os.fdopen(os.open(old, OWN, 0o600), "wb") as copy:
+                shutil.copyfileobj(log, copy)
+            os.truncate(path, 0)
 
     def _start(self, child: _Child, now: float) -> None:
         path = self.folder / f"{child.program.name}.log"

@@ -27,6 +27,7 @@ import httpx
 import uvicorn
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.supercore.primitives.asymmetric import bytes_to_public_key, public_key_to_bytes, verify_signature
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fer_models.errors import IdentityError
 from server.coordinator import Coordinator
@@ -48,6 +49,9 @@ LARGEST = 1 << 26
 
 PATIENCE = 60.0
 """Seconds for a request's body to arrive, and for the SuperLink's answer."""
+
+HEAD_SECONDS, LONGEST_HEAD = 10.0, 1 << 16
+"""Seconds for the head of a request to arrive whole, from when the connection is there, and its bytes at most."""
 
 EARLIEST, LATEST = -60.0, 300.0
 """Seconds by which a request may be from the future or old, where clocks differ."""
@@ -126,6 +130,46 @@ def require_signed(headers: dict[bytes, bytes], approved: frozenset[bytes], now:
         raise Refusal(401, "this key is of no site that takes part: not approved yet, or revoked")
     if not EARLIEST <= age <= LATEST:
         raise Refusal(401, f"the clocks of site and server differ by {abs(age):.0f} seconds: set them (NTP)")
+
+
+class Prompt(HttpToolsProtocol):
+    """A connection that is closed when the head of a request does not come in time, or has no end.
+
+    Else a stranger could hold all :data:`MOST` connections with a byte now and then, before anybody asks who they are.
+    """
+
+    _due: asyncio.TimerHandle | None = None
+    _held = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first head."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Look whether what has come is a whole head."""
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._wait_no_more()  # the body, and the answer, have their own time
+            return
+        self._held += len(data)
+        if self._held > LONGEST_HEAD:
+            self.transport.close()
+        elif self._due is None:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._due = asyncio.get_running_loop().call_later(HEAD_SECONDS, self.transport.close)
+
+    def _wait_no_more(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+        self._due, self._held = None, 0
 
 
 class Gate:
@@ -228,6 +272,8 @@ def main(folder: str) -> None:
         port=coordinator.port,
         ssl_keyfile=str(key),
         ssl_certfile=str(certificate),
+        http=Prompt,
+        ws="none",
         lifespan="off",
         limit_concurrency=MOST,
         server_header=False,

@@ -31,7 +31,7 @@ from server.superlink import Running, control, nodes
 from simulations.compose import composed
 from simulations.rehearsal import deal
 
-CONNECTING = 300.0
+CONNECTING = 1200.0
 """Seconds that everybody may take to connect."""
 
 TICKS = os.sysconf("SC_CLK_TCK")

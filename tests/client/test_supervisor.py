@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import client.supervisor
 from client.flower import environment, program
 from client.supervisor import Program, Supervisor, stopping
 from fer_models.errors import EngineError
@@ -48,6 +49,21 @@ def test_what_is_killed_is_started_again(kept):
         tend_until(supervisor, lambda: supervisor.running.get("a", before) != before)
     assert told == [("a", None), ("a", -9), ("a", None), ("a", -15)]
     assert not supervisor.running
+
+
+def test_a_log_does_not_grow_without_end(kept, tmp_path, monkeypatch):
+    monkeypatch.setattr(client.supervisor, "LARGEST_LOG", 4000)
+    line = "a line of a log, number %06d"
+    code = f"import time\nfor i in range(1000): print({line!r} % i, flush=True); time.sleep(0.002)\ntime.sleep(60)"
+    supervisor, _ = kept(Program("a", (sys.executable, "-S", "-c", code)))
+    log, old = tmp_path / "a.log", tmp_path / "a.log.1"
+    last = (line % 999).encode()
+    with supervisor:
+        tend_until(supervisor, lambda: old.exists() and last in log.read_bytes() + old.read_bytes())
+        assert 4000 <= old.stat().st_size < 30_000 * 0.9
+        assert log.stat().st_size < 30_000 * 0.9
+        assert old.stat().st_mode & 0o777 == 0o600
+        assert all(len(each) == len(last) for each in log.read_bytes().splitlines())
 
 
 def test_all_end_where_nothing_can_be_told(tmp_path):

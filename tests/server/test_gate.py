@@ -1,18 +1,23 @@
 """The gate's decisions, one by one, without a socket; tests/server/test_serving.py has it before a real SuperLink."""
 
 import asyncio
+import contextlib
 import datetime
 import json
 import socket
 import ssl
+import threading
+import time
 from base64 import b64encode
 
 import pytest
+import uvicorn
 from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes, sign_message
 
+import server.gate
 from fer_models.errors import IdentityError
 from server.coordinator import Coordinator
-from server.gate import EARLIEST, LARGEST, LATEST, PATHS, Approved, Gate, Refusal, require_signed
+from server.gate import EARLIEST, LARGEST, LATEST, PATHS, Approved, Gate, Prompt, Refusal, require_signed
 
 NOW = datetime.datetime.now(datetime.UTC)
 PRIVATE, PUBLIC = generate_key_pairs()
@@ -157,3 +162,66 @@ def test_no_proxy_comes_between_gate_and_superlink(now, monkeypatch):
         with pytest.raises(TimeoutError):
             proxy.accept()
     assert status == 503
+
+
+@pytest.fixture
+def door(monkeypatch):
+    """The port of a gate on loopback, without TLS, where heads have little time."""
+    monkeypatch.setattr(server.gate, "HEAD_SECONDS", 0.4)
+    monkeypatch.setattr(server.gate, "LONGEST_HEAD", 5000)
+    gate = Gate("https://127.0.0.1:9", ssl.create_default_context(), lambda: frozenset({KEY}))
+    running = uvicorn.Server(
+        uvicorn.Config(gate, "127.0.0.1", 0, http=Prompt, ws="none", lifespan="off", log_level="warning")
+    )
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    while not running.started:
+        time.sleep(0.01)
+    yield running.servers[0].sockets[0].getsockname()[1]
+    running.should_exit = True
+    thread.join()
+
+
+def heard(connection):
+    """What comes on a connection until the other side closes it, and after how many seconds that is."""
+    began, parts = time.monotonic(), []
+    with contextlib.suppress(ConnectionError):
+        while part := connection.recv(4096):
+            parts.append(part)
+    return b"".join(parts), time.monotonic() - began
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/fleet/activate-node HTTP/1.1\r\nhost: a\r\n"])
+def test_a_head_that_does_not_end_is_not_waited_for(door, sent):
+    with socket.create_connection(("127.0.0.1", door), timeout=10) as connection:
+        connection.sendall(sent)
+        assert heard(connection)[1] < 2
+
+
+def test_a_byte_now_and_then_does_not_keep_a_connection(door):
+    with socket.create_connection(("127.0.0.1", door), timeout=10) as connection:
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            for letter in b"POST / HTTP/1.1\r\n" + b"x" * 50:
+                connection.sendall(bytes([letter]))
+                time.sleep(0.05)
+        assert heard(connection)[0] == b""
+        assert time.monotonic() - began < 3.3
+
+
+def test_a_head_without_end_is_cut_off(door, monkeypatch):
+    monkeypatch.setattr(server.gate, "HEAD_SECONDS", 60.0)
+    with socket.create_connection(("127.0.0.1", door), timeout=10) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(b"POST / HTTP/1.1\r\n" + b"name: value\r\n" * 1000)
+        assert heard(connection)[0] == b""
+
+
+def test_a_connection_serves_one_request_after_the_other(door):
+    """And what it waits for between two of them is not for the head of the first."""
+    request = b"POST /nothing HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", door), timeout=10) as connection:
+        for pause in (0.0, 0.6, 0.6):
+            time.sleep(pause)
+            connection.sendall(request)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 404")
