@@ -15,7 +15,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["models", "losses", "readers", "weightings"]
 """The kinds of things that can be added; the group of entry points is ``fedfer.KIND``."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 SIGNATURES: Mapping[str, str] = {
     "models": "a function from a ModelSpec to a torch module",

@@ -17,6 +17,7 @@ from fer_models.losses import build_loss
 from fer_models.readers import names, options_of
 from fer_models.zoo import ModelSpec, build
 from server.debiasing.steering import Steering
+from simulations.doctor.versions import of_added
 
 CODE = """
 import numpy as np
@@ -138,6 +139,15 @@ def test_a_new_site_refuses_what_it_has_not_admitted_and_loads_nothing_of_it(pla
     rules = [each.rule for each in read_policy(tmp_path / "policy.yaml").refusals(plan, 100)]
     assert {"training.models", "training.losses"} <= set(rules)
     assert "strange_things" not in sys.modules
+
+
+def test_doctor_names_them_and_those_that_are_never_used():
+    found = {each.what: each.level for each in of_added()}
+    assert found["strange-things 2.1 adds 'drawn' to the models"] == "note"
+    assert found["strange-things 2.1 adds 'worse' to the weightings"] == "note"
+    never = [what for what, level in found.items() if level == "warning"]
+    assert len(never) == 2
+    assert all("is never used" in what and ("'fer_nano'" in what or "'focal'" in what) for what in never)
 
 
 def steering(plan_of, weighting):

@@ -11,6 +11,11 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from client.work import OWN_LOSSES
+from fer_models.plugins import KINDS, added, origin
+from fer_models.readers import READERS
+from fer_models.zoo import NETS
+from server.debiasing.rules import OWN as OWN_WEIGHTINGS
 from simulations.doctor.finding import Finding
 from simulations.doctor.holes import AS_OF, HOLES, Hole
 
@@ -46,6 +51,20 @@ def look(found: Installed = installed, python: tuple[int, ...] = sys.version_inf
     if CONSTRAINTS.is_file():
         yield of_tested(CONSTRAINTS.read_text(), found)
     yield from of_holes(HOLES, found)
+    yield from of_added()
+
+
+def of_added() -> Iterator[Finding]:
+    """Name what other packages add, which may run wherever a plan or a setting asks for it."""
+    own = {"models": NETS, "losses": OWN_LOSSES, "readers": READERS, "weightings": OWN_WEIGHTINGS}
+    for kind in KINDS:
+        for name in added(kind):
+            told = f"{origin(kind, name)} adds {name!r} to the {kind}"
+            if name in own[kind]:
+                told = f"{told}, a name that FedFER has itself, so it is never used"
+                yield Finding(AREA, "warning", told, "Give it another name in its package, or uninstall it.")
+            else:
+                yield Finding(AREA, "note", told)
 
 
 def of_python(python: tuple[int, ...]) -> Finding:

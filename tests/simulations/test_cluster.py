@@ -1,8 +1,11 @@
 """A run on a Ray cluster: equal bits, work on every machine, and nothing lost when one of them dies."""
 
+import ast
 import importlib.util
 import json
 import os
+import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -93,6 +96,19 @@ def test_a_machine_of_the_cluster_dies_and_nothing_is_lost(tmp_path):
     assert (cluster / "model/model.safetensors").read_bytes() == (
         local / "model/model.safetensors"
     ).read_bytes()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra fedfer[ray] is not installed")
+def test_the_lines_of_the_page_are_those_that_ray_knows():
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    typed = [shlex.split(line)[1:] for line in re.findall(r"^ray .*", page, re.MULTILINE)]
+    assert [words[0] for words in typed] == ["get-auth-token", "start", "status", "start"]
+    options = "{name: [o for p in each.params for o in p.opts] for name, each in ray.cli.commands.items()}"
+    code = f"import ray.scripts.scripts as ray; print({options})"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    known = ast.literal_eval(told)
+    for name, *words in typed:
+        assert {word.partition("=")[0] for word in words if word.startswith("--")} <= set(known[name])
 
 
 def test_messages_travel_as_frames_of_bytes():
