@@ -14,6 +14,7 @@ from client.alone import alone
 from client.ledger import close_all
 from client.site_folder import SiteFolder
 from client.site_process import AGENT_LOCK
+from client.without_gpu import leave_out_triton
 from fer_models.errors import FedferError
 
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ended = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: ended.set())
+    leave_out_triton()
     try:
         folder = SiteFolder.open(Path(path))
         with alone(folder.path / AGENT_LOCK, "an agent runs on this site's ledger already"):

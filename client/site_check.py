@@ -24,6 +24,7 @@ from client.policy import SitePolicy, asked_statistics
 from client.site_data import Held
 from client.site_folder import SiteFolder
 from client.trust import learned_of, trust_of
+from client.without_gpu import leave_out_triton
 from client.workbench import Benches
 from fer_models.check_tables import show
 from fer_models.checks import check
@@ -41,6 +42,7 @@ def check_site(folder: SiteFolder, plan_file: Path | None, console: Console) -> 
     ------
     FedferError : of the kind of what is wrong, after all that could be said has been printed.
     """
+    leave_out_triton()
     wrong: list[FedferError] = []
     policy, plan = folder.policy(), None if plan_file is None else plan_of(plan_file)
     console.print(

@@ -146,6 +146,7 @@ def test_an_agent_answers_only_its_owner_and_as_the_agent_in_process_does(site, 
     found = status(site)
     assert (found["site"], found["answered"], found["plans"]) == ("clinic", 2, [plan.digest])
     assert 20 < found["peak_mb"] < 20_000
+    assert "libtriton" not in Path(f"/proc/{found['pid']}/maps").read_text(), "80 MB for GPUs alone"
 
 
 def test_a_refused_plan_is_answered_with_its_rule_and_noted_once(site, start, private):
