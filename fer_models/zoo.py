@@ -389,7 +389,8 @@ def _unknown(name: str) -> ModelError:
         timm_names = _timm().list_models()
         close += [TIMM + each for each in difflib.get_close_matches(bare, timm_names)]
     known = ", ".join(NETS)
-    cure = f"Did you mean {' or '.join(close)}?" if close else f"Use one of {known} or timm:NAME."
+    others = f"Use one of {known} or timm:NAME, or install the package that adds it."
+    cure = f"Did you mean {' or '.join(close)}?" if close else others
     return ModelError(f"unknown model {name!r}", where="model.name", cure=cure)
 
 
