@@ -33,7 +33,7 @@ MULTIRUN = ("--multirun", "-m")
 
 def compare(words: list[str]) -> int:
     """Run pooled, local-only and federated systems, and report; with several methods of fairness a study of them,
-    and with ``experiment=study`` the ladder."""
+    with ``experiment=study`` the ladder, and with ``experiment=methods`` or ``sweeps`` a sweep of many runs."""
     from simulations.fairness import is_fair
 
     def systems(settings: Settings) -> list[str]:
@@ -52,6 +52,13 @@ def compare(words: list[str]) -> int:
         from simulations.ladder.run import run as climb
 
         return climb(words)
+    from simulations.sweeps.cells import kind_of
+
+    kind = kind_of(words)
+    if kind is not None and not shown:
+        from simulations.sweeps.run import run as sweep
+
+        return sweep(words, kind)
     plain = not shown and not any(word in MULTIRUN for word in words)
     if plain and is_study(words):
         from simulations.study.run import run

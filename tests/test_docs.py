@@ -35,6 +35,8 @@ from simulations.prediction_audit import parsed as parsed_audit
 from simulations.privacy_audit.finished import CHANGEABLE, run_among
 from simulations.run_audit import options_among
 from simulations.settings import Settings
+from simulations.sweeps.cells import asked as sweep_of
+from simulations.sweeps.cells import kind_of
 from simulations.tuning.facts import Facts, facts_of
 from simulations.versus.asked import is_comparison
 from simulations.versus.asked import named as compared
@@ -285,6 +287,9 @@ def test_command_lines_compose(document, words):
         if name == "zoo":
             asked(rest)
             return
+    elif words[0] == "compare" and (kind := kind_of(rest)):
+        assert sweep_of(cli.with_run_dir(rest), kind).methods
+        return
     elif words[0] not in RUNS:
         assert not any("=" in word for word in rest)
         return
