@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from simulations.bench.run import Figures, Options
 
 WORDS = (
-    "data.options.count={pictures}", "partition.sites={sites}", "model={model}", "local=private", "privacy=dp",
-    "privacy.target_epsilon=4", "aggregation=secure", "server.rounds={rounds}", "privacy.allow_useless=true",
+    "data.options.count={pictures}", "partition=iid", "partition.sites={sites}", "model={model}", "local=private",
+    "privacy=dp", "privacy.target_epsilon=4", "privacy.allow_useless=true", "aggregation=secure",
+    "server.rounds={rounds}",
 )  # fmt: skip
 
 UNSTEADY = 2

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import namedtuple
 from importlib.util import module_from_spec, spec_from_file_location
@@ -19,6 +20,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from client.alone import holder
 from client.audit_log import AuditLog
 from client.ledger import Ledger, close_all
 from client.plan import read_plan
@@ -31,8 +33,9 @@ from fer_models.zoo import build
 from server.bundle import bundle
 from server.coordinator import Coordinator
 from server.run_folder import RunFolder
-from server.run_state import PROGRESS
+from server.run_state import LOCK, PROGRESS
 from server.superlink import control, nodes
+from simulations.bench.loopback import children
 from simulations.cli import main
 from simulations.compose import composed
 from simulations.federated import Sites, run_local
@@ -69,11 +72,11 @@ def good(*words):
     return found.stdout
 
 
-def until(true, what):
+def until(true, what, pause=0.5):
     end = time.monotonic() + PATIENCE
     while not (found := true()):
         assert time.monotonic() < end, what
-        time.sleep(0.5)
+        time.sleep(pause)
     return found
 
 
@@ -97,7 +100,8 @@ class Study:
         EXAMPLE.prepare(folder, WORDS, port)
         self.sites = [SiteFolder.open(folder / name) for name in EXAMPLE.SITES]
 
-    def start(self):
+    def start(self, *, patient=True):
+        """Start what does not run, and wait until all are connected unless told not to."""
         for name, each in EXAMPLE.commands(self.folder).items():
             if name not in self.running or self.running[name].poll() is not None:
                 self.running[name] = subprocess.Popen(
@@ -109,7 +113,17 @@ class Study:
             with contextlib.suppress(EngineError), control(coordinator) as client:
                 return sum(node.status == "online" for node in nodes(client)) == 3
 
-        until(connected, "the sites are not connected")
+        if patient:
+            until(connected, "the sites are not connected")
+
+    def kill(self, *names, more=()):
+        """Kill supervisors and, at the same moment, what they keep alive."""
+        found = [self.running[name] for name in names]
+        below = [pid for process in found for pid in children(process.pid)]
+        for pid in filter(None, [*(process.pid for process in found), *below, *more]):
+            os.kill(pid, signal.SIGKILL)
+        for process in found:
+            process.wait()
 
     def stop(self):
         for process in self.running.values():
@@ -189,6 +203,61 @@ def test_a_study_ends_with_the_very_model_of_its_simulation_though_servers_die(s
     other = command(*words, "--name", "x", "--run-dir", tmp_path / "run")
     assert other.returncode == RunFolderError.exit_code
     no_log_tells_of_a_site(study)
+
+
+def test_a_study_goes_on_whatever_is_killed(study, tmp_path):
+    """A site, the process of the rounds, and everything at once, as where the power fails.
+
+    Of three sites none may be missing, so a round may be lost with a blow; nothing is masked or paid for twice.
+    """
+    run, rounds = tmp_path / "run", 4
+    before = {site.name: releases(site) for site in study.sites}
+
+    def told(number):
+        path = run / PROGRESS
+        return lambda: path.exists() and len(path.read_text().splitlines()) >= number
+
+    def strike():
+        until(told(1), "no round ended", pause=0.05)
+        study.kill("site-1")
+        study.start(patient=False)
+        until(told(2), "no round ended after a site was killed", pause=0.05)
+        os.kill(until(lambda: holder(run / LOCK), "no rounds are made", pause=0.05), signal.SIGKILL)
+        until(told(3), "no round ended after the rounds were killed", pause=0.05)
+        study.kill("server", *(site.name for site in study.sites), more=[holder(run / LOCK)])
+        study.start(patient=False)
+
+    striking = threading.Thread(target=strike)
+    striking.start()
+    words = [word.replace("rounds=2", f"rounds={rounds}") for word in WORDS if "statistics" not in word]
+    out = command(
+        "server", "run", study.path, *words, "--name", "killed", "--run-dir", run, "--deadline", "20"
+    )
+    striking.join()
+    assert out.returncode == 0, out.stderr
+    assert out.stdout.count("the process of the rounds died; it goes on from the last checkpoint") >= 2
+    lines = [json.loads(line) for line in (run / PROGRESS).read_text().splitlines()]
+    assert sorted({line["round"] for line in lines}) == list(range(1, rounds + 1))
+    lost = {line["round"] for line in lines if "lost" in line}
+    assert len(lost) <= 3
+    summary = json.loads((run / "summary.json").read_text())["systems"]["federated"]
+    close_all()
+    for site in study.sites:
+        # A round is charged once, however often it was asked for.
+        assert rounds - len(lost) <= releases(site) - before[site.name] <= rounds
+    ledgers = [Ledger(site.ledger_path, site.name, read_only=True) for site in study.sites]
+    assert summary["epsilon"] <= max(each.epsilon(summary["delta"]).value for each in ledgers) + 1e-9
+    processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert "flwr-clientapp" not in processes
+    for each in (study, *study.sites):
+        log = AuditLog(each.path / "audit.jsonl")
+        kinds = [entry.kind for entry in log.entries()]  # each held against its hash
+        assert kinds.count("process_started") > kinds.count("process_ended")
+    no_log_tells_of_a_site(study)
+
+
+def releases(site):
+    return Ledger(site.ledger_path, site.name, read_only=True).head.number if site.ledger_path.exists() else 0
 
 
 def no_log_tells_of_a_site(study):

@@ -14,6 +14,7 @@ from server import patience
 from server.patience import MOST, Patience, PatientGrid
 from server.rounds import Coordinator
 from server.run_folder import RunFolder
+from server.run_state import SITES
 from simulations.grid import LocalGrid
 
 TERMS = Secure(3, least_threshold(3, "malicious"), 3, clip=4.0, largest_weight=64)
@@ -24,7 +25,7 @@ class Losing(LocalGrid):
     """A grid that loses what ``lose(message, times)`` says: an answer, of which it tells, or the message, unseen."""
 
     def __init__(self, sites, lose):
-        nodes = {i + 1: {"partition-id": i} for i in range(3)}
+        nodes = {i + 1: {"partition-id": i} for i in range(sites.partition.sites)}
         super().__init__(make_app(sites, sites.secure), nodes)
         self.lose, self.times, self.answers = lose, {}, []
 
@@ -52,7 +53,12 @@ def secure(plan_of):
 def run(plan, sites, folder, lose, **patient):
     grid, told = Losing(sites, lose), []
     coordinator = Coordinator(
-        plan, RunFolder(folder), "federated", told.append, sites=3, roster=getattr(sites, "roster", None)
+        plan,
+        RunFolder(folder),
+        "federated",
+        told.append,
+        sites=sites.partition.sites,
+        roster=getattr(sites, "roster", None),
     )
     patient = {"deadline": 20.0, "keys": 20.0, "quorum": 3} | patient
     return grid, told, coordinator.run(PatientGrid(grid, Patience(**patient)))
@@ -81,6 +87,22 @@ def test_what_nobody_answers_is_asked_again_before_its_deadline(secure, sites_of
     assert not any("lost" in line for line in told)
     assert grid.times["train.secure", "1", 3] == 2
     assert grid.times["train.secure", "2", 3] == 1
+
+
+def test_a_site_past_its_deadline_is_left_out_of_a_secure_sum(plan_of, sites_of, tmp_path):
+    """Of four sites one may be missing; it is back in the next round."""
+    terms = replace(TERMS, sites=4, threshold=least_threshold(4, "malicious"))
+    plan = replace(plan_of(rounds=2), aggregation="secure", secure=terms)
+
+    def lose(at, _):
+        return "message" if (at.dst_node_id, at.message_type, at.group_id) == (4, "train.secure", "1") else ""
+
+    grid, told, _ = run(plan, sites_of((18,) * 4), tmp_path, lose, deadline=4.0, keys=4.0)
+    assert not any("lost" in line for line in told)
+    assert ("train.secure", "2", 4) in grid.answers
+    assert RunFolder(tmp_path).read_json(SITES) == {
+        "present": [f"site-{i}" for i in range(4)], "away": [], "refused": {}
+    }  # fmt: skip
 
 
 def test_what_stays_lost_is_given_up(secure, sites_of, tmp_path):
