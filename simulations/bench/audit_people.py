@@ -8,6 +8,7 @@ the true figures are, too; rows of one person are not independent.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -29,8 +30,9 @@ from simulations.bench.audit_coverage import (
     summary,
 )
 
-PEOPLE, ROWS = 90, 34
-"""People of a test set, as many as CREMA-D has actors, and rows of each: some 3,068 rows together."""
+ALL_ALIKE, UNEQUAL = "90 people of 34 rows", "300 people of 10 rows on average"
+"""Kinds of test sets, of some 3,000 rows each: as many people as CREMA-D has actors, with as many rows each; and many
+people with few rows or some dozens, geometrically distributed, as pictures from the web have."""
 
 ALIKE = 8.0
 """Parameters of the beta distribution of a recall sum to it: a deviation of .15 where the mean recall is .7."""
@@ -51,7 +53,8 @@ class Rows(NamedTuple):
 
 def study_people(draws: int, seed: int = 0) -> dict[str, float]:
     """Return ``people.coverage``, ``people.false_alarm`` and so on, as :func:`summary` names them, over ``draws`` test
-    sets with a gap and as many without; ``people.coverage_row_wise``, that of accuracy if rows were independent; and
+    sets of each kind with a gap and as many without; ``people.coverage_row_wise``, that of accuracy if rows were
+    independent, the lowest of a kind of test set; and
 
     ``people.width_over_bootstrap`` : the width of accuracy's interval over that of a percentile bootstrap of people;
     ``people.bootstrap_coverage`` : that of the bootstrap's intervals of accuracy;
@@ -59,19 +62,19 @@ def study_people(draws: int, seed: int = 0) -> dict[str, float]:
     """
     tally, rows, rng = Tally(), Tally(), np.random.default_rng(seed)
     boots, ratios = Tally(), []
-    for gap in (False, True):
+    for kind, gap in product((ALL_ALIKE, UNEQUAL), (False, True)):
         truth = chances(gap)
         rules = limits_at(truth)
-        tally.test_set = f"{PEOPLE} people, {'a' if gap else 'no'} gap"
+        tally.test_set = rows.test_set = f"{kind}, {'a' if gap else 'no'} gap"
         for number in range(draws):
-            table = rows_of(rng, truth)
+            table = rows_of(rng, truth, kind)
             counts = counts_of(table)
             compare(tally, truth, counts, rules)
             whole = (
                 Counts(counts.labels, {}, counts.overall).effect().limits("accuracy", *_right(counts), 0.95)
             )
             rows.add("accuracy", "", float(np.trace(truth.sum(0))), whole[0].tolist())
-            limits = bootstrap(np.random.default_rng([seed, gap, number]), table)
+            limits = bootstrap(np.random.default_rng([seed, kind == UNEQUAL, gap, number]), table)
             boots.add("accuracy", "", float(np.trace(truth.sum(0))), limits["accuracy"])
             if not gap:
                 boots.add("gap", "", 0.0, limits["gap"], 0.0)
@@ -88,10 +91,11 @@ def study_people(draws: int, seed: int = 0) -> dict[str, float]:
 
 def bootstrap(rng: np.random.Generator, table: Rows) -> dict[str, list[float]]:
     """Return the percentile intervals of accuracy and of its gap between groups of a bootstrap of people."""
-    hits, n = np.zeros((PEOPLE, len(GROUPS))), np.zeros((PEOPLE, len(GROUPS)))
+    people = int(table.person[-1]) + 1
+    hits, n = np.zeros((people, len(GROUPS))), np.zeros((people, len(GROUPS)))
     np.add.at(hits, (table.person, table.group), table.true == table.predicted)
     np.add.at(n, (table.person, table.group), 1)
-    weight = rng.multinomial(PEOPLE, np.full(PEOPLE, 1 / PEOPLE), BOOTSTRAP)
+    weight = rng.multinomial(people, np.full(people, 1 / people), BOOTSTRAP)
     x, rows = weight @ hits, weight @ n
     rates = np.divide(x, rows, out=np.full_like(x, np.nan), where=rows > 0)[:, n.sum(0) >= SMALLEST]
     figures = {"accuracy": x.sum(1) / rows.sum(1), "gap": np.nanmax(rates, 1) - np.nanmin(rates, 1)}
@@ -107,14 +111,15 @@ def drawn(rng: np.random.Generator, truth: Chances) -> Counts:
     return counts_of(rows_of(rng, truth))
 
 
-def rows_of(rng: np.random.Generator, truth: Chances) -> Rows:
-    """Return the rows of a test set of people."""
-    group = np.repeat(rng.choice(len(GROUPS), PEOPLE, p=SHARES), ROWS)
-    person = np.repeat(np.arange(PEOPLE), ROWS)
+def rows_of(rng: np.random.Generator, truth: Chances, kind: str = ALL_ALIKE) -> Rows:
+    """Return the rows of a test set of people, person by person."""
+    each = np.full(90, 34) if kind == ALL_ALIKE else rng.geometric(0.1, 300)
+    group = np.repeat(rng.choice(len(GROUPS), len(each), p=SHARES), each)
+    person = np.repeat(np.arange(len(each)), each)
     own = truth / truth.sum(2, keepdims=True)
     true = _choice(rng, (truth.sum(2) / truth.sum((1, 2))[:, None])[group])
     recall = own[group, true, true]
-    skill = rng.random(PEOPLE)[person]
+    skill = rng.random(len(each))[person]
     right = rng.random(len(person)) < betaincinv(ALIKE * recall, ALIKE * (1 - recall), skill)
     wrong = own[group, true].copy()
     wrong[np.arange(len(person)), true] = 0

@@ -12,7 +12,7 @@ from simulations.bench import audit_coverage
 from simulations.bench.audit import bench
 from simulations.bench.audit_coverage import GROUPS, SHARES, Tally, chances, compare, limits_at, study
 from simulations.bench.audit_noise import study_noise
-from simulations.bench.audit_people import drawn, study_people
+from simulations.bench.audit_people import ALL_ALIKE, UNEQUAL, drawn, rows_of, study_people
 from simulations.bench.run import Options
 
 
@@ -83,8 +83,17 @@ def test_people_are_drawn_around_the_chances():
     assert 0.1 < np.mean(shares) < 0.5
 
 
+def test_people_have_as_many_rows_as_their_kind_says():
+    rng, truth = np.random.default_rng(1), chances(gap=False)
+    many, few = (np.bincount(rows_of(rng, truth, kind).person) for kind in (ALL_ALIKE, UNEQUAL))
+    assert (len(many), set(many.tolist())) == (90, {34})
+    assert (len(few), few.min()) == (300, 1)
+    assert few.mean() == pytest.approx(10, abs=2)
+    assert few.std() > 5
+
+
 def test_intervals_over_people_hold_in_a_small_study():
-    found = study_people(draws=20)
+    found = study_people(draws=10)
     assert found["people.coverage"] >= 0.88
     assert found["people.false_alarm"] <= 0.1
     assert found["people.coverage_row_wise"] < 0.85
