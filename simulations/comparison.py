@@ -235,7 +235,8 @@ class Comparison:
         }
 
     def _local_only(self) -> Summary:
-        names = self._sites(None).names
+        names, repeated = self._sites(None).names, several(self.prepared.samples)
+        unsure = {"accuracy_interval": None} if repeated else {}
         found = [self._baseline(f"local_only-{name}", "all", "own") for name in names]
         facts = [each for each, _ in found]
         everybody, own = (list(counts) for counts in zip(*(judged for _, judged in found), strict=True))
@@ -251,10 +252,17 @@ class Comparison:
             "best_site": names[everybody.index(best)],
             "sites": across_sites(everybody),
             "per_site": [
-                {"site": name, **brief(home), "train": each["train"], "test": home.rows, "epsilon": None}
+                {
+                    "site": name,
+                    **brief(home),
+                    **unsure,
+                    "train": each["train"],
+                    "test": home.rows,
+                    "epsilon": None,
+                }
                 for name, home, each in zip(names, own, facts, strict=True)
             ],
-            **({"doubt": ROW_WISE} if several(self.prepared.samples) else {}),
+            **({"doubt": ROW_WISE} if repeated else {}),
             "note": "each site's own model, judged on everybody's test pictures; the mean over sites",
         }
 
@@ -296,8 +304,11 @@ class Comparison:
         result = run(*work, transcripts=kept)
         if plan.privacy is not None:
             sites.verify_ledgers(plan.privacy.delta)
-        by_site = plan.secure is None or is_noisy(plan)  # with noise nothing is told of a site
-        own = result.counts if by_site else counts_by_site(sites, plan, result.vector)
+        repeated = several(sites.samples)
+        by_site = is_noisy(plan) or (
+            plan.secure is None and not repeated
+        )  # with noise nothing is told of a site
+        own = result.counts if by_site else counts_by_site(sites, plan, result.vector, people=repeated)
         told = self._start.told if self._start else None
         if not (plan.server.people or is_noisy(plan)):
             everybody = result.overall, plan, result.vector, sites.told

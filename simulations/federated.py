@@ -317,14 +317,20 @@ def kept_in(folder: RunFolder, plan: Plan, sites: Sites) -> Transcripts:
     return Transcripts(folder.path / TRANSCRIPTS, plan, sites.roster)
 
 
-def counts_by_site(sites: Sites, plan: Plan, vector: torch.Tensor) -> dict[str, Counts]:
+def counts_by_site(
+    sites: Sites, plan: Plan, vector: torch.Tensor, *, people: bool = False
+) -> dict[str, Counts]:
     """Return each site's counts of its test pictures for weights (P + Q,) of the net alone, outside of any protocol.
 
     Only who holds all sites' pictures can do this: a simulation, for its own report.
+
+    Parameters
+    ----------
+    people : whether the sums over the people on the pictures, or over what else the table names, go with the counts.
     """
     plan = of_the_net(plan)
     alone = replace(sites, ledgers=None, limit=None)  # nothing is released, so no ledger is asked
     agents = [alone.agent(site) for site in range(sites.partition.sites)]
     with one_thread():
-        found = evaluate_sites(agents, plan, vector.numpy(), prove=False)
+        found = evaluate_sites(agents, plan, vector.numpy(), prove=False, people=people)
     return dict(zip(sites.names, found, strict=True))

@@ -41,9 +41,12 @@ def cost(cpu_seconds: float, visits: int) -> Summary:
 
 
 def brief(counts: Counts) -> Summary:
-    """Return the two figures of a site."""
-    figures = headline(counts)
-    return {"accuracy": figures["accuracy"], "balanced_accuracy": figures["balanced_accuracy"]}
+    """Return the two figures of a site, and the interval of the first: over people where the counts know of them."""
+    figures, rows = headline(counts), counts.overall.sum(keepdims=True)[0]
+    limits = counts.effect().limits("accuracy", np.trace(counts.overall)[None], rows, 0.95)[0].tolist()
+    interval = limits if counts.rows else None
+    both = {"accuracy": figures["accuracy"], "balanced_accuracy": figures["balanced_accuracy"]}
+    return {**both, "accuracy_interval": interval}
 
 
 def federated_summary(

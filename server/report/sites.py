@@ -79,7 +79,10 @@ def sites(found: Sequence[System]) -> dict[str, Any] | None:
     rows = []
     for name in dict.fromkeys(name for sites in own.values() for name in sites):
         facts = next(sites[name] for sites in own.values() if name in sites)
-        cells = [(system, _at_site(own[system.key].get(name))) for system in with_sites]
+        cells = [
+            (system, _at_site(own[system.key].get(name), sure=not system.facts.text("doubt")))
+            for system in with_sites
+        ]
         rows.append({"name": name, "facts": _facts(facts), "cells": cells})
     spreads = [spread for system in with_sites if (spread := _spread(system))]
     notes = list(dict.fromkeys(note for system in with_sites if (note := system.facts.text("sites_note"))))
@@ -94,11 +97,14 @@ def _facts(site: Facts) -> str:
     return ", ".join(parts if budget is None else [*parts, f"epsilon {wording.epsilon(budget)}"])
 
 
-def _at_site(facts: Facts | None) -> Figure:
-    """Accuracy at a site, with its interval or the one that follows from its number of test pictures."""
+def _at_site(facts: Facts | None, *, sure: bool) -> Figure:
+    """Accuracy at a site, with its interval or the one that follows from its number of test pictures.
+
+    Without any where these would be too narrow.
+    """
     if facts is None or (value := facts.number("accuracy")) is None:
         return Figure("–")
-    given, rows = facts.interval("accuracy"), facts.number("test")
+    given, rows = facts.interval("accuracy") if sure else None, facts.number("test") if sure else None
     if given or not rows or not 0 <= value <= 1:
         return figure(value, given)
     low, high = wilson(min(round(value * rows), rows), rows).tolist()

@@ -8,6 +8,7 @@ import pytest
 
 from fer_models.counts import Counts
 from fer_models.errors import ConfigError, EvidenceError, RunFolderError
+from fer_models.intervals import wilson
 from simulations.run_audit import GAPS, HEADLINE
 
 
@@ -198,3 +199,12 @@ def test_sums_over_people_give_a_federation_the_intervals_of_all_rows_in_one_pla
     assert "squares and products over the people" in federated["privacy"]["learned"]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())["systems"]["federated"]
     assert summary["accuracy_interval"] == central["figures"]["accuracy_interval"]
+
+
+def test_a_site_s_interval_is_over_its_own_people(compared, audited, systems):
+    """Where it cannot be, as of each site's own model, there is none."""
+    rows = audited(compared)[1]["per_site"]
+    plain = [wilson(round(row["accuracy"] * row["test"]), row["test"]).tolist() for row in rows]
+    assert all(row["accuracy_interval"][0] <= limits[0] for row, limits in zip(rows, plain, strict=True))
+    assert [row["accuracy_interval"] for row in rows] != plain
+    assert {row["accuracy_interval"] for row in systems["local_only"]["per_site"]} == {None}
