@@ -20,6 +20,9 @@ from client.study import Study
 from client.supervisor import GRACE
 from fer_models.errors import ConfigError, EngineError
 
+TAIL = 10_000
+"""Bytes at the end of a log that are looked at."""
+
 
 def run(folder: SiteFolder, *, as_json: bool) -> NoReturn:
     """Turn this process into the one that keeps a site alive; see :mod:`client.site_process`.
@@ -76,14 +79,27 @@ def status(folder: SiteFolder) -> dict[str, Any]:
     pid, found = holder(folder.path / LOCK), asked(folder)
     if pid is None and found is None:
         raise EngineError("this site does not run", where=str(folder.path), cure="Run fedfer site run DIR.")
-    return {"site": folder.name, "supervisor": pid, "agent": found, "server": connection(folder)}
+    why = last_error(folder) if found is None else ""
+    return {"site": folder.name, "supervisor": pid, "agent": found, "why": why, "server": connection(folder)}
+
+
+def last_error(folder: SiteFolder) -> str:
+    """Return the line with which a site's agent ended the last time, empty where it did not end with one."""
+    try:
+        lines = (
+            (folder.path / "state" / "agent.log").read_bytes()[-TAIL:].decode(errors="replace").splitlines()
+        )
+    except OSError:
+        return ""
+    return lines[-1] if lines and lines[-1].startswith("error: ") else ""
 
 
 def sentences(found: dict[str, Any]) -> list[str]:
     """Return what :func:`status` found, in sentences."""
     agent = found["agent"]
     if agent is None:
-        return [f"{found['site']} runs (process {found['supervisor']}); its agent does not answer yet"]
+        why = f": {found['why']}" if found["why"] else ""
+        return [f"{found['site']} runs (process {found['supervisor']}); its agent does not answer yet{why}"]
     said = [
         f"{found['site']} runs since {agent['since']} (agent {agent['pid']}, supervisor {found['supervisor']})",
         f"{agent['answered']} questions answered, the last {agent['last'] or 'never'}; {len(agent['plans'])} plans met",

@@ -84,6 +84,21 @@ def test_processes_end_with_a_supervisor_that_is_killed(joined):
     assert holder(joined.path / "run.lock") is None
 
 
+def test_why_an_agent_does_not_start_is_told_by_the_status(joined, tmp_path, fedfer):
+    """The data has gone, or does not fit the policy: the site waits, and is well as soon as that is mended."""
+    (tmp_path / "pictures").rename(tmp_path / "gone")
+    process = subprocess.Popen(
+        [*COMMAND, "run", str(joined.path)], env=ENVIRONMENT, stdout=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: "no pictures for a rehearsal" in fedfer("site", "status", str(joined.path))[1])
+        (tmp_path / "gone").rename(tmp_path / "pictures")
+        until(lambda: asked(joined))
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def test_a_site_that_is_not_ready_says_so_before_anything_is_started(joined, tmp_path, fedfer, refused):
     path = str(joined.path)
     with alone(joined.path / "agent.lock", "held"):

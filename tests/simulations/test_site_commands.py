@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from fer_models.errors import (
     RunFolderError,
 )
 from fer_models.labels import UNDISCLOSED
+from fer_models.samples import Samples
 
 WORDS = (
     "data.options.count=360", "partition.sites=3", "model=hog_linear", "local=private", "privacy=dp",
@@ -141,6 +144,16 @@ def test_keys_that_others_may_read_are_an_error(site, fedfer, refused):
     for command in ("check", "enrol"):
         found = fedfer("site", command, str(site))
         assert refused(found, IdentityError, "others may use this key (mode 644)", "chmod 600")
+
+
+def test_people_on_both_sides_of_the_test_part_are_an_error(site, dealt, tmp_path, fedfer, refused):
+    samples = Samples.load(dealt / "site-0")
+    person = samples.subject[samples.rows("test")[0]]
+    moved = np.where(np.arange(len(samples)) == samples.rows("train")[0], person, samples.subject)
+    replace(samples, subject=moved).save(tmp_path / "leaking")
+    shutil.copy(dealt / "site-0" / "rehearsal.json", tmp_path / "leaking")
+    change(site, "data.yaml", str(dealt / "site-0"), str(tmp_path / "leaking"))
+    assert refused(fedfer("site", "check", str(site)), DataError, "people in both train and test: 1", person)
 
 
 def test_pictures_that_are_gone_are_an_error(site, fedfer, refused):
