@@ -126,18 +126,12 @@ class Net:
     changed: str = ""
 
 
-def _fer_net(widths: tuple[int, ...], depths: tuple[int, ...]) -> Callable[[ModelSpec], nn.Module]:
+def _fer_net(
+    widths: tuple[int, ...], depths: tuple[int, ...], patch: int = 0
+) -> Callable[[ModelSpec], nn.Module]:
     def build_net(spec: ModelSpec) -> nn.Module:
-        return FerNet(
-            widths,
-            depths,
-            classes=spec.classes,
-            channels=spec.channels,
-            norm=spec.norm,
-            dropout=spec.dropout,
-            attention=spec.attention,
-            size=spec.size,
-        )
+        names = ("classes", "channels", "norm", "dropout", "attention", "size")
+        return FerNet(widths, depths, patch=patch, **{name: getattr(spec, name) for name in names})
 
     return build_net
 
@@ -210,6 +204,7 @@ NETS: Mapping[str, Net] = {
         "Dalal and Triggs 2005",
         "A linear layer that starts at 0 in place of a support vector machine: its gradients can be clipped.",
     ),
+    "fer_tiny": Net(_fer_net((32, 64, 96), (1, 1, 1), 6), 76_040, "the smallest boxes", "own"),
     "fer_nano": Net(_fer_net((16, 32, 64, 96), (1, 1, 1, 1)), 79_672, "edge boxes, many sites, tests", "own"),
     "fer_small": Net(_fer_net((24, 48, 96, 128), (2, 2, 2, 2)), 421_184, "the default", "own"),
     "fer_base": Net(_fer_net((32, 64, 128, 192), (1, 2, 2, 2)), 832_872, "more data, more time", "own"),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +20,13 @@ Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Normalised pictures (N, C, H, W) to logits (N, classes)."""
 
 
-def session(graph: bytes, threads: int = 1) -> Run:
+def session(graph: bytes, threads: int = 1, batch: int | None = None) -> Run:
     """Return an ONNX graph, ready to run in ONNX Runtime on the processor.
+
+    Parameters
+    ----------
+    batch : how many pictures every call gives; None for any number. With a number, memory is bound once: for small nets
+        at batch 1 a call takes up to a third less.
 
     Raises
     ------
@@ -35,8 +41,33 @@ def session(graph: bytes, threads: int = 1) -> Run:
         made = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has a class of errors for every layer of it
         raise _no_graph(error) from error
+    if batch is not None:
+        return _bound(made, batch)
     wanted = [LOGITS]
     return lambda x: made.run(wanted, {PICTURES: x})[0]  # type: ignore[return-value]
+
+
+def _bound(made: Any, batch: int) -> Run:
+    given = np.zeros((batch, *made.get_inputs()[0].shape[1:]), np.float32)
+    answer = np.zeros((batch, made.get_outputs()[0].shape[1]), np.float32)
+    binding = made.io_binding()
+    binding.bind_input(PICTURES, "cpu", 0, np.float32, given.shape, given.ctypes.data)
+    binding.bind_output(LOGITS, "cpu", 0, np.float32, answer.shape, answer.ctypes.data)
+
+    def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        _fill(given, x)
+        made.run_with_iobinding(binding)
+        return answer.copy()
+
+    return run
+
+
+def _fill(given: NDArray[np.float32], x: NDArray[np.float32]) -> None:
+    """Copy pictures to where a graph reads them; another number of them would be spread over all."""
+    if given.shape != x.shape:
+        what = f"the graph is bound to pictures of {given.shape}, and these are of {x.shape}"
+        raise ModelError(what, where="batch", cure="Give as many as batch says, or batch=None.")
+    given[:] = x
 
 
 def openvino() -> ModuleType:
@@ -81,12 +112,20 @@ def openvino_session(path: Path, threads: int = 1, batch: int | None = None) -> 
     except RuntimeError as error:
         raise _no_graph(error) from error
     request = made.create_infer_request()
-    answer = request.get_output_tensor if batch is not None else None
+    if batch is not None:
+        given, answer = request.get_input_tensor().data, request.get_output_tensor(0).data
+
+        def run_bound(x: NDArray[np.float32]) -> NDArray[np.float32]:
+            _fill(given, x)
+            request.infer()
+            return answer.copy()
+
+        return run_bound
 
     def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
         request.set_input_tensor(ov.Tensor(x, shared_memory=True))
         request.infer()
-        return np.array((answer or request.get_output_tensor)(0).data)
+        return np.array(request.get_output_tensor(0).data)
 
     return run
 

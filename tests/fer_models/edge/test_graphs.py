@@ -76,6 +76,16 @@ def test_labels_travel_with_the_graph(graph, small):
         assert json.loads(kept["labels"]) == list(LABELS)
 
 
+def test_memory_that_is_bound_once_changes_no_answer(small, x):
+    free, bound = session(small), session(small, batch=1)
+    first = bound(x[:1].numpy())
+    given = np.concatenate([bound(x[i : i + 1].numpy()) for i in range(8)])
+    assert np.array_equal(given, np.concatenate([free(x[i : i + 1].numpy()) for i in range(8)]))
+    assert np.array_equal(first, given[:1])  # an answer stays when the next one comes
+    with pytest.raises(ModelError, match="bound to pictures of"):
+        bound(x[:2].numpy())
+
+
 def test_openvino_gives_what_onnx_gives(small, x, tmp_path):
     pytest.importorskip("openvino")
     graphs.to_openvino(small, FILES["openvino"], tmp_path)

@@ -2,9 +2,12 @@
 
 import time
 
+import numpy as np
 import pytest
 
-from simulations.bench.edge import Small, _figures, fastest
+from fer_models.edge.runtime import session
+from fer_models.zoo import ModelSpec, build
+from simulations.bench.edge import Small, _engines, _figures, _kept, fastest
 
 
 def test_the_slower_call_takes_longer_and_turns_go_round():
@@ -23,8 +26,19 @@ def test_the_slower_call_takes_longer_and_turns_go_round():
     assert order[60:80] == ["fast"] * 20
 
 
+def test_a_compressed_net_is_made_once(tmp_path):
+    shown = np.random.default_rng(0).normal(size=(16, 1, 48, 48)).astype(np.float32)
+    net = build(ModelSpec("cnn_tiny", classes=7), 0)
+    first = _kept(tmp_path / "tiny.onnx", lambda: net, shown)
+    again = _kept(tmp_path / "tiny.onnx", lambda: pytest.fail("made again"), shown)
+    assert first == again
+    assert len(first) < 25_000
+    calls = _engines(first, shown[:1])
+    assert np.allclose(calls["onnxruntime"](), session(first)(shown)[:1], atol=1e-6)
+
+
 def test_the_faster_engine_counts_and_points_are_lost_points():
-    smalls = {name: Small(size, lambda x: x, {}) for name, size in (("1mb", 430_000), ("100kb", 90_000))}
+    smalls = {name: Small(size, lambda x: x) for name, size in (("1mb", 430_000), ("100kb", 90_000))}
     fps = {
         "1mb onnxruntime": 9000.0,
         "1mb openvino": 12000.0,
