@@ -25,9 +25,6 @@ from fer_models.errors import ConfigError, EngineError
 
 T = TypeVar("T")
 
-QUICK = ("query", "query.secure")
-"""Types of messages whose answer is no work."""
-
 ON_THE_WAY = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE)
 """Flower's codes for a message that the SuperLink no longer knows, or whose answer is incomplete."""
 
@@ -40,11 +37,10 @@ LATE: Error = error_to_wire(EngineError("no answer before the deadline", cure="G
 MARGIN = 900.0
 """Seconds for which Flower keeps a message longer than it is waited for: the clocks of sites differ."""
 
-AGAIN, MOST = 5.0, 4
-"""Seconds after which a question is asked again that is no work, twice as long every time, and how often at most."""
-
-SHARE = 4
-"""A question that is work is asked again after one part in so many of its time."""
+SHARE, MOST = 4, 3
+"""A question is asked again after one part in so many of its time, twice as long the next time, and so often at most:
+a machine that is merely busy gets no more of what it cannot answer quickly.
+"""
 
 TRIES, PAUSE = 20, 0.5
 """How often, and after how many seconds, the SuperLink is asked again whose database was locked."""
@@ -75,7 +71,7 @@ class Patience:
 
     def of(self, kind: str) -> float:
         """Return the seconds for an answer to a message of some type."""
-        return min(self.keys, self.deadline) if kind in QUICK else self.deadline
+        return min(self.keys, self.deadline) if kind in ("query", "query.secure") else self.deadline
 
 
 @dataclass
@@ -164,7 +160,7 @@ class PatientGrid(Grid):
     def _waited(self, identity: str, message: Message) -> _Due:
         kind, now = message.metadata.message_type, time.monotonic()
         whole = self.patience.of(kind)
-        pause = AGAIN if kind in QUICK else whole / SHARE
+        pause = whole / SHARE
         return _Due(message, now + whole, now + pause if kind in REPEATABLE else math.inf, pause, [identity])
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
