@@ -18,8 +18,9 @@ MOST = 3
 UNNAMED = {
     "run": " With server.people=true sites add up what right ones need.",
     "predictions": " Name the column of the person with subject=COL.",
+    "noise": " With privacy.unit=subject one picture of each person is counted.",
 }
-"""Door -> how intervals come to know of people."""
+"""Door -> how intervals come to know of people; of counts with noise there is one way."""
 
 MOST_SCARCE = 5
 """Groups that the first screen names as scarce."""
@@ -253,9 +254,10 @@ def _over(record: Facts) -> Iterator[str]:
     elif persons and rows > persons:
         yield f"{each}. Intervals take pictures as independent and are too narrow for that."
     elif not persons:
+        told = "noise" if record.child("noise") else door
         yield (
             "Nobody said which pictures show the same person. Where people have several, intervals are too narrow, "
-            f"and a difference that is called beyond chance may be chance.{UNNAMED.get(door, '')}"
+            f"and a difference that is called beyond chance may be chance.{UNNAMED.get(told, '')}"
         )
 
 
