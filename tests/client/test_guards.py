@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from client import workbench
+from client import guards, workbench
 from client.bookkeeping.gradients import PrivateGradients
 from client.bookkeeping.units import Units
 from client.guards import prove, require_apart, require_separate
@@ -377,3 +377,10 @@ def test_a_net_that_drops_paths_at_random_is_tried_without_chance():
     assert torch.isfinite(gradients.settle(losses.sum(), 1.0).norms).all()
     gradients.close()
     assert "forward" not in vars(module[2])
+
+
+def test_lengths_of_many_numbers_keep_their_digits():
+    """In float32, torch's own norm of these is short by up to a thousandth."""
+    long = torch.randn(4_000_000, generator=torch.Generator().manual_seed(0))
+    long[:40_000] *= 100
+    assert guards._length(long) == pytest.approx(float(long.double().norm()), rel=1e-9)
