@@ -29,6 +29,7 @@ NAMES = (
     "private-step",
     "readers",
     "rounds",
+    "scaling",
     "secagg",
     "zoo",
 )

@@ -10,6 +10,7 @@ from fer_models.errors import ModelError
 from server.run_folder import RunFolder, reading, write_text
 from simulations.display import Display
 from simulations.ladder.edge import make_edge
+from simulations.ladder.files import MARKDOWN, PICTURE, to_markdown, to_svg
 from simulations.ladder.page import write_page
 from simulations.ladder.rungs import DEBIASED, INT8, RUNGS, Rung, asked
 from simulations.ladder.show import show
@@ -32,8 +33,9 @@ class Ladder(Study):
 
     @staticmethod
     def write_page(folder: Path, facts: Facts) -> Path:
-        """Write the page and the table, and return the page's path."""
-        write_text(folder / CSV, ladder_csv(facts))
+        """Write the page, the tables and the picture, and return the page's path."""
+        for name, text in ((CSV, ladder_csv), (MARKDOWN, to_markdown), (PICTURE, to_svg)):
+            write_text(folder / name, text(facts))
         return write_page(folder, facts)
 
     def systems(self, method: str) -> list[str]:

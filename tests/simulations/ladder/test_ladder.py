@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import xml.etree.ElementTree as tree
 
 import pytest
 
@@ -108,5 +109,9 @@ def test_the_page_holds_every_rung_and_loads_nothing(ladder, folder):
     parity = ladder[2]["systems"]["debiased"]["parity"]["gender"]
     assert float(cells["demographic_parity_difference"]) == parity["demographic_parity_difference"]
     assert "equalized_odds_difference" in cells
+    told = (folder / "ladder.md").read_text()
+    assert all(told.count(f"| {rung.name} |") == 2 for rung in RUNGS)
+    said = "".join(tree.fromstring((folder / "ladder.svg").read_text()).itertext())
+    assert all(rung.name in said for rung in RUNGS) and "worst recall" in said
     assert RunFolder(folder).complete
     assert "<h1>&lt;b&gt;&amp;</h1>" in render({**ladder[2], "name": "<b>&"})

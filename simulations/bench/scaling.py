@@ -1,0 +1,146 @@
+"""CPU time, memory and bytes of a simulated round against sites and parameters, fitted, and carried on to many more.
+
+Each point is a process of its own: sites of ten pictures, one step of SGD each, plain or with secure aggregation, so
+that what a site costs beside its training shows. The fits are least squares with coefficients that are not below 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.plan import Plan, Secure
+from client.secagg.terms import least_threshold
+from fer_models.flat import FlatModel
+from fer_models.zoo import build
+from server.rounds import Coordinator
+from server.run_folder import RunFolder
+from simulations.bench.memory import measured, peak_memory
+from simulations.bench.rounds import Case
+from simulations.bench.run import Figures, Options
+from simulations.federated import Sites, local_grid
+
+PICTURES, ROUNDS = 10, 3
+
+DEGREE = 48
+"""Peers of a site in a sparse graph."""
+
+FAR = 1_000_000
+"""Sites, and parameters, that the fits are carried on to."""
+
+GRID: dict[str, tuple[tuple[str, int], ...]] = {
+    "plain": (("cnn_tiny", 50), ("cnn_tiny", 400), ("fer_nano", 50), ("fer_nano", 200)),
+    "complete": (("cnn_tiny", 20), ("cnn_tiny", 80), ("fer_nano", 20), ("fer_nano", 60)),
+    "sparse": (("cnn_tiny", 100), ("cnn_tiny", 300), ("fer_nano", 100)),
+}
+"""Way of adding up -> nets and numbers of sites."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a round of one way, net and number of sites took: CPU seconds, bytes, and the process's most KiB."""
+
+    sites: int
+    parameters: int
+    seconds: float
+    up: float
+    rss: float
+
+
+def plan_of(way: str, case: Case) -> Plan:
+    """Return the plan of a point."""
+    plan = case.plan(ROUNDS)
+    if way == "plain":
+        return plan
+    sparse = way == "sparse"
+    profile = "semi-honest" if sparse else "malicious"
+    holders = DEGREE + 1 if sparse else case.sites
+    terms = Secure(
+        *(case.sites, least_threshold(holders, profile), case.sites // 2 + 1 if sparse else 3),
+        **{"clip": 16.0, "largest_weight": 16, "profile": profile, "degree": DEGREE if sparse else 0},
+    )
+    return replace(plan, aggregation="secure", secure=terms)
+
+
+def point(way: str, net: str, sites: int) -> Point:
+    """Run a point in this process; the least of the rounds between the first and the last counts."""
+    case, marks = Case(net, sites, PICTURES), [time.process_time()]
+    plan, held = plan_of(way, case), Sites(case.samples(), case.partition(), 0, None)
+    with tempfile.TemporaryDirectory(prefix="fedfer-") as temporary, local_grid(held, 1) as grid:
+        folder = RunFolder(Path(temporary))
+        coordinator = Coordinator(
+            plan, folder, "federated", lambda _: marks.append(time.process_time()), roster=held.roster
+        )
+        totals = coordinator.run(grid).totals
+    seconds = min(after - before for before, after in itertools.pairwise(marks[1:]))
+    size = len(FlatModel(build(plan.model, 0)))
+    return Point(sites, size, seconds, totals.bytes_up / ROUNDS, peak_memory())
+
+
+def terms_of(way: str, sites: NDArray[np.float64], parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what CPU time is a sum of, (points, 3): a site by itself, its numbers, and pairs of sites."""
+    pairs = sites * (sites if way == "complete" else DEGREE if way == "sparse" else 0)
+    return np.stack([sites, sites * parameters, pairs * parameters], 1)
+
+
+def fitted(way: str, points: Sequence[Point]) -> NDArray[np.float64]:
+    """Return the coefficients (3,) of CPU seconds over :func:`terms_of`, none below 0."""
+    from scipy.optimize import nnls
+
+    sites, parameters, seconds = (
+        np.array([getattr(each, name) for each in points], np.float64)
+        for name in ("sites", "parameters", "seconds")
+    )
+    terms = terms_of(way, sites, parameters)
+    relative = terms / seconds[:, None]  # so that the small points count as the large ones
+    found, _ = nnls(relative, np.ones(len(points)))
+    return np.asarray(found)
+
+
+def bench(options: Options) -> Figures:  # noqa: ARG001 - every benchmark takes the options
+    """Return the points, the fits, and what they come to far off."""
+    figures: Figures = {}
+    for way, places in GRID.items():
+        points = []
+        for net, sites in places:
+            found = Point(**measured(way, net, str(sites), module="simulations.bench.scaling"))
+            points.append(found)
+            name = f"{way}_{sites}_{net}"
+            figures |= {f"cpu_s.{name}": found.seconds, f"rss_mb.{name}": found.rss * 1024 / 1e6}
+            figures[f"bytes_up_per_parameter.{name}"] = found.up / sites / found.parameters
+        own = fitted(way, points)
+        for part, value in zip(
+            ("site_ms", "number_ns", "pair_number_ns"), own * (1e3, 1e9, 1e9), strict=True
+        ):
+            figures[f"fit_{part}.{way}"] = float(value)
+        shares = [
+            abs(
+                float(terms_of(way, *(np.array([float(v)]) for v in (p.sites, p.parameters)))[0] @ own)
+                / p.seconds
+                - 1
+            )
+            for p in points
+        ]
+        figures[f"fit_worst_error.{way}"] = max(shares)
+        many = np.array([float(FAR)])
+        if way != "complete":  # of which there are 200 sites at most
+            figures[f"far_cpu_hours.{way}"] = float(terms_of(way, many, many)[0] @ own) / 3600
+        memory = [(p.rss, p.sites) for p in points if p.parameters == points[0].parameters]
+        growth = (memory[-1][0] - memory[0][0]) / (memory[-1][1] - memory[0][1])
+        figures[f"rss_kib_per_site.{way}"] = growth
+    figures["far_tb_up"] = 4.0 * FAR * FAR / 1e12
+    return figures
+
+
+if __name__ == "__main__":
+    said = point(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    sys.stdout.write(json.dumps(said.__dict__) + "\n")
