@@ -56,8 +56,12 @@ def _costs(found: Facts) -> list[str]:
 
 
 def to_svg(facts: Facts) -> str:
-    """Return accuracy against each other figure, a point a rung, two pictures a row."""
+    """Return accuracy against each other figure, a point a rung."""
     charts = [chart_of(facts, picture, f"pareto-{i}") for i, picture in enumerate(facts["pareto"])]
-    panels = [(chart["title"], chart["svg"]) for chart in charts if chart["svg"]]
+    panels = [
+        (chart["title"].replace(" between groups of ", ", "), chart["svg"])
+        for chart in charts
+        if chart["svg"]
+    ]
     legend = [(found["name"], sample_of(index)) for index, found in enumerate(facts["systems"].values())]
-    return standalone("What each rung costs", [panels[i : i + 2] for i in range(0, len(panels), 2)], legend)
+    return standalone("What each rung costs", [panels[i : i + 3] for i in range(0, len(panels), 3)], legend)

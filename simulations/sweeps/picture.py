@@ -96,7 +96,11 @@ def standalone(
 
 def _placed(svg: Markup, x: float, y: float, width: float, height: float) -> Markup:
     """Return an ``<svg>`` at a place within another one."""
-    return Markup(str(svg).replace("<svg ", f'<svg x="{x}" y="{y}" width="{width}" height="{height}" ', 1))
+    return Markup(
+        str(svg).replace(
+            "<svg ", f'<svg x="{x}" y="{y}" width="{width}" height="{height}" overflow="visible" ', 1
+        )
+    )
 
 
 def _style() -> str:
