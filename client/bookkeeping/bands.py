@@ -11,11 +11,10 @@ go along; their norms and their weighted sum need no other order.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from client.bookkeeping.kernels import Shape
-from client.bookkeeping.products import batched
+from client.bookkeeping.products import batched, squared_norms
 from client.bookkeeping.units import Units
 
 CACHED = 1 << 17
@@ -60,8 +59,8 @@ def gradients(x: Tensor, g: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
             first = i * dh // sh * right
             part = met[:count, i * dh % sh, first : first + down * right]
             batched(part.transpose(1, 2), places[own], found[own, i])
-        torch.linalg.vector_norm(found[own].flatten(1), dim=1, out=squares[own])
-    return found.flatten(1), squares.square_()
+        squares[own] = squared_norms(found[own].flatten(1))
+    return found.flatten(1), squares
 
 
 def _strides(framed: Tensor, shape: Shape) -> tuple[int, ...]:

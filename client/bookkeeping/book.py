@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from client.bookkeeping.products import squared_norms
 from client.bookkeeping.units import Units
 from fer_models.errors import PrivacyError
 
@@ -204,7 +205,7 @@ class Book:
         self._require_known()
         joined = list(self._joined())
         for part, _, rows in joined:
-            self._add_squares(part, torch.linalg.vector_norm(rows, dim=1).square_())
+            self._add_squares(part, squared_norms(rows))
         squares = self._squares_of(None if joint else len(clips))
         lengths = [each.clamp(min=0).sqrt_() for each in squares]
         good = functools.reduce(torch.logical_and, (torch.isfinite(each) for each in squares))

@@ -34,3 +34,14 @@ def test_sums_over_places(cached, form, monkeypatch):
     monkeypatch.setattr(group_norms, "CACHED", cached)
     a, b = torch.randn(2, *form, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     torch.testing.assert_close(group_norms.dots(a, b), (a * b).sum(1), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("length", [9, products.BLOCK, 300 * products.BLOCK + 17])
+def test_squared_norms_of_long_rows_keep_their_digits(length):
+    rows = torch.randn(3, length, generator=torch.Generator().manual_seed(0))
+    rows[:, : length // 100 + 1] *= 100  # torch's own norm of a million such numbers is short by 2e-4
+    assert torch.allclose(
+        products.squared_norms(rows).double(), rows.double().square().sum(1), rtol=2e-6, atol=0
+    )
+    rows[1, -1] = torch.nan
+    assert products.squared_norms(rows).isfinite().tolist() == [True, False, True]
