@@ -11,10 +11,10 @@ from pathlib import Path
 
 from client.agent_service import service_of, serving
 from client.alone import alone
+from client.footprint import leave_out_triton
 from client.ledger import close_all
 from client.site_folder import SiteFolder
 from client.site_process import AGENT_LOCK
-from client.without_gpu import leave_out_triton
 from fer_models.errors import FedferError
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import resource
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +28,7 @@ from client.app import ANSWERS
 from client.audit_log import AuditLog
 from client.conditions import Conditions
 from client.failures import error_to_wire
+from client.footprint import peak_mb
 from client.frames import LARGEST, Frame, from_bytes, to_bytes
 from client.hours import KEPT, Worked
 from client.messages import optional_text
@@ -151,7 +150,7 @@ class Service:
 
     def status(self, _: bytes = b"", __: object = None) -> bytes:
         """Return how the agent is doing, as JSON."""
-        now = {"peak_mb": _peak_mb()}
+        now = {"peak_mb": peak_mb()}
         return json.dumps(
             {**self._facts, **now, "plans": sorted(self._plans), "refused": self._refused}
         ).encode()
@@ -221,12 +220,6 @@ def serving(service: Service, socket: Path) -> Iterator[None]:
         yield
     finally:
         server.stop(5).wait()
-
-
-def _peak_mb() -> float:
-    """Return the most memory that this process ever held at once, in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024  # of the kernel's figure, in bytes
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
 
 
 def _now() -> str:

@@ -14,6 +14,7 @@ from rich.console import Console
 from client.accounting import epsilon_of
 from client.admission import require_allowed, require_fit, too_many_units
 from client.agent import Agent
+from client.footprint import leave_out_triton, peak_mb
 from client.ledger import Ledger, close_all
 from client.ledger_view import PROTECTED, figure
 from client.limits import whole_run
@@ -24,7 +25,6 @@ from client.policy import SitePolicy, asked_statistics
 from client.site_data import Held
 from client.site_folder import SiteFolder
 from client.trust import learned_of, trust_of
-from client.without_gpu import leave_out_triton
 from client.workbench import Benches
 from fer_models.check_tables import show
 from fer_models.checks import check
@@ -193,6 +193,7 @@ def _try_step(folder: SiteFolder, held: Held, plan: Plan, console: Console) -> f
     seconds = time.perf_counter() - began
     kind = "private round" if plan.privacy else "round"
     console.print(f"one {kind} of {plan.model.name}: {seconds:.2f} s; nothing of it has left")
+    console.print(f"memory of this process: {peak_mb():.0f} MB at most")
     return seconds
 
 

@@ -85,6 +85,7 @@ def test_a_good_plan_is_told_in_full(site, dealt, fedfer):
 def test_without_a_plan_a_step_is_tried(site, fedfer):
     code, out, err = fedfer("site", "check", str(site))
     assert (code, err) == (0, "")
+    assert re.search(r"memory of this process: \d+ MB at most", out)
     assert "one private round of hog_linear" in out
     assert out.endswith("ready\n")
 

@@ -1,7 +1,8 @@
-"""A site works on its CPU: what torch brings for GPUs alone stays out of its memory."""
+"""How much memory a site's processes take, and what they leave out of it: a site works on its CPU."""
 
 from __future__ import annotations
 
+import resource
 import sys
 
 
@@ -12,3 +13,9 @@ def leave_out_triton() -> None:
     it is installed. It does without where it is not, as in torch's builds for the CPU: None in its place says so.
     """
     sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
+
+
+def peak_mb() -> float:
+    """Return the most memory that this process ever held at once, in MB."""
+    unit = 1 if sys.platform == "darwin" else 1024  # of the kernel's figure, in bytes
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
