@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -87,58 +87,82 @@ def point(way: str, net: str, sites: int) -> Point:
 
 
 def terms_of(way: str, sites: NDArray[np.float64], parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what CPU time is a sum of, (points, 3): a site by itself, its numbers, and pairs of sites."""
-    pairs = sites * (sites if way == "complete" else DEGREE if way == "sparse" else 0)
-    return np.stack([sites, sites * parameters, pairs * parameters], 1)
+    """Return what CPU time is a sum of, (points, 3).
+
+    Plain: a site, and its numbers. What secure aggregation adds: a site, a pair of sites that share a mask, and the
+    numbers of the mask; in a sparse graph the pairs of a site are always as many, so that the first is 0.
+    """
+    pairs = sites * (sites if way == "complete" else DEGREE)
+    if way == "plain":
+        return np.stack([sites, sites * parameters, 0 * sites], 1)
+    return np.stack([sites * (way == "complete"), pairs, pairs * parameters], 1)
 
 
-def fitted(way: str, points: Sequence[Point]) -> NDArray[np.float64]:
-    """Return the coefficients (3,) of CPU seconds over :func:`terms_of`, none below 0."""
+def fitted(
+    way: str, points: Sequence[Point], plain: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Return the coefficients (3,) of CPU seconds over :func:`terms_of`, none below 0.
+
+    Parameters
+    ----------
+    plain : the coefficients of plain rounds, whose seconds are taken off; None takes off nothing.
+    """
     from scipy.optimize import nnls
 
-    sites, parameters, seconds = (
-        np.array([getattr(each, name) for each in points], np.float64)
-        for name in ("sites", "parameters", "seconds")
+    sites, parameters = (
+        np.array([getattr(each, name) for each in points], np.float64) for name in ("sites", "parameters")
     )
-    terms = terms_of(way, sites, parameters)
-    relative = terms / seconds[:, None]  # so that the small points count as the large ones
-    found, _ = nnls(relative, np.ones(len(points)))
-    return np.asarray(found)
+    seconds = np.array([each.seconds for each in points])
+    if plain is not None:
+        seconds = np.maximum(seconds - terms_of("plain", sites, parameters) @ plain, 1e-9)
+    terms = terms_of(way, sites, parameters) / seconds[:, None]  # so that small points count as large ones
+    scale = np.maximum(terms.max(0), 1e-300)
+    found, _ = nnls(terms / scale, np.ones(len(points)))
+    return np.asarray(found / scale)
 
 
 def bench(options: Options) -> Figures:  # noqa: ARG001 - every benchmark takes the options
     """Return the points, the fits, and what they come to far off."""
+    points = {
+        way: [
+            Point(**measured(way, net, str(sites), module="simulations.bench.scaling"))
+            for net, sites in places
+        ]
+        for way, places in GRID.items()
+    }
+    return figures_of(points)
+
+
+def figures_of(points: Mapping[str, Sequence[Point]]) -> Figures:
+    """Return the figures of all points of each way, in the order of :data:`GRID`, the plain one first."""
     figures: Figures = {}
+    base = fitted("plain", points["plain"])
     for way, places in GRID.items():
-        points = []
-        for net, sites in places:
-            found = Point(**measured(way, net, str(sites), module="simulations.bench.scaling"))
-            points.append(found)
+        own = base if way == "plain" else fitted(way, points[way], base)
+        errors = []
+        for (net, sites), found in zip(places, points[way], strict=True):
             name = f"{way}_{sites}_{net}"
             figures |= {f"cpu_s.{name}": found.seconds, f"rss_mb.{name}": found.rss * 1024 / 1e6}
             figures[f"bytes_up_per_parameter.{name}"] = found.up / sites / found.parameters
-        own = fitted(way, points)
-        for part, value in zip(
-            ("site_ms", "number_ns", "pair_number_ns"), own * (1e3, 1e9, 1e9), strict=True
-        ):
-            figures[f"fit_{part}.{way}"] = float(value)
-        shares = [
-            abs(
-                float(terms_of(way, *(np.array([float(v)]) for v in (p.sites, p.parameters)))[0] @ own)
-                / p.seconds
-                - 1
-            )
-            for p in points
-        ]
-        figures[f"fit_worst_error.{way}"] = max(shares)
-        many = np.array([float(FAR)])
+            errors.append(abs(_seconds(way, own, base, sites, found.parameters) / found.seconds - 1))
+        names = ("site_ms", "number_ns", "") if way == "plain" else ("site_ms", "pair_us", "pair_number_ns")
+        units = (1e3, 1e9, 1.0) if way == "plain" else (1e3, 1e6, 1e9)
+        for name, value in zip(names, own * units, strict=True):
+            if name:
+                figures[f"fit_{name}.{way}"] = float(value)
+        figures[f"fit_worst_error.{way}"] = max(errors)
         if way != "complete":  # of which there are 200 sites at most
-            figures[f"far_cpu_hours.{way}"] = float(terms_of(way, many, many)[0] @ own) / 3600
-        memory = [(p.rss, p.sites) for p in points if p.parameters == points[0].parameters]
-        growth = (memory[-1][0] - memory[0][0]) / (memory[-1][1] - memory[0][1])
-        figures[f"rss_kib_per_site.{way}"] = growth
-    figures["far_tb_up"] = 4.0 * FAR * FAR / 1e12
+            figures[f"far_cpu_hours.{way}"] = _seconds(way, own, base, FAR, FAR) / 3600
     return figures
+
+
+def _seconds(
+    way: str, own: NDArray[np.float64], plain: NDArray[np.float64], sites: int, parameters: int
+) -> float:
+    """Return the CPU seconds of a round that the fits come to."""
+    place = np.array([float(sites)]), np.array([float(parameters)])
+    more = 0.0 if way == "plain" else float(terms_of(way, *place)[0] @ own)
+    return float(terms_of("plain", *place)[0] @ plain) + more
 
 
 if __name__ == "__main__":
