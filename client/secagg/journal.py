@@ -182,6 +182,12 @@ class DiskJournal:
                 connection.execute("PRAGMA synchronous=FULL")
                 with transaction(connection):
                     yield connection
+        except (
+            sqlite3.OperationalError
+        ) as error:  # the disk is full or broken, or another process holds the file
+            raise refuse(
+                "unwritable_journal", f"the journal of secure aggregation cannot be written: {error}"
+            ) from error
         except sqlite3.Error as error:
             raise refuse(
                 "damaged_journal", f"the journal of secure aggregation cannot be used: {error}"

@@ -33,6 +33,7 @@ CURES = {
     "stale_session": "Give every session of a run a higher number.",
     "too_few": "Wait for more sites, or invite fewer in the next round.",
     "unknown_site": "Add the site to the roster.",
+    "unwritable_journal": "Free disk space or mend the disk; nothing leaves the site without its entry there.",
     "wrong_length": "Run the same plan and version of FedFER everywhere.",
     "wrong_offer": "Compare the plan, the roster and the version of FedFER of site and coordinator.",
     "wrong_question": "Ask every site the same question.",
