@@ -21,13 +21,15 @@ class Books:
     ----------
     epsilon : site -> epsilon when it was last worked out; empty without privacy.
     heads : site -> where its ledger stood.
+    told : site -> the history that it told, as it came.
     """
 
     def __init__(self, plan: Plan) -> None:
         self._privacy = plan.privacy
         self.epsilon: dict[str, float] = {}
         self.heads: dict[str, str] = {}
-        self._histories: dict[str, History] = {}  # of the sites that have answered since the run was taken up
+        self.told: dict[str, str] = {}
+        self._histories: dict[str, History] = {}
 
     def charge(self, content: RecordDict) -> None:
         """Take in what a site's ledger says after a release.
@@ -39,7 +41,8 @@ class Books:
         if self._privacy is None:
             return
         site = text(content, "site")
-        self._histories[site] = from_json(text(content, "history"), f"history of {site}")
+        told = text(content, "history")
+        self._histories[site], self.told[site] = from_json(told, f"history of {site}"), told
         self.heads[site] = text(content, "ledger")
         if site not in self.epsilon:
             self.account()
@@ -47,7 +50,8 @@ class Books:
     def account(self) -> float | None:
         """Work out what the sites have spent, and return the largest; None without privacy.
 
-        A tight accountant takes a while, so this is called where the figure is told or kept, and nowhere else.
+        A tight accountant takes a while, so this is called where the figure is told, and nowhere else: what a kill
+        meanwhile would take must be on disk before.
         """
         for site, history in self._histories.items():
             assert self._privacy is not None
@@ -56,7 +60,11 @@ class Books:
                 raise PrivacyError("no finite epsilon", where=site, cure="Plan more noise.")
         return max(self.epsilon.values(), default=None)
 
-    def take_up(self, epsilon: Mapping[str, float], heads: Mapping[str, str]) -> None:
+    def take_up(
+        self, epsilon: Mapping[str, float], heads: Mapping[str, str], told: Mapping[str, str]
+    ) -> None:
         """Go on from what a checkpoint tells."""
+        self.told = {str(site): str(value) for site, value in told.items()}
+        self._histories = {site: from_json(value, f"history of {site}") for site, value in self.told.items()}
         self.epsilon = {str(site): float(value) for site, value in epsilon.items()}
         self.heads = {str(site): str(value) for site, value in heads.items()}

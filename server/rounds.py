@@ -134,6 +134,7 @@ class Coordinator:
         if self._pending or not self._counts:
             self._evaluate(sites, nodes, prove=True)
             self._checkpoint()
+        self._totals.epsilon = self._books.account()
         prior = dict(zip(self.plan.labels, self._prior, strict=True)) if self._prior else {}
         return Result(
             model_of(self._flat, self._judged()).clone(),
@@ -337,13 +338,13 @@ class Coordinator:
         return line
 
     def _checkpoint(self) -> None:
-        self._totals.epsilon = self._books.account()
         facts = {
             "plan": self.plan.digest,
             "round": self._round,
             "totals": vars(self._totals),
             "epsilon": self._books.epsilon,
             "ledgers": self._books.heads,
+            "histories": self._books.told,
             "prior": list(self._prior),
             "counted": self._counted,
             "steering": None if self._steering is None else self._steering.facts(),
@@ -378,7 +379,7 @@ class Coordinator:
     def _take_up(self, tensors: dict[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
         self._optimizer.restore(tensors)
         self._totals = Totals(**facts["totals"])
-        self._books.take_up(facts["epsilon"], facts["ledgers"])
+        self._books.take_up(facts["epsilon"], facts["ledgers"], facts.get("histories", {}))
         self._pending = None if facts["pending"] is None else dict(facts["pending"])
         self._prior = tuple(float(share) for share in facts["prior"])
         self._counted = bool(facts["counted"])

@@ -10,6 +10,7 @@ from client.app import make_app
 from client.ledger import Head, Ledger, close_all
 from client.messages import facts_of
 from fer_models.errors import PrivacyError
+from server.books import Books
 from server.rounds import Coordinator
 from server.run_folder import RunFolder
 from simulations.federated import run_local
@@ -116,3 +117,30 @@ def test_a_ledger_without_a_finite_epsilon_stops_the_run(plan_of, sites_of, tmp_
     plan = replace(plan, privacy=replace(plan.privacy, noise_multiplier=1e-200))
     with pytest.raises(PrivacyError, match="no finite epsilon"):
         run(plan, sites_of(), tmp_path)
+
+
+def test_a_checkpoint_is_written_before_what_was_spent_is_worked_out(
+    plan_of, sites_of, tmp_path, monkeypatch
+):
+    """That takes a while, in which a kill would take the round; what the sites told is kept, and worked out after."""
+    plan = plan_of(private=True, rounds=3)
+    plan = replace(plan, server=replace(plan.server, evaluate_every=3))
+    monkeypatch.setattr(rounds, "CHECKPOINT_SECONDS", -1.0)
+    account = Books.account
+
+    def killed(self):
+        if len(self.epsilon) == 3:  # the first ones of a run are before any sum
+            raise Killed
+        return account(self)
+
+    monkeypatch.setattr(Books, "account", killed)
+    with pytest.raises(Killed):
+        run(plan, sites_of(ledgers=tmp_path / "ledger"), tmp_path / "parts")
+    monkeypatch.setattr(Books, "account", account)
+    facts = RunFolder(tmp_path / "parts").load_checkpoint("checkpoint-federated")[1]
+    books = Books(plan)
+    books.take_up({}, facts["ledgers"], facts["histories"])
+    shorter = run(plan_of(private=True, rounds=2), sites_of(ledgers=tmp_path / "other"), tmp_path / "shorter")
+    assert facts["round"] == 2
+    assert books.account() == shorter.totals.epsilon
+    assert books.epsilon == shorter.epsilon
