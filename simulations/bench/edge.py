@@ -61,7 +61,10 @@ AGAIN, SMALL = 12.0, 16.0
 """Passes over the training faces in which the wide net learns its own answers again, and the narrow one learns them."""
 
 PLACES, ROUNDS, CALLS = 4, 150, 20
-"""Times that every contender is made anew (where its memory lies moves it by a fifth), its turns then, calls a turn."""
+"""Times that every contender is made anew (where its memory lies moves it by a fifth), its turns then, least calls of one."""
+
+TURN = 0.005
+"""Seconds that a turn lasts at least."""
 
 Call = Callable[[], object]
 
@@ -188,18 +191,25 @@ def _eager(net: nn.Module, x: torch.Tensor) -> Call:
 
 
 def fastest(calls: Mapping[str, Call], rounds: int = ROUNDS) -> dict[str, float]:
-    """Return the seconds of each call, the best mean of a turn; turns go round among all of them."""
-    best = dict.fromkeys(calls, float("inf"))
-    for call in calls.values():
-        for _ in range(CALLS):
-            call()
+    """Return the seconds of each call, the best mean of a turn; turns go round among all of them.
+
+    A turn lasts for some milliseconds at least: the first calls of a small net read again what the contender before has
+    put out of the cache.
+    """
+    best, many = dict.fromkeys(calls, float("inf")), {}
+    for name, call in calls.items():
+        many[name] = max(CALLS, round(TURN / _seconds(call, CALLS)))
     for _ in range(rounds):
         for name, call in calls.items():
-            start = time.perf_counter()
-            for _ in range(CALLS):
-                call()
-            best[name] = min(best[name], (time.perf_counter() - start) / CALLS)
+            best[name] = min(best[name], _seconds(call, many[name]))
     return best
+
+
+def _seconds(call: Call, many: int) -> float:
+    start = time.perf_counter()
+    for _ in range(many):
+        call()
+    return (time.perf_counter() - start) / many
 
 
 def _accuracy(
