@@ -61,7 +61,7 @@ AGAIN, SMALL = 12.0, 16.0
 """Passes over the training faces in which the wide net learns its own answers again, and the narrow one learns them."""
 
 PLACES, ROUNDS, CALLS = 4, 150, 20
-"""Times that every contender is made anew (where its memory lies moves it by a fifth), its turns then, least calls of one."""
+"""Times that a contender is made anew, as where its memory lies tells, its turns then, least calls of each."""
 
 TURN = 0.005
 """Seconds that a turn lasts at least."""
