@@ -68,7 +68,7 @@ commands
   tune-private   levers of private training, chosen on drawn faces: tune-private target_epsilon=8 sites=10 pictures=2000
   doctor         whether machine and installation can do the work, and what to do: doctor --json FILE
   bench NAME     benchmarks: rounds, private-step, private-frontier, secagg, faces, audit, edge, readers, fer2013, zoo,
-                 deploy
+                 deploy, scaling
 
 examples
   fedfer compare experiment=quickstart
