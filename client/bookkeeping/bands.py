@@ -11,10 +11,11 @@ go along; their norms and their weighted sum need no other order.
 
 from __future__ import annotations
 
+import numpy as np
 from torch import Tensor
 
 from client.bookkeeping.kernels import Shape
-from client.bookkeeping.products import batched, squared_norms
+from client.bookkeeping.products import Floats, multiply, squared_norms
 from client.bookkeeping.units import Units
 
 CACHED = 1 << 17
@@ -46,28 +47,32 @@ def gradients(x: Tensor, g: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
     (top, left), wide = shape.padding, kw * channels
     deep = -(-(height + 2 * top) // sh)
     step = min(n, max(1, CACHED // (sh * deep * right * wide)))
-    framed = x.new_zeros(step, sh * deep, width + 2 * left, channels)
-    bands = x.new_empty(step, sh, deep, right, kw, channels)
-    seen = framed.as_strided(bands.shape, _strides(framed, shape))
-    found, squares = g.new_empty(n, kh, wide, fan_out), g.new_empty(n)
+    framed = x.new_zeros(step, sh * deep, width + 2 * left, channels).numpy()
+    bands = x.new_empty(step, sh, deep, right, kw, channels).numpy()
+    seen, met = _seen(framed, bands.shape, shape), bands.reshape(step, sh, deep * right, wide)
+    found = g.new_empty(n, kh, wide, fan_out)
+    # Views by numpy, each of which costs torch some microseconds.
+    inner, given, into = framed[:, top : top + height, left : left + width], places.numpy(), found.numpy()
+    pixels = pixels.numpy()
     for start in range(0, n, step):
         count = min(step, n - start)
         own = slice(start, start + count)
-        framed[:count, top : top + height, left : left + width] = pixels[own]
-        met = bands.copy_(seen).view(step, sh, deep * right, wide)
+        inner[:count] = pixels[own]
+        bands[:count] = seen[:count]
         for i in range(kh):
             first = i * dh // sh * right
             part = met[:count, i * dh % sh, first : first + down * right]
-            batched(part.transpose(1, 2), places[own], found[own, i])
-        squares[own] = squared_norms(found[own].flatten(1))
-    return found.flatten(1), squares
+            multiply(part.transpose(0, 2, 1), given[own], into[own, i])
+    flat = found.flatten(1)
+    return flat, squared_norms(flat)
 
 
-def _strides(framed: Tensor, shape: Shape) -> tuple[int, ...]:
-    """Return how padded maps (n, H, W, C) are seen as (n, phase, row, output column, kernel's width, C)."""
-    sample, row, column, _ = framed.stride()
+def _seen(framed: Floats, form: tuple[int, ...], shape: Shape) -> Floats:
+    """Return padded maps (n, H, W, C) as (n, phase, row, output column, kernel's width, C)."""
+    sample, row, column, number = framed.strides
     down, across = shape.stride
-    return sample, row, down * row, across * column, shape.dilation[1] * column, 1
+    strides = (sample, row, down * row, across * column, shape.dilation[1] * column, number)
+    return np.lib.stride_tricks.as_strided(framed, form, strides, writeable=False)
 
 
 def in_flat_order(summed: Tensor, shape: Shape) -> Tensor:

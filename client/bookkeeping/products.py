@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Floats = NDArray[np.floating]
 
 SMALL = 1_000_000 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 1 << 18
 """Multiplications up to which numpy's BLAS (OpenBLAS) takes a product by itself, on one thread and at its best."""
@@ -22,19 +25,26 @@ def batched(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     torch hands the CPU's share to MKL, which for small products is slower than OpenBLAS by a third and more; larger
     ones are cut into small ones, as long as those do not get narrow.
     """
+    if a.is_cuda:
+        return torch.bmm(a, b) if out is None else torch.bmm(a, b, out=out)
+    found = a.new_empty(len(a), a.shape[1], b.shape[2]) if out is None else out
+    multiply(a.detach().numpy(), b.detach().numpy(), found.numpy())
+    return found
+
+
+def multiply(a: Floats, b: Floats, out: Floats) -> None:
+    """Write ``a`` (n, A, K) times ``b`` (n, K, B) to ``out`` (n, A, B)."""
     fan_out, inner, columns = a.shape[1], a.shape[2], b.shape[2]
     width = min(columns, SMALL // max(1, fan_out * inner))
-    if a.is_cuda or not width or width < min(columns, NARROW):
-        return torch.bmm(a, b) if out is None else torch.bmm(a, b, out=out)
+    if not width or width < min(columns, NARROW):
+        torch.bmm(torch.from_numpy(a), torch.from_numpy(b), out=torch.from_numpy(out))
+        return
     if width < columns:
         width -= width % WIDE
-    found = a.new_empty(len(a), fan_out, columns) if out is None else out
-    left, right, into = a.detach().numpy(), b.detach().numpy(), found.numpy()
     with np.errstate(all="ignore"):  # a broken unit may be infinite; the book finds it by its norm
         for start in range(0, columns, width):
             part = slice(start, start + width)
-            np.matmul(left, right[:, :, part], out=into[:, :, part])
-    return found
+            np.matmul(a, b[:, :, part], out=out[:, :, part])
 
 
 def squared_norms(rows: Tensor) -> Tensor:
