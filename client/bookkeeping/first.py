@@ -50,6 +50,7 @@ class First:
     def of(cls, y: Tensor, x: Tensor, weight: Tensor, shape: Shape, source: Source | None) -> First | None:
         """Return it for a convolution without bias that gave ``y``, None where patches would not pay."""
         fits = x.shape[1] == 1 and shape.patch <= MOST and not x.requires_grad and y.numel() > 0
+        fits = fits and y.requires_grad  # else the net wants no gradient of the weight through this call
         last = y.is_contiguous(memory_format=torch.channels_last) and not y.is_contiguous()
         if source is None or not (fits and last):
             return None

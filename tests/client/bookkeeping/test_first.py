@@ -70,6 +70,18 @@ def test_an_output_that_goes_elsewhere_as_well_is_added_up():
     assert tried(Net(conv(), beside=lambda y: functional.group_norm(y, 3))) == TAKEN
 
 
+def test_a_net_that_wants_no_gradient_of_the_convolution_gets_none():
+    class Fixed(Net):
+        def forward(self, x):
+            with torch.no_grad():
+                y = self.first(x)
+            z = self.norm(y)
+            self.seen = z.grad_fn.name()
+            return self.second(z)
+
+    assert tried(Fixed(conv())) == "GroupNormBackward"
+
+
 @pytest.mark.parametrize(
     ("convolution", "channels", "between"),
     [
