@@ -37,6 +37,7 @@ from client.secagg.participant import Participant
 from client.secagg.policy import Expected, Policy
 from client.secagg.refusals import refuse
 from client.secagg.wire import Offer
+from client.statistics import KIND
 from fer_models.errors import PrivacyError, SecureAggregationError
 
 EXCHANGES = ("offer", "roll", "survivors", "consents")
@@ -156,6 +157,7 @@ class SecureSite:
         self.agent, self._member = agent, membership
         self._journal = membership.journal
         self._sessions: dict[int, Participant] = {}
+        self._facts: dict[int, dict[str, str]] = {}  # session -> what the ledger said of its vector
 
     def last(self, plan: Plan) -> int:
         """Return the number of the run's last session that the site has been in, -1 for none."""
@@ -232,7 +234,7 @@ class SecureSite:
                 raise refuse("wrong_question", "work that the session's offer was not for")
             if participant.answered("inbox"):
                 again = participant.mask(inbox, question_digest(purpose, content), bytearray())
-                return self._masked(again, {})
+                return self._masked(again, self._facts.get(offer.session, {}))
             complaint = participant.open(inbox)
             return None if complaint is None else self._masked(complaint, {})
 
@@ -263,8 +265,32 @@ class SecureSite:
             absent = (each for each in layout.segments if each.name == "counts" and each.name not in values)
             values = {**values, **{each.name: np.zeros(each.length, np.int64) for each in absent}}
             body = layout.encode(values, weight, dither)
+            if purpose == KIND and plan.privacy is None:
+                self._settle_smallest(plan)
             masked = participant.mask(inbox, question, body, subject_of(content, plan, purpose))
-        return self._masked(masked, ledger_facts(done))
+            facts = ledger_facts(done)
+            # As long as the vector: asked again, the site says again what it has cost.
+            self._facts = {n: self._facts[n] for n in self._facts if n in self._sessions} | {
+                offer.session: facts
+            }
+        return self._masked(masked, facts)
+
+    def _settle_smallest(self, plan: Plan) -> None:
+        """Count exact tables from one number of pictures on, for good.
+
+        A cell that only one site counts is that site's own count; asked from ever larger numbers on, sums over the same
+        sites would tell every site's, one after the other.
+        """
+        assert plan.statistics is not None
+        smallest = plan.statistics.smallest
+        try:
+            own = digest("fedfer smallest", str(smallest).encode())
+            self._journal.tell(digest("fedfer told", b"smallest"), own)
+        except SecureAggregationError as error:
+            if error.code != "other_company":
+                raise
+            what = f"tables of counts from {smallest} pictures on, which the site has told from another number on"
+            raise refuse("other_smallest", what) from error
 
     def _masked(self, answer: bytes, facts: Mapping[str, str]) -> RecordDict:
         return pack(np.frombuffer(answer, np.uint8), {"site": self.agent.name, **facts})

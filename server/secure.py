@@ -215,7 +215,7 @@ class SecureSites:
     def _counts(self, purpose: Purpose, nodes: Sequence[int]) -> Sum:
         found = self._run(Task(purpose, 0, tuple(nodes)), tell({"plan": self._plan.text}))
         if isinstance(found, SecureAggregationError):
-            raise found
+            raise refuse(found.code, self._why(found), found.culprit) from found
         return found
 
     def moments(

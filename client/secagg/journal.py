@@ -6,7 +6,8 @@ for every run the last session and the rounds that were answered; it holds no se
 Exact counts are the same whenever they are asked for, in another round or another run. So it also knows, over all runs,
 with which other sites the sums of each such count were: the difference of sums over other sites would tell of those by
 which they differ. (With honest sites a sum that only some of its sites have been in before needs, for its threshold,
-two or more to which the question is new; so no combination of sums is over fewer.)
+two or more to which the question is new; so no combination of sums is over fewer.) And it knows from how many pictures
+on the cells of exact tables were counted: asked from ever more on, sums would come to be over one site.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ class Journal(Protocol):
 
         Parameters
         ----------
-        subject : what is counted, a digest; the same for whatever gives a site the same counts.
-        company : whose sum it is, a digest.
+        subject : what is counted, a digest; the same for the same pictures and the same weights, whoever asks.
+        company : whose sum it is, a digest; or how counts of the subject were made, where that is settled as well.
 
         Raises
         ------
@@ -149,7 +150,8 @@ class MemoryJournal:
             (bytes.fromhex(run), session, exchange): bytes.fromhex(value)
             for run, session, exchange, value in held["sent"]
         }
-        journal._told = {bytes.fromhex(subject): bytes.fromhex(company) for subject, company in held["told"]}
+        told = held.get("told", ())  # which came later
+        journal._told = {bytes.fromhex(subject): bytes.fromhex(company) for subject, company in told}
         return journal
 
 

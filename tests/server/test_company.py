@@ -1,5 +1,6 @@
 """The same exact counts in sums over other sites would tell of single sites by subtraction; no site agrees to them."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -112,6 +113,22 @@ def test_the_same_tables_in_other_company_give_no_site_s_table_by_subtraction(
         asked.label_counts(nodes[:-1])
     nodes, asked = asking("second")
     assert asked.label_counts(nodes).sum() == len(sites.samples.rows("train"))
+
+
+def test_tables_from_other_numbers_on_give_no_site_s_count_by_and_by(secure_of, sites_of, coordinator_of):
+    """From a number on that only the largest site reaches, the sum is that site's own count."""
+    sites, plan = sites_of((34, 20, 16, 12, 8)), replace(secure_of(), statistics=Statistics(smallest=1))
+
+    def table(run, smallest):
+        asked = replace(plan, run=run, statistics=Statistics(smallest=smallest))
+        coordinator, grid, _ = coordinator_of(asked, sites, run)
+        coordinator.begin(grid)
+        return json.loads((coordinator.folder.path / "statistics.json").read_text())["tables"][""]["all"]
+
+    whole = table("first", 1)
+    with pytest.raises(SecureAggregationError, match="told from another number on"):
+        table("second", 7)
+    assert table("third", 1) == whole
 
 
 def test_after_a_sum_that_was_lost_late_the_next_round_does_without_its_counts(

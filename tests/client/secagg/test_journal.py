@@ -1,5 +1,6 @@
 """What a site has sent is written down before it is sent, and outlives the process."""
 
+import json
 import stat
 import subprocess
 import sys
@@ -118,3 +119,14 @@ def test_two_processes_of_one_site(tmp_path):
     said = sorted(process.communicate()[0].strip() for process in running)
     assert said == ["begun", "stale_session", "stale_session", "stale_session"]
     assert DiskJournal(path).last(RUN) == 5
+
+
+def test_a_journal_from_before_there_were_companies_is_taken_up():
+    journal = MemoryJournal()
+    journal.mask(RUN, "train", 1, 3)
+    held = json.loads(journal.snapshot())
+    del held["told"]
+    again = MemoryJournal.restore(json.dumps(held).encode())
+    assert again.has_masked(RUN, "train", 1)
+    again.tell(ONE, RUN)
+    refused("other_company", again.tell, ONE, OTHER)
