@@ -296,8 +296,8 @@ def build(spec: ModelSpec, generator_seed: int, *, weights: Path | None = None) 
     """
     if spec.clusters:
         return _clustered(spec, generator_seed, weights)
-    own = NETS.get(spec.name)
-    maker = own.build if own else added_net if spec.name in added("models") else _timm_net
+    own, others = NETS.get(spec.name), not spec.name.startswith(TIMM) and spec.name in added("models")
+    maker = own.build if own else added_net if others else _timm_net
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would seed the accelerators too, which fork_rng(devices=[]) does not restore.
         torch.default_generator.manual_seed(generator_seed)

@@ -49,6 +49,12 @@ from simulations.reading import Shown, cache_of, say
 from simulations.secure import largest_weight, terms_of
 from simulations.settings import DataSettings, Settings, StatisticsSettings
 
+SAME_PEOPLE = (
+    "drawn faces of one seed show the same people, so the start is learned from those of this run, its test part among "
+    "them: give pretrain.seed another number than seed"
+)
+"""What to say of a run on drawn faces that starts from drawn faces with its own seed."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -157,6 +163,8 @@ def prepare(settings: Settings) -> Prepared:
     if plan.server.by_site is not None:
         rule = method_of(plan.server.by_site.rule)
         warnings = (*warnings, f"aggregation is plain: {rule.name} shows the coordinator {rule.reveals}")
+    if pretraining.faces and settings.data.reader == "faces" and pretraining.seed == settings.seed:
+        warnings = (*warnings, SAME_PEOPLE)
     central = central_work(settings, samples, division, plan)
     return Prepared(samples, division, plan, central, pretraining, warnings, held_out, taught)
 

@@ -51,7 +51,10 @@ def none(standing):
     return np.zeros_like(standing.before)
 """
 ADDED = {
-    "models": {"narrow": "narrow", "failing": "failing", "drawn": "drawn", "fer_nano": "narrow"},
+    "models": {
+        **{"narrow": "narrow", "failing": "failing", "drawn": "drawn", "fer_nano": "narrow"},
+        "timm:lcnet_035": "narrow",
+    },
     "losses": {"mean": "mean", "scaled": "scaled", "number": "number", "gone": "gone", "focal": "mean"},
     "readers": {"strange": "read"},
     "weightings": {"worse": "worse", "nothing": "none"},
@@ -80,6 +83,7 @@ def package(tmp_path, monkeypatch):
 
 def test_names_of_our_own_stay_our_own():
     assert isinstance(build(ModelSpec("fer_nano"), 0).get_parameter("head.weight"), torch.Tensor)
+    assert build(ModelSpec("timm:lcnet_035", size=32), 0)(torch.zeros(2, 1, 32, 32)).shape == (2, 8)
     targets, logits = torch.eye(3), torch.randn(3, 3)
     assert build_loss("focal")(logits, targets).shape == (3,)
     assert LocalWork(loss="focal").is_added is False

@@ -129,10 +129,13 @@ def asked(words: list[str]) -> Asked:
         for each in chosen[key]:
             if each not in known:
                 raise ConfigError(f"unknown {each!r}", where=key, cure=nearest(each, list(known)))
+    part, *others = chosen["part"]
+    if others:
+        raise ConfigError("two parts to judge on", where="part", cure=f"Use one of {', '.join(PARTS)}.")
     minutes = _number("minutes", found["minutes"])
     if not 0 < minutes < math.inf:
         raise ConfigError(f"{found['minutes']} minutes", where="minutes", cure="Write minutes=10.")
-    return Asked(chosen["nets"], chosen["targets"], minutes, chosen["part"][0], parse(Recipe, recipe, ""))
+    return Asked(chosen["nets"], chosen["targets"], minutes, part, parse(Recipe, recipe, ""))
 
 
 def _number(key: str, text: str) -> float:

@@ -13,6 +13,7 @@ from fer_models.errors import ConfigError, PrivacyError
 from server.run_folder import RunFolder, reading
 from simulations.comparison import Comparison
 from simulations.display import Display, new_console
+from simulations.settings import Settings
 from simulations.study.asked import Asked, asked
 from simulations.study.page import write_page
 from simulations.study.show import show
@@ -107,14 +108,9 @@ class Study:
         return Comparison(self.wanted.settings(method, seed), place, self.systems(method), observer)
 
     def _whole(self, method: str, seed: int) -> bool:
-        """Whether a run has ended with these settings; with others it is looked at closely, and may be refused."""
-        place = self.wanted.place(method, seed)
-        if not (place / "config.yaml").exists() or not RunFolder(place).complete:
-            return False
-        asked_for = OmegaConf.to_yaml(OmegaConf.structured(self.wanted.settings(method, seed)))
-        plan = RunFolder(place).read_json("plan.json")
-        same = (place / "config.yaml").read_text() == asked_for
-        return same and plan.get("systems") == self.systems(method)
+        return whole(
+            self.wanted.place(method, seed), self.wanted.settings(method, seed), self.systems(method)
+        )
 
     def trained(self, method: str, seed: int, console: Console) -> None:
         """Train what is missing of one run."""
@@ -152,6 +148,15 @@ class Study:
         """Return what each seed's run of a method came to: its ``data`` and ``systems``."""
         places = [self.wanted.place(method, seed) for seed in self.wanted.seeds]
         return [_summary(place) for place in places]
+
+
+def whole(place: Path, settings: Settings, systems: list[str]) -> bool:
+    """Whether a run has ended with these settings; with others it is looked at closely, and may be refused."""
+    if not (place / "config.yaml").exists() or not RunFolder(place).complete:
+        return False
+    plan = RunFolder(place).read_json("plan.json")
+    same = (place / "config.yaml").read_text() == OmegaConf.to_yaml(OmegaConf.structured(settings))
+    return same and plan.get("systems") == systems
 
 
 def _summary(place: Path) -> dict[str, Any]:

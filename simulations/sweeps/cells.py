@@ -14,6 +14,12 @@ from simulations.study import asked as study
 TUNING = 100
 """Seed of the runs that choose a rate; its pictures, split and first weights are none of the sweep's."""
 
+STARTING = 101
+"""Seed of the drawn faces that a start is learned from: those of a run's own seed show the people of its test part."""
+
+SCALE = ("server.rounds", "server.evaluate_every")
+"""How long runs are, which the words may set for all cells although these tell it."""
+
 
 def filed(name: str) -> str:
     """Return a name as files have it."""
@@ -85,7 +91,10 @@ FEDERATED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "FedYogi": (("server=fedyogi",), ADAPTIVE),
     "FedAdam, balanced softmax": (("server=fedadam", "fairness=logit_adjusted"), ADAPTIVE),
     "FedAdam from drawn faces": (
-        ("server=fedadam", "pretrain=faces", "pretrain.faces=1500", "pretrain.epochs=8"),
+        (
+            *("server=fedadam", "pretrain=faces", "pretrain.faces=1500", "pretrain.epochs=8"),
+            f"pretrain.seed={STARTING}",
+        ),
         ADAPTIVE,
     ),
 }
@@ -188,9 +197,11 @@ def asked(words: Sequence[str], kind: Kind) -> Asked:
 
     Raises
     ------
-    ConfigError : an unknown group, a choice that is a cell's own, or what :func:`simulations.compose.composed` refuses.
+    ConfigError : an unknown group, a choice or value that is a cell's own, a seed that is kept for something else,
+        pictures on which rates cannot be chosen, or what :func:`simulations.compose.composed` refuses.
     """
-    for key in ("server", "fairness", "privacy", "pretrain", "tolerance", "--multirun", "-m"):
+    taken = ("server", "fairness", "privacy", "pretrain", "tolerance", "--multirun", "-m")
+    for key in (*taken, "local") if kind.curves else taken:
         if any(word.partition("=")[0] == key for word in words):
             raise ConfigError(
                 f"a sweep takes no {key}: its cells choose it",
@@ -203,14 +214,18 @@ def asked(words: Sequence[str], kind: Kind) -> Asked:
             known = ", ".join(kind.groups)
             raise ConfigError(f"unknown group {group!r}", where="only", cure=f"Use some of {known}.")
     seeds = study.seeds_of(words, kind.seeds)
+    _require_free(seeds)
     rest = [word for word in words if word.partition("=")[0] not in ("only", "seed")]
     cells = {cell.key: cell for cell in kind.cells if not groups or cell.group in groups}
     first, last = _first(rest), _last(rest)
+    _require_shared(last, kind.cells if kind.curves else tuple(cells.values()), every=kind.curves)
 
     def settings(cell: Cell, seed: int, choice: str = "") -> tuple[Settings, Path]:
         return composed([*first, *cell.words, *([choice] if choice else []), *last, f"seed={seed}"])
 
     made = {key: settings(cell, seeds[0]) for key, cell in cells.items()}
+    if any(cell.choices for cell in cells.values()):
+        _require_drawn(next(iter(made.values()))[0])
     choices = {
         cell.line: tuple(settings(cell, TUNING, choice)[0] for choice in cell.choices)
         for cell in kind.cells
@@ -223,6 +238,51 @@ def asked(words: Sequence[str], kind: Kind) -> Asked:
     folder = next(iter(made.values()))[1]
     methods = {key: found for key, (found, _) in made.items()}
     return Asked(methods, seeds, folder, kind, cells, choices, options)
+
+
+def _require_free(seeds: Sequence[int]) -> None:
+    """Refuse the seeds by which something is chosen or learned before: their people are in the test part then."""
+    for seed in seeds:
+        if seed in (TUNING, STARTING):
+            raise ConfigError(
+                f"seed {seed} is kept for choosing rates and for starts",
+                where="seed",
+                cure=f"Give others than {TUNING} and {STARTING}.",
+            )
+
+
+def _require_shared(words: Sequence[str], cells: Sequence[Cell], *, every: bool) -> None:
+    """Refuse a value that would overwrite what tells cells apart.
+
+    Parameters
+    ----------
+    every : a key that only some cells set tells them apart, too.
+    """
+    own = {choice.partition("=")[0] for cell in cells for choice in cell.choices}
+    told: dict[str, list[str]] = {}
+    for word in (word for cell in cells for word in _last(cell.words)):
+        key, _, value = word.partition("=")
+        told.setdefault(key, []).append(value)
+    own |= {
+        key for key, values in told.items() if len(set(values)) > 1 or (every and len(values) < len(cells))
+    }
+    for key in (word.partition("=")[0].lstrip("+") for word in words):
+        if key in own and key not in SCALE:
+            raise ConfigError(
+                f"a sweep takes no {key}: its cells choose it",
+                where="command line",
+                cure="Leave it out, or leave the cells that choose it out with only=.",
+            )
+
+
+def _require_drawn(settings: Settings) -> None:
+    """Refuse pictures that are the same for every seed: a rate would be chosen by the test part of the table."""
+    if settings.data.reader != "faces":
+        raise ConfigError(
+            f"rates are chosen with pictures of their own, and {settings.data.reader} has no others",
+            where="data",
+            cure="Leave it out: data=faces.",
+        )
 
 
 def _first(words: Sequence[str]) -> list[str]:

@@ -83,7 +83,7 @@ def to_csv(cells: Mapping[str, Facts]) -> str:
 
 
 def to_markdown(facts: Facts) -> str:
-    """Return a table a group: each figure with half the length of its interval."""
+    """Return a table a group: each figure with its interval where it is a share."""
     parts = []
     for group, axis in facts["groups"].items():
         cells = [found for found in facts["systems"].values() if found["group"] == group]

@@ -18,7 +18,7 @@ from simulations.comparison import Comparison
 from simulations.display import Display
 from simulations.settings import Settings
 from simulations.study.page import PAGE
-from simulations.study.run import Study, carry_out
+from simulations.study.run import Study, carry_out, whole
 from simulations.study.table import Facts
 from simulations.sweeps.cells import TUNING, Asked, Cell, Kind, asked, filed
 from simulations.sweeps.facts import COLUMNS, CSV, MARKDOWN, curve_of, figures_of, said, to_csv, to_markdown
@@ -83,7 +83,7 @@ class Sweep(Study):
     def _tried(self, line: str, index: int, settings: Settings, console: Console) -> float:
         """Return the balanced accuracy of a line with one of its choices."""
         place = self.wanted.folder / "tuning" / f"{filed(line)}-{index}"
-        if not (place / "config.yaml").exists() or not RunFolder(place).complete:
+        if not whole(place, settings, ["federated"]):
             with Display(console) as display:
                 comparison = Comparison(settings, place, ["federated"], display)
                 comparison.prepare()

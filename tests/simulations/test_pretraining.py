@@ -142,8 +142,9 @@ WORDS += ["pretrain=faces", "pretrain.faces=64", "pretrain.epochs=1", "engine.wo
 
 
 def test_a_run_says_what_it_started_from(fedfer, refused, tmp_path, few):
-    code, _, err = fedfer("compare", *WORDS, "--run-dir", str(tmp_path / "run"))
+    code, out, err = fedfer("compare", *WORDS, "--run-dir", str(tmp_path / "run"))
     assert code == 0, err
+    assert "show the same people" in " ".join((out + err).split())
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["start"]["faces"] == 64
     assert "64 drawn faces" in summary["systems"]["federated"]["start"]

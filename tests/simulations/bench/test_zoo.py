@@ -102,6 +102,7 @@ def test_a_net_that_needs_it_has_a_rate_of_its_own():
         ("minutes=-1", "minutes=10"),
         ("minute=1", "minutes"),
         ("part=tests", "test"),
+        ("part=validation,test", "validation"),
         ("norm=batch", "bn"),
         ("precision=bfloat", "bfloat16"),
         ("rate=fast", "number"),

@@ -7,8 +7,9 @@ import json
 import xml.etree.ElementTree as tree
 
 import pytest
+from rich.console import Console
 
-from fer_models.errors import ConfigError
+from fer_models.errors import ConfigError, RunFolderError
 from simulations.sweeps import run as running
 from simulations.sweeps.cells import FEDERATED, KINDS, LOCAL, TUNED, Cell, Kind, asked, kind_of
 from simulations.sweeps.facts import COLUMNS, to_markdown
@@ -134,10 +135,39 @@ def test_the_words_choose_cells_and_are_refused_where_cells_choose():
     assert {each.local.amount for choices in found.choices.values() for each in choices} == {4}
     assert found.options["1_epoch-scaffold"][1].local.learning_rate == 0.3
     assert found.methods["1_epoch-scaffold"].local.scaffold
-    for words, match in (
-        (["only=rates"], "unknown group 'rates'"),
-        (["server=fedadam"], "takes no server"),
-        (["seed=one"], "no whole number"),
+    assert asked([sweeps.word, "only=skew", "partition.sites=4"], sweeps).seeds == (0, 1, 2)
+    for kind, words, match in (
+        (sweeps, ["only=rates"], "unknown group 'rates'"),
+        (sweeps, ["server=fedadam"], "takes no server"),
+        (sweeps, ["seed=one"], "no whole number"),
+        (sweeps, ["only=skew", "partition.alpha=2"], "takes no partition.alpha"),
+        (sweeps, ["only=sites", "partition.sites=4"], "takes no partition.sites"),
+        (methods, ["local=prox"], "takes no local"),
+        (methods, ["local.proximal=0.5"], "takes no local.proximal"),
+        (methods, ["local.learning_rate=0.05"], "takes no local.learning_rate"),
+        (methods, ["only=1 epoch", "local.amount=8"], "takes no local.amount"),
     ):
         with pytest.raises(ConfigError, match=match):
-            asked([sweeps.word, *words], sweeps)
+            asked([kind.word, *words], kind)
+
+
+def test_no_rate_and_no_start_comes_from_people_of_the_test_part():
+    methods = KINDS[0]
+    for words, match in (
+        (["seed=0,100"], "seed 100 is kept"),
+        (["seed=101"], "seed 101 is kept"),
+        (["data=fer2013", "data.root=anywhere"], "fer2013 has no others"),
+    ):
+        with pytest.raises(ConfigError, match=match):
+            asked([methods.word, *words], methods)
+    found = asked([methods.word, "seed=0,1"], methods)
+    starts = {each.pretrain.seed for each in found.methods.values() if each.pretrain.faces}
+    assert starts and not starts & {*found.seeds, 100}
+
+
+def test_a_rate_that_was_chosen_with_other_settings_is_not_taken(swept):
+    folder, _, _ = swept
+    other = asked([*TINY, "local.gradient_clip=1", f"hydra.run.dir={folder}"], small())
+    sweep = running.Sweep(other)
+    with pytest.raises(RunFolderError, match="another configuration"):
+        sweep._tried("chosen", 0, other.choices["chosen"][0], Console(file=io.StringIO()))
