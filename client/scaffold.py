@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -189,20 +188,16 @@ class Variates:
             ) from error
 
     def _keep(self, plan: Plan, held: dict[int, Variate]) -> None:
-        """Write them so that they are there whole, or as before."""
+        """Write them so that they are there whole, or as before; a full disk is a RunFolderError."""
         if self._folder is None:
             self._held[plan.digest] = held
             return
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        from client.keys import make_folder, write_own  # which needs what plans alone do not
+
+        make_folder(self._folder)
         body = b"".join(values.astype(np.float32).tobytes() for values in held.values())
         facts = {"rounds": list(held), "sha256": hashlib.sha256(body).hexdigest()}
-        path = self._path(plan)
-        part = path.with_suffix(".part")
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(json.dumps(facts).encode() + b"\n" + body)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_own(self._path(plan), json.dumps(facts).encode() + b"\n" + body)
         kept = sorted(self._folder.glob("*.variates"), key=lambda each: each.stat().st_mtime)
         for old in kept[:-PLANS]:
             old.unlink(missing_ok=True)

@@ -69,6 +69,13 @@ def test_what_is_sent_under_a_mask_is_what_is_kept(plan_of):
     assert kept.of(plan, told(1), "site").tolist() == [-1, -0.5]
 
 
+def test_what_cannot_be_kept_is_told_of_and_not_sent(plan_of, tmp_path):
+    plan, kept = plan_of(local=WORK), Variates(tmp_path)
+    (tmp_path / f"{plan.digest}.variates").mkdir()
+    with pytest.raises(RunFolderError, match="Free disk space"):
+        kept.answer(plan, 1, told(0), numbers(0, 0), numbers(1, 1), 4)
+
+
 def test_a_damaged_file_is_told_of(plan_of, tmp_path):
     plan, kept = plan_of(local=WORK), Variates(tmp_path)
     kept.answer(plan, 1, told(0), numbers(0, 0), numbers(1, 1), 4)
