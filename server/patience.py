@@ -193,11 +193,16 @@ class PatientGrid(Grid):
         return replies
 
     def _asks_again(self, due: _Due, identity: str, reply: Message) -> bool:
-        """Whether a reply says that question or answer was lost on the way, and the question may be asked again."""
-        if not reply.has_error() or reply.error.code not in ON_THE_WAY or due.again == math.inf:
+        """Whether a reply says that question or answer was lost on the way, and another answer may come."""
+        lost = reply.has_error() and reply.error.code in ON_THE_WAY
+        if not lost or due.message.metadata.message_type not in REPEATABLE:
             return False
         due.ids.remove(identity)
-        due.again = due.again if due.ids else 0.0
+        if due.ids:
+            return True  # what was asked later may still be answered
+        if due.tries >= MOST:
+            return False
+        due.again = 0.0
         return True
 
     def _ask_again(self, due: _Due) -> None:

@@ -49,8 +49,31 @@ def secure(plan_of):
     return replace(plan, aggregation="secure", secure=TERMS)
 
 
-def run(plan, sites, folder, lose, **patient):
-    grid, told = Losing(sites, lose), []
+ASKED = "query.secure", "train 1, 1: offer", 2
+
+
+class Held(Losing):
+    """One that keeps answers to the question ASKED back until there are two, and then tells of one at a time."""
+
+    ready, held = False, ()
+
+    def _answer(self, message):
+        told, reply = message.metadata, super()._answer(message)
+        if (told.message_type, told.group_id, told.dst_node_id) != ASKED or reply is None:
+            return reply
+        self.held = (*self.held, reply)
+        self.ready = len(self.held) == 2
+        return None
+
+    def pull_messages(self, message_ids):
+        found = super().pull_messages(message_ids)
+        if self.ready and self.held:
+            found, self.held = [*found, self.held[0]], self.held[1:]
+        return found
+
+
+def run(plan, sites, folder, lose, kind=Losing, **patient):
+    grid, told = kind(sites, lose), []
     coordinator = Coordinator(
         plan,
         RunFolder(folder),
@@ -112,6 +135,19 @@ def test_what_stays_lost_is_given_up(secure, sites_of, tmp_path):
     assert "2 masked vectors where 3 are needed" in told[0]["lost"]
     assert grid.times["train.secure", "1", 2] == MOST  # then the error itself is taken for the answer
     assert not any("lost" in line for line in told[1:])
+
+
+def test_one_answer_may_be_lost_after_the_question_was_asked_for_the_last_time(secure, sites_of, tmp_path):
+    """The first answer is announced and never whole, which is found late; what was asked since then is answered."""
+
+    def lose(at, times):
+        asked = (at.message_type, at.group_id, at.dst_node_id) == ASKED
+        return {1: "answer", 2: "message"}.get(times, "") if asked else ""
+
+    grid, told, _ = run(secure, sites_of(), tmp_path, lose, Held, deadline=6.0, keys=6.0)
+    assert grid.times[ASKED] == MOST
+    assert not any("lost" in line for line in told)
+    assert not any("train 1, 2" in group for _, group, _ in grid.times), "the session goes on"
 
 
 def test_work_that_would_be_done_twice_is_asked_once(plan_of, sites_of, tmp_path):
