@@ -10,7 +10,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,8 @@ def prepare_faces(words: Sequence[str], console: Console) -> int:
     source, target, how = _asked(words)
     finder = FaceFinder(how.faces, Path(how.face_model) if how.face_model else None)
     names = _names(source)
-    done, files = _begin(target, source, how), face_files(names)
+    done = _begin(target, source, how)
+    files = face_files(names, {name: each.face_file for name, each in done.items() if each.face_file})
     for number, name in enumerate(names, 1):
         if name not in done:
             done[name] = _prepared(source / name, target, files[name], name, finder, how)
@@ -200,22 +201,26 @@ def _lines(path: Path) -> Iterator[Outcome]:
             continue  # what a kill has cut off is done again
 
 
-def face_files(names: Sequence[str]) -> dict[str, str]:
+def face_files(names: Sequence[str], kept: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return picture -> file of its face: its own name with ``.png`` at the end, and a name that no other face has.
 
     ``a.jpg`` beside ``a.jpg.png`` becomes ``a.jpg.2.png``. Names that differ in capitals alone count as one, as some
     systems store them.
+
+    Parameters
+    ----------
+    kept : those of an earlier run, which stay as they are.
     """
-    taken = {name.lower() for name in names if name.lower().endswith(".png")}
-    found = {}
-    for name in names:
-        file, number = name, 1
-        if not name.lower().endswith(".png"):
-            file = f"{name}.png"
-            while file.lower() in taken:
-                number += 1
-                file = f"{name}.{number}.png"
-            taken.add(file.lower())
+    found = dict(kept or {})
+    before = {file.lower() for file in found.values()}
+    taken = before | {name.lower() for name in names if name.lower().endswith(".png")}
+    for name in (name for name in names if name not in found):
+        own = name.lower().endswith(".png")
+        file, number = name if own else f"{name}.png", 1
+        while file.lower() in (before if own and number == 1 else taken):
+            number += 1
+            file = f"{name}.{number}.png"
+        taken.add(file.lower())
         found[name] = file
     return found
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from fer_models import errors
 from simulations.faces import FacesConfig, draw
+from simulations.facing import face_files
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +176,9 @@ def test_mistakes(raw, fedfer, refused, tmp_path, monkeypatch, words, kind, said
     code, _, err = fedfer("data", "prepare", *(word.replace("RAW", str(raw)) for word in words))
     assert code == kind.exit_code
     assert said in err
+
+
+def test_a_picture_that_came_later_takes_no_face_of_an_earlier_run():
+    assert face_files(["a.jpg", "a.jpg.png"]) == {"a.jpg": "a.jpg.2.png", "a.jpg.png": "a.jpg.png"}
+    later = face_files(["a.jpg", "a.jpg.png", "b.jpg"], {"a.jpg": "a.jpg.png"})
+    assert later == {"a.jpg": "a.jpg.png", "a.jpg.png": "a.jpg.png.2.png", "b.jpg": "b.jpg.png"}
