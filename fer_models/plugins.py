@@ -58,9 +58,18 @@ def load(kind: Kind, name: str) -> Any:
 
     Raises
     ------
-    ConfigError : its code cannot be imported, or is no function.
+    ConfigError : its code cannot be imported, or is no function; or two packages add the name.
     """
     entry = added(kind)[name]
+    packages = sorted(
+        f"{each.dist.name} {each.dist.version}"
+        for each in entry_points(group=f"fedfer.{kind}", name=name)
+        if each.dist is not None
+    )
+    if len(packages) > 1:  # which of them runs would hang on the order of folders
+        raise ConfigError(
+            f"{name!r} is added by {' and by '.join(packages)}", where="packages", cure="Uninstall all but one."
+        )
     where = f"{entry.value} of {origin(kind, name)}"
     try:
         found = entry.load()

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from client.fairness import Fairness
 from client.plan import Attribute, LocalWork, Secure, read_plan
@@ -14,7 +15,8 @@ from client.policy_template import TEMPLATE
 from fer_models import plugins
 from fer_models.errors import ConfigError, ModelError
 from fer_models.losses import build_loss
-from fer_models.readers import names, options_of
+from fer_models.readers import names, options_of, read
+from fer_models.stores import Cache
 from fer_models.zoo import ModelSpec, build
 from server.debiasing.steering import Steering
 from simulations.doctor.versions import of_added
@@ -89,6 +91,30 @@ def test_names_of_our_own_stay_our_own():
     assert LocalWork(loss="focal").is_added is False
     assert names()[-1] == "strange" and options_of("strange") == ("takes",)
     assert plugins.origin("models", "narrow") == "strange-things 2.1"
+
+
+def test_a_name_that_two_packages_add_is_refused(tmp_path):
+    facts = tmp_path / "more_things-0.3.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: more-things\nVersion: 0.3\n")
+    (facts / "entry_points.txt").write_text("[fedfer.losses]\nscaled = strange_things:scaled\n")
+    with pytest.raises(ConfigError, match=r"'scaled' is added by more-things 0\.3 and by strange-things 2\.1"):
+        plugins.load("losses", "scaled")
+    assert callable(plugins.load("losses", "mean"))
+
+
+def test_what_a_reader_of_another_package_reads_is_kept_nowhere(tmp_path):
+    """Its code may change and nothing would tell; a reader of our own makes a store of as few files."""
+    kept = Cache(tmp_path / "kept", from_files=0)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in ("one.png", "two.png"):
+        Image.new("L", (48, 48)).save(pictures / name)
+    (pictures / "metadata.csv").write_text("file_name,label\none.png,happiness\ntwo.png,anger\n")
+    assert read("strange", pictures, cache=kept) is None
+    assert not kept.folder.exists()
+    assert len(read("imagefolder", pictures, cache=kept).labels) == 2
+    assert kept.folder.exists()
 
 
 def test_a_net_is_drawn_from_the_seed_and_leaves_the_global_generator_alone():

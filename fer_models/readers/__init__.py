@@ -89,7 +89,8 @@ def read(
 
     Parameters
     ----------
-    cache : where decoded pictures are kept for the next time; None keeps nothing.
+    cache : where decoded pictures are kept for the next time; None keeps nothing, nor is anything kept of a reader
+        that another package adds.
     progress : called now and then with the rows read and the rows to read.
 
     Raises
@@ -108,7 +109,7 @@ def read(
     given = {"progress": progress} if "progress" in _arguments(name) else {}
     if name == "many":  # each of whose sets has a store of its own
         return reader(folder, **options, **given, cache=cache)
-    if cache is None:
+    if cache is None or name not in READERS:  # code of other packages may change with nobody to tell a store
         return reader(folder, **options, **given)
     return _kept(name, reader, folder, options, given, cache)
 
