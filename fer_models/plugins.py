@@ -68,7 +68,9 @@ def load(kind: Kind, name: str) -> Any:
     )
     if len(packages) > 1:  # which of them runs would hang on the order of folders
         raise ConfigError(
-            f"{name!r} is added by {' and by '.join(packages)}", where="packages", cure="Uninstall all but one."
+            f"{name!r} is added by {' and by '.join(packages)}",
+            where="packages",
+            cure="Uninstall all but one.",
         )
     where = f"{entry.value} of {origin(kind, name)}"
     try:

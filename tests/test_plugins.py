@@ -98,7 +98,9 @@ def test_a_name_that_two_packages_add_is_refused(tmp_path):
     facts.mkdir()
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: more-things\nVersion: 0.3\n")
     (facts / "entry_points.txt").write_text("[fedfer.losses]\nscaled = strange_things:scaled\n")
-    with pytest.raises(ConfigError, match=r"'scaled' is added by more-things 0\.3 and by strange-things 2\.1"):
+    with pytest.raises(
+        ConfigError, match=r"'scaled' is added by more-things 0\.3 and by strange-things 2\.1"
+    ):
         plugins.load("losses", "scaled")
     assert callable(plugins.load("losses", "mean"))
 
