@@ -167,6 +167,8 @@ def tried(module):
 @pytest.mark.parametrize("kind", ATTACKS)
 def test_a_net_that_mixes_pictures_by_stealth_is_refused(kind):
     parts, reason = ATTACKS[kind]
+    # A mixup by chance can happen while it is tried, and is then refused for what it does.
+    torch.manual_seed(0)
     with pytest.raises(PrivacyError, match=reason) as error:
         tried(Net(**parts))
     assert error.value.cure
