@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any, TypeVar
 
 import httpx
@@ -18,10 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message
 
 from client.frames import LARGEST
+from client.versions import other_flower
 from fer_models.errors import EngineError, IdentityError
-
-KNOWN = "1.41"
-"""The version of Flower whose insides this module was written for, and whose tests it passes."""
 
 try:
     from flwr.app.message import remove_content_from_message
@@ -59,11 +56,7 @@ try:
     from flwr.supernode.fleet_http_client import FleetHttpClient
     from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 except ImportError as error:
-    raise EngineError(
-        f"Flower {version('flwr')} is not the version that sites speak to: {error}",
-        where="flwr",
-        cure=f"Install flwr {KNOWN}.",
-    ) from error
+    raise other_flower("sites speak to", error) from error
 
 BEAT = 15.0
 """Seconds between two signs of life that are promised; after twice as many without one a site counts as gone."""

@@ -7,10 +7,29 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from fer_models.errors import VersionError
+from fer_models.errors import EngineError, VersionError
 
 PROTOCOL = 2
 """Of the messages between coordinator and site; grows with every change that the other side could not read."""
+
+
+FLOWER = "1.41"
+"""The version of Flower whose insides are reached into, and with which the tests pass."""
+
+
+def other_flower(who: str, error: Exception) -> EngineError:
+    """Return the refusal of another version of Flower, in which something is elsewhere.
+
+    Parameters
+    ----------
+    who : and what it does with Flower, "sites speak to".
+    error : what was not found.
+    """
+    return EngineError(
+        f"Flower {version('flwr')} is not the version that {who}: {error}",
+        where="flwr",
+        cure=f"Install flwr {FLOWER}.",
+    )
 
 
 @functools.cache

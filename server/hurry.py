@@ -10,12 +10,8 @@ import functools
 import inspect
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 
-from fer_models.errors import EngineError
-
-KNOWN = "1.41"
-"""The version of Flower whose insides this module was written for."""
+from client.versions import other_flower
 
 SOON, LATEST = 0.02, 1.0
 """Seconds to wait for a part of a reply that a site is still pushing: at first, and at most."""
@@ -42,11 +38,7 @@ def hurry() -> None:
             raise ImportError(f"{NAME} takes no pauses")
         setattr(http_grid, NAME, functools.partial(_fetched, fetch))
     except (ImportError, AttributeError) as error:
-        raise EngineError(
-            f"Flower {version('flwr')} is not the version that the rounds speak to: {error}",
-            where="flwr",
-            cure=f"Install flwr {KNOWN}.",
-        ) from error
+        raise other_flower("the rounds speak to", error) from error
 
 
 def _fetched(

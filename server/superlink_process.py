@@ -16,11 +16,10 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
+from client.versions import other_flower
 from fer_models.errors import EngineError
-from server.hurry import KNOWN
 
 CONTROL, FLEET = "/v1/control/", "/v1/fleet/"
 """Beginnings of the paths of two interfaces."""
@@ -70,11 +69,7 @@ def lighten() -> None:
             setattr(state, name, _nothing)
         setattr(state, DEATHS, _seldom(getattr(state, DEATHS)))
     except (ImportError, AttributeError) as error:
-        raise EngineError(
-            f"Flower {version('flwr')} is not the version that the server runs: {error}",
-            where="flwr",
-            cure=f"Install flwr {KNOWN}.",
-        ) from error
+        raise other_flower("the server runs", error) from error
 
 
 def _keep_to(beginning: str, layer: type) -> None:

@@ -15,21 +15,22 @@ from flwr.proto.fleet_pb2 import PullMessagesResponse
 from flwr.proto.message_pb2 import ObjectTree, PullObjectResponse
 
 import client.fleet
-from client.fleet import KNOWN, Asked, Fleet, RunEnded, Unreachable, _asked, _inflated, noted
+from client.fleet import Asked, Fleet, RunEnded, Unreachable, _asked, _inflated, noted
 from client.messages import tell
+from client.versions import FLOWER
 from fer_models.errors import EngineError, IdentityError
 from simulations.grid import take_identity
 
 
 def test_the_installed_flower_is_the_one_that_sites_speak_to():
-    assert version("flwr").startswith(f"{KNOWN}.")
+    assert version("flwr").startswith(f"{FLOWER}.")
 
 
 def test_another_flower_is_told_in_a_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "flwr.supernode.fleet_http_client", None)
     with pytest.raises(EngineError, match=r"Flower .* is not the version that sites speak to") as error:
         runpy.run_path(client.fleet.__file__)
-    assert error.value.cure == f"Install flwr {KNOWN}."
+    assert error.value.cure == f"Install flwr {FLOWER}."
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUn
 from flwr.superlink.grid import http_grid
 
 import server.hurry
+from client.versions import FLOWER
 from fer_models.errors import EngineError
-from server.hurry import KNOWN, SOON, hurry
+from server.hurry import SOON, hurry
 
 
 def test_the_grid_looks_for_parts_of_replies_sooner(monkeypatch):
@@ -51,7 +52,7 @@ def test_another_flower_is_told_in_a_line(monkeypatch):
     monkeypatch.setattr(http_grid, "pull_objects", lambda ids: {})
     with pytest.raises(EngineError, match="is not the version that the rounds speak to") as error:
         hurry()
-    assert error.value.cure == f"Install flwr {KNOWN}."
+    assert error.value.cure == f"Install flwr {FLOWER}."
 
 
 def test_what_only_keeps_processes_alive_holds_no_torch():
