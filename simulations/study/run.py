@@ -79,7 +79,7 @@ class Study:
         """Run what is missing, write ``summary.json`` and ``report.html``, and return what the former says."""
         folder = RunFolder(self.wanted.folder)
         settings = self.wanted.methods[self.wanted.first]
-        folder.open({"study": self.kind}, OmegaConf.to_yaml(OmegaConf.structured(settings)))
+        folder.open(self.identity, OmegaConf.to_yaml(OmegaConf.structured(settings)))
         folder.write_json("state.json", {"status": "running"})
         jobs = [(method, seed) for seed in self.wanted.seeds for method in self.ran()]
         for number, (method, seed) in enumerate(jobs, 1):
@@ -92,6 +92,11 @@ class Study:
         self.write_page(self.wanted.folder, facts)
         folder.finish()
         return facts
+
+    @property
+    def identity(self) -> Facts:
+        """What makes two studies the same study: only the same one goes on in its folder."""
+        return {"study": self.kind}
 
     def ran(self) -> list[str]:
         """Return the methods that are not refused."""

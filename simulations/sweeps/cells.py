@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fer_models.errors import ConfigError
@@ -76,15 +76,13 @@ class Kind:
 LOCAL = {"1 step": (1, 192), "4 steps": (4, 48), "1 epoch": (16, 12)}
 """Work of a site in a round -> its steps, each on a sixteenth of its pictures, and rounds: 12 visits a picture."""
 
-TUNED = "4 steps"
-"""The work at which a method's rate is chosen, for all of them."""
-
-LOCAL_RATES = ("local.learning_rate=0.1", "local.learning_rate=0.3")
-ADAPTIVE = ("server.learning_rate=0.004", "server.learning_rate=0.015")
+LOCAL_RATES = tuple(f"local.learning_rate={rate}" for rate in (0.03, 0.1, 0.3, 1.0))
+MOMENTUM = tuple(f"server.learning_rate={rate}" for rate in (0.3, 1.0, 3.0, 10.0))
+ADAPTIVE = tuple(f"server.learning_rate={rate}" for rate in (0.004, 0.015, 0.05, 0.15))
 
 FEDERATED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "FedAvg": (("server=fedavg",), LOCAL_RATES),
-    "FedAvgM": (("server=fedavgm",), ("server.learning_rate=0.3", "server.learning_rate=1.0")),
+    "FedAvgM": (("server=fedavgm",), MOMENTUM),
     "FedProx": (("server=fedavg", "local.proximal=0.1"), LOCAL_RATES),
     "SCAFFOLD": (("server=fedavg", "local.scaffold=true"), LOCAL_RATES),
     "FedAdam": (("server=fedadam",), ADAPTIVE),
@@ -98,7 +96,7 @@ FEDERATED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ADAPTIVE,
     ),
 }
-"""A method -> its words, and the rates of which the better one is taken."""
+"""A method -> its words, and the rates of which the best is taken."""
 
 
 def _methods() -> Kind:
@@ -116,7 +114,7 @@ def _methods() -> Kind:
         for group, (steps, rounds) in LOCAL.items()
         for line, (words, choices) in FEDERATED.items()
     ]
-    return Kind("experiment=methods", tuple(cells), dict.fromkeys(LOCAL, "round"), ("0", "1"), curves=True)
+    return Kind("experiment=methods", tuple(cells), dict.fromkeys(LOCAL, "round"), ("0", "1", "2"), curves=True)
 
 
 # One setting at a time
@@ -177,7 +175,7 @@ class Asked(study.Asked):
     ----------
     kind : of sweep.
     cells : key -> cell.
-    choices : line -> settings of each choice, with :data:`TUNING` and the work at which a rate is chosen.
+    choices : key -> settings of each choice, with :data:`TUNING` and one evaluation, at the end.
     options : key -> settings of each choice, with the first seed.
     """
 
@@ -226,18 +224,20 @@ def asked(words: Sequence[str], kind: Kind) -> Asked:
     made = {key: settings(cell, seeds[0]) for key, cell in cells.items()}
     if any(cell.choices for cell in cells.values()):
         _require_drawn(next(iter(made.values()))[0])
-    choices = {
-        cell.line: tuple(settings(cell, TUNING, choice)[0] for choice in cell.choices)
-        for cell in kind.cells
-        if cell.choices and cell.group == TUNED
-    }
     options = {
         key: tuple(settings(cell, seeds[0], choice)[0] for choice in cell.choices)
         for key, cell in cells.items()
     }
+    choices = {key: tuple(map(_tuning, found)) for key, found in options.items() if found}
     folder = next(iter(made.values()))[1]
     methods = {key: found for key, (found, _) in made.items()}
     return Asked(methods, seeds, folder, kind, cells, choices, options)
+
+
+def _tuning(settings: Settings) -> Settings:
+    """Return settings as a choice is tried with them."""
+    server = replace(settings.server, evaluate_every=settings.server.rounds)
+    return replace(settings, seed=TUNING, server=server)
 
 
 def _require_free(seeds: Sequence[int]) -> None:

@@ -22,14 +22,15 @@ CURVES = ("accuracy", "worst_recall")
 
 
 def figures_of(cell: Cell, found: Sequence[Facts]) -> Facts:
-    """Return the figures of a cell, each with its mean over the seeds, its interval and its seeds.
+    """Return the figures of a cell, each with its mean over the seeds, its interval and its seeds; epsilon is the largest.
 
     Parameters
     ----------
     found : what the summary of each seed's run says of the federated system.
     """
     made = row(found, None)
-    for key in (*COSTS, "epsilon"):
+    made["epsilon_seeds"] = [each["epsilon"] for each in found]
+    for key in COSTS:
         made |= over_seeds(key, [each[key] for each in found], None, share=False)
     gaps = [next(iter(each["parity"].values()), {}).get("accuracy_gap") for each in found]
     made |= over_seeds("accuracy_gap", gaps, None)

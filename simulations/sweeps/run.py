@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from fer_models.errors import ConfigError, PartitionError, PrivacyError, SecureAggregationError
+from fer_models.errors import ConfigError, PartitionError, PrivacyError, SecureAggregationError, TrainingError
 from server.report import page as report
 from server.run_folder import RunFolder, write_text
 from simulations.comparison import Comparison
@@ -20,12 +20,15 @@ from simulations.settings import Settings
 from simulations.study.page import PAGE
 from simulations.study.run import Study, carry_out, whole
 from simulations.study.table import Facts
-from simulations.sweeps.cells import TUNING, Asked, Cell, Kind, asked, filed
+from simulations.sweeps.cells import TUNING, Asked, Cell, Kind, asked
 from simulations.sweeps.facts import COLUMNS, CSV, MARKDOWN, curve_of, figures_of, said, to_csv, to_markdown
 from simulations.sweeps.picture import curves, moves
 
 PICTURE = "picture.svg"
 """The picture of a sweep, in its folder."""
+
+LEFT_OUT = (ConfigError, PartitionError, PrivacyError, SecureAggregationError, TrainingError)
+"""Errors of a cell that leave the others as they are."""
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -58,6 +61,11 @@ class Sweep(Study):
         super().__init__(wanted)
         self._chosen: dict[str, str] = {}
 
+    @property
+    def identity(self) -> Facts:
+        """What makes two sweeps the same: methods and sweeps share no folder, as their tables have the same names."""
+        return {"study": self.kind, "command": self.wanted.kind.word}
+
     def prepare(self, console: Console) -> None:
         """Try the first cell; the others are tried when their turn comes, for trying all takes minutes."""
         del console
@@ -68,26 +76,28 @@ class Sweep(Study):
         """Choose rates, run what is missing, and leave the files; see :meth:`simulations.study.run.Study.run`."""
         first = self.wanted.methods[self.wanted.first]
         opened = RunFolder(self.wanted.folder)
-        opened.open({"study": self.kind}, OmegaConf.to_yaml(OmegaConf.structured(first)))
+        opened.open(self.identity, OmegaConf.to_yaml(OmegaConf.structured(first)))
         methods = dict(self.wanted.methods)
-        for number, (line, choices) in enumerate(self.wanted.choices.items(), 1):
-            console.print(f"{number}/{len(self.wanted.choices)} choosing a rate for {line}", highlight=False)
-            best = max(range(len(choices)), key=lambda i, a=line, c=choices: self._tried(a, i, c[i], console))
-            for key, cell in self.wanted.cells.items():
-                if cell.line == line:
-                    self._chosen[key] = cell.choices[best]
-                    methods[key] = self.wanted.options[key][best]
+        for number, (key, choices) in enumerate(self.wanted.choices.items(), 1):
+            console.print(f"{number}/{len(self.wanted.choices)} choosing a rate for {key}", highlight=False)
+            tried = [self._tried(key, i, settings, console) for i, settings in enumerate(choices)]
+            best = tried.index(max(tried))
+            self._chosen[key] = self.wanted.cells[key].choices[best]
+            methods[key] = self.wanted.options[key][best]
         self.wanted = replace(self.wanted, methods=methods)
         return super().run(console)
 
-    def _tried(self, line: str, index: int, settings: Settings, console: Console) -> float:
-        """Return the balanced accuracy of a line with one of its choices."""
-        place = self.wanted.folder / "tuning" / f"{filed(line)}-{index}"
+    def _tried(self, key: str, index: int, settings: Settings, console: Console) -> float:
+        """Return the balanced accuracy of a cell with one of its choices, 0 where training diverges."""
+        place = self.wanted.folder / "tuning" / f"{key}-{index}"
         if not whole(place, settings, ["federated"]):
-            with Display(console) as display:
-                comparison = Comparison(settings, place, ["federated"], display)
-                comparison.prepare()
-                comparison.run()
+            try:
+                with Display(console) as display:
+                    comparison = Comparison(settings, place, ["federated"], display)
+                    comparison.prepare()
+                    comparison.run()
+            except TrainingError:
+                return 0.0
         return float(
             RunFolder(place).read_json("summary.json")["systems"]["federated"]["balanced_accuracy"] or 0.0
         )
@@ -98,7 +108,7 @@ class Sweep(Study):
             return
         try:
             super().trained(method, seed, console)
-        except (ConfigError, PrivacyError, PartitionError, SecureAggregationError) as error:
+        except LEFT_OUT as error:
             self.refused[method] = str(error)
             console.print(
                 f"warning: {method} is left out: {error}", highlight=False, soft_wrap=True, markup=False

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from fer_models.errors import ConfigError, RunFolderError
 from simulations.sweeps import run as running
-from simulations.sweeps.cells import FEDERATED, KINDS, LOCAL, TUNED, Cell, Kind, asked, kind_of
-from simulations.sweeps.facts import COLUMNS, to_markdown
+from simulations.sweeps.cells import FEDERATED, KINDS, LOCAL, Cell, Kind, asked, kind_of
+from simulations.sweeps.facts import COLUMNS, figures_of, to_csv, to_markdown
 from simulations.sweeps.picture import curves, moves
 
 TINY = [
@@ -26,19 +26,21 @@ TINY = [
     ),
     *("server.evaluate_every=2", "server.ema=0", "aggregation=plain", "engine.workers=1", "seed=0,1"),
 ]
+GROUP = "4 steps"
+RATES = ("server.learning_rate=1e-9", "server.learning_rate=0.05", "server.learning_rate=1e18")
+"""Too small, good, and one with which training diverges."""
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def small(curves=False):
     """Two lines, one with a rate to choose, and a cell whose sites ask for more pictures than there are."""
-    rates = ("server.learning_rate=1e-9", "server.learning_rate=0.05")
     cells = (
-        Cell(TUNED, "chosen", "a", (), rates),
-        Cell(TUNED, "plain", "a", ()),
-        Cell(TUNED, "plain", "b", ("partition.alpha=0.05",)),
-        Cell(TUNED, "impossible", "b", ("partition.minimum=900",)),
+        Cell(GROUP, "chosen", "a", (), RATES),
+        Cell(GROUP, "plain", "a", ()),
+        Cell(GROUP, "plain", "b", ("partition.alpha=0.05",)),
+        Cell(GROUP, "impossible", "b", ("partition.minimum=900",)),
     )
-    return Kind("experiment=sweeps", cells, {TUNED: "an axis"}, ("0",), curves)
+    return Kind("experiment=sweeps", cells, {GROUP: "an axis"}, ("0",), curves)
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +70,14 @@ def swept(tmp_path_factory):
 def test_the_better_rate_is_chosen_with_pictures_of_its_own(swept):
     folder, _, facts = swept
     tried = [
-        json.loads((folder / "tuning" / f"chosen-{i}" / "summary.json").read_text())["systems"]["federated"]
+        json.loads((folder / "tuning" / f"4_steps-chosen-a-{i}" / "summary.json").read_text())["systems"]["federated"]
         for i in (0, 1)
     ]
     assert tried[0]["balanced_accuracy"] < tried[1]["balanced_accuracy"]
     assert facts["systems"]["4_steps-chosen-a"]["chosen"] == "server.learning_rate=0.05"
     assert facts["systems"]["4_steps-plain-a"]["chosen"] == ""
-    assert "seed: 100" in (folder / "tuning" / "chosen-1" / "config.yaml").read_text()
+    assert not (folder / "tuning" / "4_steps-chosen-a-2" / "summary.json").exists()  # it diverged
+    assert "seed: 100" in (folder / "tuning" / "4_steps-chosen-a-1" / "config.yaml").read_text()
     assert "learning_rate: 0.05" in (folder / "4_steps-chosen-a-seed-1" / "config.yaml").read_text()
 
 
@@ -132,8 +135,10 @@ def test_the_words_choose_cells_and_are_refused_where_cells_choose():
     assert found.seeds == (4, 5) and len(found.methods) == len(FEDERATED)
     assert {(each.server.rounds, each.local.amount) for each in found.methods.values()} == {(3, 16)}
     assert {each.seed for choices in found.choices.values() for each in choices} == {100}
-    assert {each.local.amount for choices in found.choices.values() for each in choices} == {4}
-    assert found.options["1_epoch-scaffold"][1].local.learning_rate == 0.3
+    assert {each.local.amount for choices in found.choices.values() for each in choices} == {16}
+    assert set(found.choices) == set(found.methods)
+    assert found.choices["1_epoch-fedadam"][2].server.learning_rate == 0.05
+    assert found.options["1_epoch-scaffold"][2].local.learning_rate == 0.3
     assert found.methods["1_epoch-scaffold"].local.scaffold
     assert {each.pretrain.seed for each in found.methods.values() if each.pretrain.faces} == {101}
     assert asked([sweeps.word, "only=skew", "partition.sites=4"], sweeps).seeds == (0, 1, 2)
@@ -163,9 +168,26 @@ def test_no_rate_and_no_start_comes_from_people_of_the_test_part():
             asked([methods.word, *words], methods)
 
 
+def test_methods_do_not_overwrite_the_tables_of_sweeps(swept):
+    folder, _, _ = swept
+    methods = asked([KINDS[0].word, "only=1 step", "seed=0", f"hydra.run.dir={folder}"], KINDS[0])
+    with pytest.raises(RunFolderError, match="another configuration"):
+        running.Sweep(methods).run(Console(file=io.StringIO()))
+
+
+def test_epsilon_is_the_largest_over_the_seeds(swept):
+    folder, _, _ = swept
+    summary = json.loads((folder / "4_steps-plain-a-seed-0" / "summary.json").read_text())
+    runs = [{**summary["systems"]["federated"], "epsilon": epsilon} for epsilon in (7.9, 8.0)]
+    found = figures_of(small().cells[1], runs)
+    assert found["epsilon"] == 8.0
+    line = next(line for line in to_csv({"a": found}).splitlines() if ",epsilon," in line)
+    assert line == "4 steps,plain,a,epsilon,8.0,,,2"
+
+
 def test_a_rate_that_was_chosen_with_other_settings_is_not_taken(swept):
     folder, _, _ = swept
     other = asked([*TINY, "local.gradient_clip=1", f"hydra.run.dir={folder}"], small())
     sweep = running.Sweep(other)
     with pytest.raises(RunFolderError, match="another configuration"):
-        sweep._tried("chosen", 0, other.choices["chosen"][0], Console(file=io.StringIO()))
+        sweep._tried("4_steps-chosen-a", 0, other.choices["4_steps-chosen-a"][0], Console(file=io.StringIO()))
