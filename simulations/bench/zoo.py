@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -32,7 +31,9 @@ from server.run_folder import write_text
 from simulations import classical
 from simulations.bench.fer2013 import data_of
 from simulations.bench.run import Figures, Options
-from simulations.bench.zoo_training import Recipe, Training, new_net
+from simulations.bench.zoo_page import write_page
+from simulations.bench.zoo_rows import FILE, Row, load_rows, origin, rows_of, same, save_rows
+from simulations.bench.zoo_training import Recipe, Training, changed, new_net
 from simulations.display import new_console
 from simulations.threads import one_thread
 
@@ -53,58 +54,87 @@ KNOWN = (*NETS, *classical.NAMES)
 
 @dataclass(frozen=True)
 class Asked:
-    """What is trained: nets, kinds of targets, processor minutes for each, how, and what it is judged on."""
+    """What is trained: nets, kinds of targets, processor minutes for each, how, and what it is judged on.
+
+    Attributes
+    ----------
+    rows : file of figures, which is read and added to; None keeps none.
+    train : whether to train what is not there yet.
+    """
 
     nets: tuple[str, ...]
     targets: tuple[str, ...]
     minutes: float
     part: str
     recipe: Recipe
+    rows: Path | None = None
+    train: bool = True
 
-    def key(self, net: str, kind: str) -> str:
-        """Return a name for one training, by which it is found again."""
-        if net in classical.NAMES:
-            words = [net, kind]
-        else:
-            own = Recipe()
-            changed = {k: v for k, v in asdict(self.recipe).items() if v != getattr(own, k)}
-            words = [net, kind, f"{self.minutes:g}", *(f"{k}={v}" for k, v in changed.items())]
+    def row(self, system: str, kind: str) -> Row:
+        """Return what says which training is meant, and the command that makes it again."""
+        row: Row = {"system": system, "targets": kind, "part": self.part, "minutes": None, "recipe": None}
+        words = [f"nets={system}", f"targets={kind}"]
+        if system not in classical.NAMES:
+            recipe = replace(self.recipe, rate=self.recipe.peak(system))
+            row |= {"minutes": self.minutes, "recipe": asdict(recipe)}
+            words += [f"minutes={self.minutes:g}", *changed(recipe)]
+        if self.part != PARTS[0]:
+            words.append(f"part={self.part}")
+        return row | {"command": f"fedfer bench zoo {' '.join(words)} --data DIR"}
+
+    def key(self, system: str, kind: str) -> str:
+        """Return a name for one training, by which it is found again; it says the learning rate of a net as well."""
+        row, words = self.row(system, kind), [system, kind]
+        if row["recipe"] is not None:
+            words += [f"{self.minutes:g}", *changed(Recipe(**row["recipe"]))]
         return "-".join([*words, *([self.part] if self.part != PARTS[0] else [])])
 
 
 def bench(options: Options) -> Figures:
     """Train and judge; with ``--run-dir`` what is done is kept there, and the same command goes on from it, also in the
-    midst of a net.
+    midst of a net. With ``rows=FILE`` the figures are added to a file, whose rows are not trained again, and to a page
+    beside it.
 
     Raises
     ------
     ConfigError : no folder of FER2013, or words that are not known.
     """
-    wanted, root, console = asked(options.overrides), data_of(options), new_console()
+    wanted, console = asked(options.overrides), new_console()
     keep_freed_memory()
     figures: Figures = {"minutes": wanted.minutes}
+    kept = [] if options.run_dir is None else rows_of(options.run_dir)
+    kept = kept if wanted.rows is None else _told(wanted.rows, kept)
     with one_thread():
         for kind in wanted.targets:
             samples: Samples | None = None
             for name in wanted.nets:
-                folder = None if options.run_dir is None else options.run_dir / wanted.key(name, kind)
-                record = _kept(folder)
-                if record is None:
-                    samples = samples if samples is not None else _samples(root, kind, wanted.part)
-                    record = trained(name, samples, wanted, folder)
+                row = next((each for each in kept if same(each, wanted.row(name, kind))), None)
+                if row is None and not wanted.train:
+                    continue
+                if row is None:
+                    samples = (
+                        samples if samples is not None else _samples(data_of(options), kind, wanted.part)
+                    )
+                    folder = None if options.run_dir is None else options.run_dir / wanted.key(name, kind)
+                    row = trained(name, kind, samples, wanted, folder)
+                    if wanted.rows is not None:
+                        _told(wanted.rows, [row])
+                record = row["figures"]
                 figures |= {f"{name}_{kind}_{key}": value for key, value in record.items()}
                 line = f"{name} {kind}: accuracy {record['accuracy']:.3f}, {record['cpu_seconds']:.0f} CPU s"
                 console.print(line, highlight=False)
     return figures
 
 
-def _kept(folder: Path | None) -> dict[str, Any] | None:
-    file = None if folder is None else folder / "figures.json"
-    return json.loads(file.read_text()) if file is not None and file.is_file() else None
+def _told(file: Path, rows: list[Row]) -> list[Row]:
+    found = save_rows(file, rows)
+    write_page(file, found)
+    return found
 
 
 def asked(words: list[str]) -> Asked:
-    """Read ``minutes=2``, ``nets=fer_nano,hog_svm``, ``targets=votes``, ``part=validation`` and words of the recipe.
+    """Read ``minutes=2``, ``nets=fer_nano,hog_svm``, ``targets=votes``, ``part=validation``, ``rows=FILE.json``,
+    ``train=false`` and words of the recipe.
 
     All nets of the zoo and both kinds of targets where none are named.
 
@@ -113,6 +143,7 @@ def asked(words: list[str]) -> Asked:
     ConfigError : another word, an unknown net or kind, or minutes that are none.
     """
     found = {"minutes": "10", "nets": ",".join(NETS), "targets": ",".join(RULES), "part": PARTS[0]}
+    found |= {"rows": "", "train": "true"}
     recipe, own = {}, asdict(Recipe())
     for word in words:
         key, _, value = word.partition("=")
@@ -123,19 +154,32 @@ def asked(words: list[str]) -> Asked:
         else:
             cure = nearest(key, [*found, *own])
             raise ConfigError(f"unknown word {word!r}", where="bench zoo", cure=cure)
-    lists = {"nets": KNOWN, "targets": RULES, "part": PARTS}
+    lists = {"nets": KNOWN, "targets": RULES}
     chosen = {key: tuple(found[key].split(",")) for key in lists}
     for key, known in lists.items():
         for each in chosen[key]:
             if each not in known:
                 raise ConfigError(f"unknown {each!r}", where=key, cure=nearest(each, list(known)))
-    part, *others = chosen["part"]
-    if others:
-        raise ConfigError("two parts to judge on", where="part", cure=f"Use one of {', '.join(PARTS)}.")
+    for key, known in (("part", PARTS), ("train", ("true", "false"))):
+        if found[key] not in known:
+            raise ConfigError(f"{found[key]!r}", where=key, cure=f"Use one of {', '.join(known)}.")
     minutes = _number("minutes", found["minutes"])
     if not 0 < minutes < math.inf:
         raise ConfigError(f"{found['minutes']} minutes", where="minutes", cure="Write minutes=10.")
-    return Asked(chosen["nets"], chosen["targets"], minutes, part, parse(Recipe, recipe, ""))
+    chosen_recipe = parse(Recipe, recipe, "")
+    rows, train = _rows_file(found["rows"]), found["train"] == "true"
+    return Asked(chosen["nets"], chosen["targets"], minutes, found["part"], chosen_recipe, rows, train)
+
+
+def _rows_file(text: str) -> Path | None:
+    if not text:
+        return None
+    path = Path(text)
+    if path.suffix != ".json":
+        cure = "Write rows=zoo.json; the page zoo.md goes beside it."
+        raise ConfigError(f"no name of a JSON file: {text!r}", where="rows", cure=cure)
+    load_rows(path)
+    return path
 
 
 def _number(key: str, text: str) -> float:
@@ -157,19 +201,20 @@ def _samples(root: Path, kind: str, part: str) -> Samples:
     return hold_out(samples.take(samples.rows("train")), 0.2, seed=1)
 
 
-def trained(name: str, samples: Samples, wanted: Asked, folder: Path | None) -> dict[str, float]:
-    """Train one system and return its figures on the rows that were held out; a net is kept in ``folder``."""
+def trained(name: str, kind: str, samples: Samples, wanted: Asked, folder: Path | None) -> Row:
+    """Train one system and return its row, with figures of the rows that were held out; a net is kept in ``folder``."""
     record, counts = (_classical if name in classical.NAMES else _net)(name, samples, wanted, folder)
     told = summarise(counts)
     record["test_rows"] = counts.rows
     for key in FIGURES:
         record[key] = told[key]
         record[f"{key}_low"], record[f"{key}_high"] = told[f"{key}_interval"]
+    row = wanted.row(name, kind) | {"figures": record} | origin()
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "figures.json", json.dumps(record, indent=1) + "\n")
+        write_text(folder / FILE, json.dumps(row, indent=1, allow_nan=False) + "\n")
         (folder / STATE).unlink(missing_ok=True)
-    return record
+    return row
 
 
 def _net(name: str, samples: Samples, wanted: Asked, folder: Path | None) -> tuple[dict[str, float], Counts]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -77,6 +77,16 @@ class Recipe:
     def peak(self, net: str) -> float:
         """Return the largest learning rate of a net."""
         return self.rate or RATES.get(net, PEAK)
+
+
+def changed(recipe: Recipe) -> list[str]:
+    """Return the words of what a recipe has otherwise than the plain one; a net's own rate is among them."""
+    own = asdict(Recipe())
+    return [
+        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in asdict(recipe).items()
+        if value != own[key]
+    ]
 
 
 def new_net(name: str, samples: Samples, recipe: Recipe) -> tuple[FlatModel, ModelSpec]:

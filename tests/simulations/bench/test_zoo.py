@@ -2,6 +2,7 @@
 
 import json
 import time
+from xml.etree import ElementTree
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_every_net_gets_its_minutes_and_goes_on_from_what_is_done(miniature, tmp
                 low, high = (figures[f"{net}_{kind}_{key}_{end}"] for end in ("low", "high"))
                 assert 0 <= low <= figures[f"{net}_{kind}_{key}"] <= high <= 1
     assert len(list(kept.iterdir())) == 6
-    _, spec, labels = load_model(kept / "cnn_tiny-original-0.005" / "model")
+    _, spec, labels = load_model(kept / "cnn_tiny-original-0.005-rate=0.005" / "model")
     assert (spec.name, len(labels)) == ("cnn_tiny", 7)
 
     records = {file: file.stat().st_mtime_ns for file in kept.rglob("*")}
@@ -78,6 +79,59 @@ def test_what_is_tried_out_is_judged_on_training_pictures_and_kept_apart(miniatu
     assert "norm=none" in name
 
 
+def test_rows_of_several_runs_stand_in_one_file_and_its_page_and_are_not_trained_again(miniature, tmp_path):
+    rows, words = tmp_path / "results" / "zoo.json", ["--data", str(miniature), "targets=original"]
+    first = [*words, "minutes=0.003", "nets=cnn_tiny,pca_tree", "--run-dir", str(tmp_path / "one")]
+    assert run(["zoo", *first]) == 0
+    assert run(["zoo", "train=false", f"rows={rows}", "--run-dir", str(tmp_path / "one")]) == 0
+    held = json.loads(rows.read_text())["rows"]
+    assert [(row["system"], row["minutes"]) for row in held] == [("cnn_tiny", 0.003), ("pca_tree", None)]
+    assert held[0]["recipe"]["rate"] == PEAK
+    assert "minutes=0.003 rate=0.005 --data DIR" in held[0]["command"]
+    assert held[0]["processor"]
+    assert {"fedfer", "torch"} <= held[0]["versions"].keys()
+
+    held[0]["processor"] = "another machine"
+    rows.write_text(json.dumps({"rows": held}))
+    more = ["minutes=0.005", "nets=cnn_tiny,pca_tree", f"rows={rows}", "--run-dir", str(tmp_path / "two")]
+    assert run(["zoo", *words, *more]) == 0
+    assert [each.name for each in (tmp_path / "two").iterdir()] == ["cnn_tiny-original-0.005-rate=0.005"]
+    assert run(["zoo", *words, *more, "minutes=0.003", f"rows={rows}"]) == 0  # nothing is left to train
+    assert len(list((tmp_path / "two").iterdir())) == 1
+    held = json.loads(rows.read_text())["rows"]
+    assert [(row["system"], row["minutes"]) for row in held] == [
+        ("cnn_tiny", 0.003),
+        ("cnn_tiny", 0.005),
+        ("pca_tree", None),
+    ]
+    page = rows.with_suffix(".md").read_text()
+    lines = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("| `")]
+    assert sorted([name.strip(" `"), minutes.strip()] for name, minutes in lines) == [
+        ["cnn_tiny", "0.003"],
+        ["cnn_tiny", "0.005"],
+        ["pca_tree", "–"],
+    ]
+    assert "1 of 3 rows: another machine" in page
+    picture = ElementTree.fromstring(rows.with_name("zoo-original.svg").read_text())
+    marks = [each for each in picture.iter("{http://www.w3.org/2000/svg}path") if each.get("transform")]
+    assert len(marks) == 2 + 3  # parameters of the nets, seconds of all
+
+
+def test_another_rate_of_a_net_is_another_training(monkeypatch):
+    name = asked(["nets=patt_lite"]).key("patt_lite", "votes")
+    monkeypatch.setitem(zoo_training.RATES, "patt_lite", 2e-3)
+    assert asked(["nets=patt_lite"]).key("patt_lite", "votes") != name
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", '{"rows": [{"system": "fer_nano"}]}'])
+def test_a_file_without_rows_is_left_alone(tmp_path, text):
+    path = tmp_path / "rows.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="rows"):
+        asked([f"rows={path}"])
+    assert path.read_text() == text
+
+
 def test_the_learning_rate_goes_up_and_comes_down():
     rates = [one_cycle(share / 100, PEAK) for share in range(101)]
     assert max(rates) == pytest.approx(PEAK)
@@ -107,6 +161,8 @@ def test_a_net_that_needs_it_has_a_rate_of_its_own():
         ("precision=bfloat", "bfloat16"),
         ("rate=fast", "number"),
         ("dropout=1", "0.9"),
+        ("train=no", "false"),
+        ("rows=zoo.csv", "zoo.json"),
     ],
 )
 def test_mistakes_are_told(word, said):
