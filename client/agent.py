@@ -127,9 +127,7 @@ class Agent:
         if targets not in self._data:
             source = self.samples if targets == "votes" else replace(self.samples, votes=None)
             found = torch.from_numpy(source.targets(self._train))
-            self._data[targets] = LocalRows(
-                self.samples, self._train, found, self._benches.inputs(self.samples)
-            )
+            self._data[targets] = LocalRows(self.samples, self._train, found, self.inputs)
         return self._data[targets]
 
     def _grouped(self, plan: Plan) -> Grouped:
@@ -141,14 +139,15 @@ class Agent:
     def _fair(self, plan: Plan, told: Told) -> FairRound | None:
         return None if plan.fairness is None else fair_round(plan, self._grouped(plan), told)
 
-    def require_willing(self, plan: Plan) -> None:
-        """Refuse a plan that the site's pictures do not fit, or its policy does not allow."""
+    def require_willing(self, plan: Plan, *, telling: bool = False) -> None:
+        """Refuse a plan that the site's pictures do not fit, or its policy or :mod:`client.settled` refuses."""
         require_fit(plan, self.samples, self.name)
         if self._policy is None and self.opted_out:
             self._refuse_for(no_place(plan, self.name))
         if plan.digest not in self._allowed:  # once, as it asks an accountant
             require_allowed(self._policy, plan, len(self._train), self.name, opted_out=self.opted_out)
             self._allowed.add(plan.digest)
+        self._answered.settled.hold(plan, self.name, telling=telling)
 
     def count_labels(self, plan: Plan, seen: Head | None = None) -> LabelCounts:
         """Count the classes of the training pictures; under privacy with noise, after the ledger is written.
@@ -157,7 +156,7 @@ class Agent:
         ------
         PrivacyError : the plan does not ask for counts, or the ledger has no room for it.
         """
-        self.require_willing(plan)
+        self.require_willing(plan, telling=True)
         if not plan.counts_labels:
             raise PrivacyError(
                 "the plan does not ask for label counts", where=self.name, cure="Ask for none of the sites."
@@ -183,7 +182,7 @@ class Agent:
         PrivacyError : the plan does not ask for that, or the ledger has no room for it.
         DataError : no column tells a group that it asks for.
         """
-        self.require_willing(plan)
+        self.require_willing(plan, telling=True)
         if plan.statistics is None:
             raise PrivacyError(
                 "the plan does not ask for statistics", where=self.name, cure="Ask for none of the sites."
@@ -221,7 +220,7 @@ class Agent:
         radius : R, see :mod:`client.finish`.
         seen : as in :meth:`train`.
         """
-        self.require_willing(plan)
+        self.require_willing(plan, telling=True)
         step, rows = step_of(plan, round_number), self._train[self._counted(plan)]
         entropy = BoundEntropy(self._entropy, plan.digest.encode() + vector.tobytes() + repr(radius).encode())
         key = entropy.key(round_number, "moments")
@@ -278,7 +277,7 @@ class Agent:
         attributes = own_attributes(plan)
         if attributes is None:
             return None
-        self.require_willing(plan)
+        self.require_willing(plan, telling=True)
         bench, stream = self._benches.of(plan), KeyedStream(self.draw(round_number, "own counts"))
         bench.load_(tensor_of(vector))
         return count_own(bench, self._rows(plan.local.targets), attributes, stream, opted_out=self.opted_out)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from client.settled import Settled
 from fer_models.errors import PrivacyError
 
 if TYPE_CHECKING:
@@ -42,15 +43,16 @@ def evaluations_of(plan: Plan) -> int:
 
 
 class Answered:
-    """The weights that a site has judged, by plan.
+    """The weights that a site has judged, by plan, and how it tells counts of training pictures.
 
     Parameters
     ----------
-    path : file in which they are kept, a line each; None keeps them in memory.
+    path : file in which the weights are kept, a line each; None keeps them in memory.
+    settled : how counts of training pictures are told, None for no way so far.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
+    def __init__(self, path: Path | None = None, settled: Settled | None = None) -> None:
+        self._path, self.settled = path, settled or Settled()
         self._known: set[tuple[str, str]] | None = None if path else set()
 
     def admit(self, plan: Plan, digest: str, site: str) -> None:

@@ -97,6 +97,7 @@ class StatisticsRules:
 
     allowed: tuple[Statistic, ...]
     minimum_counts: Mapping[str, int]
+    largest_minimum: int
     smallest_group: int
     by_site: bool
 
@@ -107,6 +108,9 @@ class StatisticsRules:
             require(False, what, f"{where}.{name}", f"Give a number for each of {', '.join(sorted(known))}.")
         for name, fewest in self.minimum_counts.items():
             require(fewest >= 0, f"at least {fewest} pictures", f"{where}.{name}", "Give 0 or more.")
+        least, where = self.minimum_counts["site_statistics"], "statistics.largest_minimum"
+        what = f"at most {self.largest_minimum} pictures, where {least} are the fewest"
+        require(self.largest_minimum >= max(1, least), what, where, f"Give {max(1, least)} or more.")
         good = self.smallest_group >= 1
         require(good, f"a group of {self.smallest_group}", "statistics.smallest_group", "Give 1 or more.")
 
@@ -324,6 +328,11 @@ def _of_statistics(rules: StatisticsRules, plan: Plan, opted_out: bool) -> Found
             if plan.statistics.smallest < fewest:
                 what = f"the plan shows counts of {plan.statistics.smallest} pictures, and {fewest} are the fewest"
                 yield "statistics.minimum_counts", what, f"Plan statistics.smallest={fewest}."
+            # With noise nothing is settled by the first plan: see client.settled.
+            if plan.statistics.smallest > rules.largest_minimum and plan.privacy is None:
+                what = f"the plan would have exact counts told from {plan.statistics.smallest} pictures on for good"
+                cure = f"Plan statistics.smallest={rules.largest_minimum} or less."
+                yield "statistics.largest_minimum", what, cure
     if plan.aggregation == "plain" and not rules.by_site:
         what = "plain aggregation shows the coordinator how the model does at this site alone"
         yield "statistics.by_site", what, "Plan aggregation=secure."

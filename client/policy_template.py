@@ -50,6 +50,10 @@ statistics:
   # that holds fewer than one of the allowed asks for takes part in nothing: fedfer site check says so.
   minimum_counts: {label_counts: 10, group_counts: 10, test_counts: 5, people_sums: 5, feature_sums: 10,
     site_statistics: 10}
+  # The most that a plan may name as the fewest of site_statistics. The first plan whose tables carry no noise settles
+  # that number for this site, as tables from another number on could tell the rest by subtraction; settled at a huge
+  # number, no table would tell anything any more. What is settled stands in settled.json, beside this file.
+  largest_minimum: 100
   # Groups with fewer test pictures than this are counted as undisclosed.
   smallest_group: 10
   # Whether figures of this site alone may be shown to the coordinator.

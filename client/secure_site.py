@@ -37,7 +37,6 @@ from client.secagg.participant import Participant
 from client.secagg.policy import Expected, Policy
 from client.secagg.refusals import refuse
 from client.secagg.wire import Offer
-from client.statistics import KIND
 from fer_models.errors import PrivacyError, SecureAggregationError
 
 EXCHANGES = ("offer", "roll", "survivors", "consents")
@@ -265,8 +264,6 @@ class SecureSite:
             absent = (each for each in layout.segments if each.name == "counts" and each.name not in values)
             values = {**values, **{each.name: np.zeros(each.length, np.int64) for each in absent}}
             body = layout.encode(values, weight, dither)
-            if purpose == KIND and plan.privacy is None:
-                self._settle_smallest(plan)
             masked = participant.mask(inbox, question, body, subject_of(content, plan, purpose))
             facts = ledger_facts(done)
             # As long as the vector: asked again, the site says again what it has cost.
@@ -274,23 +271,6 @@ class SecureSite:
                 offer.session: facts
             }
         return self._masked(masked, facts)
-
-    def _settle_smallest(self, plan: Plan) -> None:
-        """Count exact tables from one number of pictures on, for good.
-
-        A cell that only one site counts is that site's own count; asked from ever larger numbers on, sums over the same
-        sites would tell every site's, one after the other.
-        """
-        assert plan.statistics is not None
-        smallest = plan.statistics.smallest
-        try:
-            own = digest("fedfer smallest", str(smallest).encode())
-            self._journal.tell(digest("fedfer told", b"smallest"), own)
-        except SecureAggregationError as error:
-            if error.code != "other_company":
-                raise
-            what = f"tables of counts from {smallest} pictures on, which the site has told from another number on"
-            raise refuse("other_smallest", what) from error
 
     def _masked(self, answer: bytes, facts: Mapping[str, str]) -> RecordDict:
         return pack(np.frombuffer(answer, np.uint8), {"site": self.agent.name, **facts})

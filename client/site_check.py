@@ -108,6 +108,7 @@ def _of_plan(
     try:
         require_allowed(policy, plan, pictures, folder.name, opted_out=held.opted_out)
         console.print("the policy allows this plan")
+        folder.settled.hold(plan, folder.name, telling=False)
     except FedferError as error:
         yield error
     yield from _of_cost(folder, held, plan, ledger, console)

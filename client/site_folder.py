@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client.answered import Answered
+from client.settled import Settled
 from client.enrolment import Request, make_request, require_name
 from client.identity import Identity
 from client.keys import (
@@ -198,6 +199,11 @@ class SiteFolder:
             )
         write_own(self.path / "study.json", study.text)
 
+    @property
+    def settled(self) -> Settled:
+        """How the site tells exact counts of its training pictures."""
+        return Settled(self.path / "settled.json")
+
     def agent(self, policy: SitePolicy | None, held: Held, benches: Benches, ledger: Ledger) -> Agent:
         """Return the site's agent; a made-up site's randomness follows from its seed, a real one's from the system.
 
@@ -220,6 +226,6 @@ class SiteFolder:
             benches=benches,
             opted_out=held.opted_out,
             policy=policy,
-            answered=Answered(self.path / "judged.txt"),
+            answered=Answered(self.path / "judged.txt", self.settled),
             variates=Variates(self.path / "variates"),
         )

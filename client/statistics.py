@@ -6,8 +6,13 @@ row, and without an attribute there is one table of classes alone. The coordinat
 Without privacy a site counts no cell by itself that has fewer pictures than the plan's smallest: such pictures go to
 the undisclosed of their class. Where those are too few by themselves, the smallest cell of the class that is left joins
 them; so a class has the same total in all tables, and nothing small is to be had as the difference of two totals. A
-class that is itself too small is in no table. With privacy such a rule would let one
-picture move a count by more than one, so there is none: every count gets discrete Laplace noise
+class that is itself too small is in no table. Where all such classes together are too small, the smallest class that is
+left joins them, as how many pictures a site has may be known. Where the plan has label counts told as well, they tell
+how many pictures a class has, and so do the tables: a class that is too small is undisclosed in them. Counts of other
+plans could tell the rest by subtraction: :mod:`client.settled`.
+
+With privacy such rules would let one picture move a count by more than one, so there are none: every count gets
+discrete Laplace noise
 (:mod:`client.label_counts`). One picture more or less changes one count of each table by one, so with A tables noise of
 epsilon / A makes the whole release epsilon-differentially private. Where a person is the unit, one picture of each
 person is counted.
@@ -84,6 +89,27 @@ def require_statistics(plan: Plan) -> None:
             where="statistics.epsilon",
             cure="Give 0.5 or so with privacy, and null without.",
         )
+    if asked.smallest > 1 and plan.privacy is None and is_bare(plan):
+        raise PrivacyError(
+            f"tables of counts from {asked.smallest} pictures on, beside exact counts by group that tell the rest",
+            where="statistics.smallest",
+            cure="Use privacy.enabled=true with statistics.epsilon; or statistics.smallest=1, which hides nothing.",
+        )
+
+
+def is_bare(plan: Plan) -> bool:
+    """Return whether a plan without privacy has sites count training pictures by group as they are, small or not: for
+    fair training, for a rule of single sites, or for steps after the last round.
+    """
+    by_site = plan.server.by_site
+    bare = plan.fairness is not None or plan.finish is not None or (by_site is not None and by_site.counts)
+    return plan.privacy is None and bare
+
+
+def shows_totals(plan: Plan) -> bool:
+    """Return whether exact tables tell of every class how many pictures it has, as label counts of the plan do."""
+    assert plan.statistics is not None
+    return plan.counts_labels or plan.statistics.smallest == 1
 
 
 def tables_of(plan: Plan) -> dict[str, tuple[str, ...]]:
@@ -137,28 +163,40 @@ def counted(plan: Plan, samples: Samples, rows: NDArray[np.intp], *, opted_out: 
 
 
 def folded(plan: Plan, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return exact tables in which no count is smaller than the plan's smallest, 0 aside, and no difference tells one.
+    """Return exact tables in which no count is smaller than the plan's smallest, 0 aside, and no difference tells one;
+    where label counts are told, a class that is too small has its number as undisclosed.
 
     What is too small becomes undisclosed, and with it, from the smallest on, as many cells of the class as it takes for
-    the undisclosed to be large enough (complementary suppression: Cox, JASA 1980).
+    the undisclosed to be large enough (complementary suppression: Cox, JASA 1980). Classes that are left out are chosen
+    in the same way.
     """
     assert plan.statistics is not None
     smallest, kept = plan.statistics.smallest, counts.copy()
-    for table in split(plan, kept).values():
-        for column in table.T:  # a class, the undisclosed last; a view
-            _fold(column, smallest)
+    tables = list(split(plan, kept).values())  # views
+    out = [] if shows_totals(plan) else _too_small(tables[0].sum(0), smallest)
+    for table in tables:
+        table[:, out] = 0
+        for column in table.T:  # a class, the undisclosed last
+            hidden = _too_small(column[:-1], smallest, int(column[-1]))
+            column[-1] += column[hidden].sum()
+            column[hidden] = 0
     return kept
 
 
-def _fold(column: NDArray[np.int64], smallest: int) -> None:
-    """Fold the counts of one class, int64 (groups,), in place."""
-    groups, hidden = column[:-1], int(column[-1])
-    for place in np.argsort(groups, kind="stable"):
-        if groups[place] >= smallest and not 0 < hidden < smallest:
+def _too_small(sizes: NDArray[np.int64], smallest: int, hidden: int = 0) -> list[int]:
+    """Return the places of sizes that are too small, and of those that hide them where they are too few together.
+
+    Parameters
+    ----------
+    hidden : what is hidden with them in any case.
+    """
+    found: list[int] = []
+    for place in np.argsort(sizes, kind="stable"):
+        if sizes[place] >= smallest and not 0 < hidden < smallest:
             break
-        hidden += int(groups[place])
-        groups[place] = 0
-    column[-1] = hidden if hidden >= smallest else 0
+        hidden += int(sizes[place])
+        found.append(int(place))
+    return found
 
 
 def with_noise(plan: Plan, counts: NDArray[np.int64], key: bytes) -> NDArray[np.int64]:

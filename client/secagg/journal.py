@@ -80,7 +80,7 @@ class Journal(Protocol):
         Parameters
         ----------
         subject : what is counted, a digest; the same for the same pictures and the same weights, whoever asks.
-        company : whose sum it is, a digest; or how counts of the subject were made, where that is settled as well.
+        company : whose sum it is, a digest.
 
         Raises
         ------

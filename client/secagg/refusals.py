@@ -25,7 +25,6 @@ CURES = {
     "malformed": "Run the same version of FedFER everywhere.",
     "not_invited": "Nothing: the site takes part once it is invited.",
     "other_company": "Ask the same sites again; or plan privacy=dp with privacy.audit_epsilon and counts with noise.",
-    "other_smallest": "Plan the same statistics.smallest as before; or privacy=dp with statistics.epsilon.",
     "out_of_order": "Send the messages of a session in their order.",
     "oversize": "Run the same version of FedFER everywhere.",
     "replayed": "Nothing: one question has one answer.",

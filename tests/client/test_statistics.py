@@ -7,6 +7,7 @@ import pytest
 
 from client import statistics
 from client.accounting import epsilon_of
+from client.fairness import Fairness
 from client.limits import Limit, cost_before, whole_run
 from client.mechanisms import Mechanism
 from client.plan import Attribute, Secure, Statistics, read_plan
@@ -55,33 +56,49 @@ def test_tables_count_every_picture_by_class_and_group(asking, agent_of, samples
 def test_no_small_count_leaves_a_site_without_noise(asking):
     plan = asking(smallest=5)
     counts = np.array([9, 4, 2, 5, 1, 0, 0, 0, 2])  # old, young, undisclosed by three classes
-    assert statistics.folded(plan, counts).tolist() == [9, 0, 0, 5, 0, 0, 0, 5, 0]
+    # Of the third class there are four, and who knows how many pictures there are would know it: the second hides them.
+    assert statistics.folded(plan, counts).tolist() == [9, 0, 0, 5, 0, 0, 0, 0, 0]
+    told = replace(asking(smallest=5), server=replace(plan.server, adjustment=1.0))
+    assert statistics.folded(told, counts).tolist() == [9, 0, 0, 5, 0, 0, 0, 5, 4]
     assert counts[1] == 4, "what was given is as it was"
 
 
 def test_totals_of_two_tables_do_not_tell_what_one_of_them_hides(plan_of):
     """Two of the first class are old and six dark: once their totals differed by the two."""
     plan = replace(plan_of(groups=BOTH), statistics=Statistics(("age", "hair"), 5))
-    age, hair = [[2, 9, 4], [20, 9, 0], [0, 0, 0]], [[6, 9, 4], [16, 9, 0], [0, 0, 0]]  # the undisclosed last
+    age, hair = [[2, 9, 6], [20, 9, 0], [0, 0, 0]], [[6, 9, 6], [16, 9, 0], [0, 0, 0]]  # the undisclosed last
     told = statistics.split(plan, statistics.folded(plan, np.array([*age, *hair]).ravel()))
-    assert told["age"].tolist() == [[0, 9, 0], [0, 9, 0], [22, 0, 0]]
-    assert told["hair"].tolist() == [[6, 9, 0], [16, 9, 0], [0, 0, 0]]
+    assert told["age"].tolist() == [[0, 9, 6], [0, 9, 0], [22, 0, 0]]
+    assert told["hair"].tolist() == [[6, 9, 6], [16, 9, 0], [0, 0, 0]]
     assert np.array_equal(told["age"].sum(0), told["hair"].sum(0))
 
 
-def test_whatever_is_counted_no_count_and_no_difference_of_totals_is_small(plan_of):
-    plan = replace(plan_of(groups=BOTH), statistics=Statistics(("age", "hair"), 5))
+@pytest.mark.parametrize("label_counts", [False, True])
+def test_whatever_is_counted_no_count_and_no_difference_of_totals_is_small(plan_of, label_counts):
+    """Differences to the other table, to the number of pictures, and where they are told to the label counts."""
+    own = plan_of(groups=BOTH, server={"adjustment": float(label_counts)})
+    plan, hiding = replace(own, statistics=Statistics(("age", "hair"), 5)), 0
     draws = np.random.default_rng(0)
     for _ in range(300):
         label, age, hair = (draws.integers(0, most, draws.integers(1, 80)) for most in (3, 3, 3))
         size = min(map(len, (label, age, hair)))
         cells = [np.bincount(own[:size] * 3 + label[:size], minlength=9) for own in (age * (age != 1), hair)]
         counts = np.concatenate(cells)
-        tables = list(statistics.split(plan, statistics.folded(plan, counts)).values())
-        total = np.bincount(label[:size], minlength=3)
-        for table in tables:
-            assert ((table == 0) | (table >= 5)).all()
-            assert np.array_equal(table.sum(0), np.where(total >= 5, total, 0))
+        first, second = statistics.split(plan, statistics.folded(plan, counts)).values()
+        total, shown = np.bincount(label[:size], minlength=3), first.sum(0)
+        assert np.array_equal(shown, second.sum(0))
+        for table in (first, second):
+            cells = table[:-1] if label_counts else table
+            assert ((cells == 0) | (cells >= 5)).all()
+            assert ((table == 0) | (table >= 5) | (table == total)).all(), "what label counts tell"
+        if label_counts:
+            assert np.array_equal(shown, total)
+            continue
+        out = shown != total
+        hiding += out.any()
+        assert (shown[out] == 0).all()
+        assert total[out].sum() == 0 or total[out].sum() >= 5 or out[total > 0].all()
+    assert label_counts or hiding > 50
 
 
 def test_noise_is_paid_for_before_it_leaves_and_repeats(asking, agent_of, plan_of):
@@ -144,6 +161,14 @@ def test_what_a_plan_cannot_ask_for(plan_of, agent_of, asking):
         Statistics(smallest=0)
     with pytest.raises(PrivacyError, match="exact counts of a private plan"):
         replace(plan_of(privacy={}), statistics=Statistics())
+    with pytest.raises(PrivacyError, match="beside exact counts by group that tell the rest"):
+        plan_of(
+            groups=BOTH,
+            fairness=Fairness("age", weighting="counts"),
+            aggregation="secure",
+            secure=SECURE,
+            statistics=Statistics(("hair",)),
+        )
     with pytest.raises(PrivacyError, match="noise that no privacy asks for"):
         replace(plan_of(), statistics=Statistics(epsilon=1.0))
     with pytest.raises(PrivacyError, match="does not ask for statistics"):
@@ -167,6 +192,19 @@ def test_a_policy_says_whether_and_from_how_many_pictures_on(plan_of, tmp_path):
     assert rules(9) == ["statistics.minimum_counts"]
     assert rules(9, "site_statistics: 10}", "site_statistics: 9}") == []
     assert rules(10, ", site_statistics]", "]") == ["statistics.allowed"]
+    assert rules(5000) == [], "noise settles nothing"
+    loose = replace(plan, privacy=None, local=replace(plan.local, rate=0.0))
+    exact = [
+        read_policy(tmp_path / "policy.yaml").refusals(replace(loose, statistics=Statistics((), most)), 100)
+        for most in (100, 101)
+    ]
+    assert [[each.rule for each in refusals] for refusals in exact] == [
+        ["privacy.required"],
+        ["privacy.required", "statistics.largest_minimum"],
+    ]
+    assert exact[1][1].cure == "Plan statistics.smallest=100 or less."
+    with pytest.raises(ConfigError, match="at most 9 pictures, where 10 are the fewest"):
+        rules(10, "largest_minimum: 100", "largest_minimum: 9")
     found = replace(plan, statistics=Statistics(("age",), 10, 0.5))
     assert asked_statistics(found)["site_statistics"].startswith("training pictures by age, class")
     assert "by class and age; with noise of epsilon 0.5 at each site, none below 10 shown" in learned_of(

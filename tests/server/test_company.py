@@ -8,11 +8,11 @@ import torch
 
 from client.app import make_app
 from client.messages import facts_of
-from client.plan import Secure, Statistics
+from client.plan import Attribute, Secure, Statistics
 from client.secagg.codec import session_of
 from client.secure_site import from_text
 from client.told import NOTHING
-from fer_models.errors import SecureAggregationError
+from fer_models.errors import PolicyError, SecureAggregationError
 from fer_models.flat import FlatModel
 from fer_models.zoo import build
 from server.asking import Judging
@@ -126,9 +126,51 @@ def test_tables_from_other_numbers_on_give_no_site_s_count_by_and_by(secure_of, 
         return json.loads((coordinator.folder.path / "statistics.json").read_text())["tables"][""]["all"]
 
     whole = table("first", 1)
-    with pytest.raises(SecureAggregationError, match="told from another number on"):
+    with pytest.raises(PolicyError, match="from 7 pictures on, which the site tells from 1 on"):
         table("second", 7)
     assert table("third", 1) == whole
+
+
+def test_tables_of_other_groups_give_no_small_count_by_subtraction(secure_of, sites_of, coordinator_of):
+    plan, sites = replace(secure_of(), statistics=Statistics(("age",), 10)), sites_of(SIZES)
+
+    def table(run, *groups):
+        asked = replace(plan, run=run, groups=(Attribute("age", groups),))
+        coordinator, grid, _ = coordinator_of(asked, sites, run)
+        coordinator.begin(grid)
+        return json.loads((coordinator.folder.path / "statistics.json").read_text())["tables"]["age"]
+
+    whole = table("first", "old", "young")
+    with pytest.raises(
+        PolicyError, match="by age of the groups old, which the site tells of old, young since"
+    ):
+        table("second", "old", "undisclosed")
+    assert table("third", "young", "old", "undisclosed") == whole
+
+
+def test_label_counts_beside_tables_give_no_small_class_by_subtraction(secure_of, sites_of, coordinator_of):
+    """In one plan they agree; tables that left a small class out are followed by no label counts, nor the reverse."""
+    both = replace(secure_of(adjustment=1.0), statistics=Statistics(smallest=8))
+    sites = sites_of(SIZES)
+
+    def asking(plan, run):
+        coordinator, grid, _ = coordinator_of(replace(plan, run=run), sites, run)
+        nodes, asked = coordinator.begin(grid)
+        return nodes, asked, coordinator.folder.path / "statistics.json"
+
+    nodes, asked, kept = asking(both, "first")
+    counts = asked.label_counts(nodes)
+    shown = json.loads(kept.read_text())["tables"][""]["all"]
+    assert [count or 0 for count in shown] == [count if count >= 8 else 0 for count in counts.tolist()]
+    alone = replace(secure_of(), statistics=Statistics(smallest=8))
+    with pytest.raises(
+        PolicyError, match="tables that leave small classes out, of which the site has told exact"
+    ):
+        asking(alone, "second")
+    sites = sites_of(SIZES)
+    asking(alone, "third")
+    with pytest.raises(PolicyError, match="beside tables in which the site has left small classes out"):
+        asking(secure_of(adjustment=1.0), "fourth")[1].label_counts(nodes)
 
 
 def test_after_a_sum_that_was_lost_late_the_next_round_does_without_its_counts(
