@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client.answered import Answered
-from client.settled import Settled
 from client.enrolment import Request, make_request, require_name
 from client.identity import Identity
 from client.keys import (
@@ -38,6 +37,7 @@ from client.keys import (
     read_signing_key,
     write_own,
 )
+from client.settled import Settled
 from client.study import Study, read_study, require_successor
 from fer_models.errors import ConfigError, IdentityError
 
