@@ -12,6 +12,7 @@ import torch
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from client.answered import weights_digest
 from client.identity import Roster
 from client.nets import model_of, net_of, with_critic
 from client.plan import Plan
@@ -27,13 +28,16 @@ from server.class_shares import Adjustment, scaled, shares_of
 from server.debiasing.by_site import SiteMean
 from server.debiasing.finishing import Finishing
 from server.debiasing.steering import Steering
-from server.drawing import cohort
 from server.optimizers import ServerOptimizer
+from server.order import following, members
 from server.results import Result, Totals
 from server.run_folder import RunFolder, reading
 from server.scaffold import Control
+from server.secagg.kept import FILE as SESSION
+from server.secagg.kept import Kept
 from server.secagg.transcript import Transcripts
-from server.secure import SecureSites, Task
+from server.secure import SecureSites
+from server.sessions import Task
 from server.standing import Standing
 from server.statistics import take_statistics
 
@@ -63,6 +67,9 @@ class Coordinator:
     sites : how many to wait for: an engine may start the coordinator before all its sites have registered.
     roster : everybody's public keys, which secure aggregation needs.
     transcripts : keeps every session of secure aggregation for an auditor, None keeps none.
+    checkpoint_seconds : age of the last checkpoint from which another is written, None for CHECKPOINT_SECONDS. With 0
+        the session of secure aggregation that is under way is kept as well, and a process that takes the run up goes on
+        with it; that is for sites that outlive this process.
     """
 
     def __init__(
@@ -101,7 +108,7 @@ class Coordinator:
         self._counts: dict[str, Counts] = {}
         # The line of a round whose weights nobody has evaluated yet.
         self._pending: dict[str, Any] | None = None
-        self._told: torch.Tensor | None = None  # weights that sites may have judged in a sum that was lost
+        self._told = ""  # digest of weights that sites may have judged in a sum that was lost
         self._standing: Standing
         self._round = 0
         self._began = time.monotonic()
@@ -119,16 +126,13 @@ class Coordinator:
             self._take_counts(sites.label_counts(nodes))
             self._checkpoint()
         for round_number in range(self._round + 1, self.plan.server.rounds + 1):
+            if self._pending and self.plan.server.participation < 1:
+                self._evaluate(sites, nodes, prove=not self._counts)
+                self._checkpoint_in_time()
             if not sites.settled:
                 self._standing.require_quorum()
             self._train(sites, nodes, round_number)
-            unfinished = self._finishing and round_number == self.plan.server.rounds
-            if self._pending and self.plan.server.participation < 1 and not unfinished:
-                self._evaluate(sites, nodes, prove=not self._counts)
-            pause = CHECKPOINT_SECONDS if self._pause is None else self._pause
-            # What a site keeps of SCAFFOLD goes back one round and no further.
-            if self._control is not None or time.monotonic() - self._saved > pause:
-                self._checkpoint()
+            self._checkpoint_in_time()
         if self._finishing is not None:
             self._finishing.run(sites, nodes, self._judged, self._took)
         if self._pending or not self._counts:
@@ -208,41 +212,30 @@ class Coordinator:
             record=self._transcripts.record if self._transcripts else None,
             standing=standing,
             control=self._control,
+            kept=Kept(self.folder.path / SESSION, self._roster) if self._pause == 0 else None,
         )
 
     def _following(self, purpose: str, round_number: int) -> Task | None:
         """Return what the sites are asked after a task, None after the last."""
         self._standing.refresh()
-        nodes = self._standing.nodes
-        work, number = self.plan.server, round_number
-        if self._finishing is not None and (purpose == "moments" or number == work.rounds):
-            return self._finishing.following(nodes, purpose, number)
-        alone = number == work.rounds or (work.participation < 1 and self.plan.evaluates_after(number))
-        if purpose == "statistics" and self.plan.counts_labels and not self._counted:
-            return Task("label_counts", 0, tuple(nodes))
-        if purpose == "train" and alone:
-            return Task("evaluate", number, tuple(nodes))
-        if number == work.rounds:
-            return None
-        return Task("train", number + 1, tuple(self._cohort(nodes, number + 1)))
-
-    def _cohort(self, nodes: list[int], round_number: int) -> list[int]:
-        return cohort(self.plan.seed, round_number, nodes, self.plan.server.participation)
+        counts = self.plan.counts_labels and not self._counted
+        asked = purpose, round_number
+        return following(self.plan, self._finishing, self._standing.nodes, asked, counts=counts)
 
     def _train(self, sites: Sites, nodes: list[int], round_number: int) -> None:
         vector = self._full(self._optimizer.vector)
         prior = self._prior if self.plan.local.tells_prior else ()
         told = Told(prior) if self._steering is None else self._steering.told(round_number, prior)
         judging = self._judging(vector) if self.plan.judges_in(round_number) else None
-        if judging is not None and self._told is not None and torch.equal(judging.vector, self._told):
+        if judging is not None and self._told == weights_digest(judging.vector.numpy()):
             # A sum of counts with these weights was lost late: over other sites, sites would refuse another.
             judging = None
             if self._pending is not None:
                 record, self._pending = self._pending, None
                 self._observer(record)
-        done = sites.train(self._cohort(nodes, round_number), round_number, vector, told, judging)
+        done = sites.train(members(self.plan, nodes, round_number), round_number, vector, told, judging)
         if judging is not None and done.lost and done.agreed:
-            self._told = judging.vector.clone()
+            self._told = weights_digest(judging.vector.numpy())
         self._take(done)
         if done.mean is not None:
             self._step(done.mean[: len(self._trained)], round_number)
@@ -337,6 +330,12 @@ class Coordinator:
             self._totals.epsilon = line["epsilon"] = self._books.account()
         return line
 
+    def _checkpoint_in_time(self) -> None:
+        pause = CHECKPOINT_SECONDS if self._pause is None else self._pause
+        # What a site keeps of SCAFFOLD goes back one round and no further.
+        if self._control is not None or time.monotonic() - self._saved >= pause:
+            self._checkpoint()
+
     def _checkpoint(self) -> None:
         facts = {
             "plan": self.plan.digest,
@@ -347,6 +346,7 @@ class Coordinator:
             "histories": self._books.told,
             "prior": list(self._prior),
             "counted": self._counted,
+            "told": self._told,
             "steering": None if self._steering is None else self._steering.facts(),
             "by_site": None if self._by_site is None else self._by_site.facts(),
             "finish": None if self._finishing is None else self._finishing.facts(),
@@ -382,7 +382,7 @@ class Coordinator:
         self._books.take_up(facts["epsilon"], facts["ledgers"], facts.get("histories", {}))
         self._pending = None if facts["pending"] is None else dict(facts["pending"])
         self._prior = tuple(float(share) for share in facts["prior"])
-        self._counted = bool(facts["counted"])
+        self._counted, self._told = bool(facts["counted"]), str(facts.get("told", ""))
         if self._steering is not None:
             self._steering.take_up(facts["steering"])
         if self._by_site is not None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 
-from server.secure import KEYS, WORK
+from server.post import KEYS
+from server.sessions import WORK
 
 LOST = Error(ErrorCode.NODE_UNAVAILABLE, "the site dropped out (engine.dropout)")
 """What comes in place of an answer that was lost."""

@@ -38,7 +38,7 @@ from server.results import Result
 from server.rounds import Coordinator, Observer
 from server.run_folder import RunFolder
 from server.secagg.transcript import TRANSCRIPTS, Transcripts
-from server.secure import WORK
+from server.sessions import WORK
 from simulations.faults import Dropouts
 from simulations.grid import LocalGrid, Pool
 from simulations.partition import Partition

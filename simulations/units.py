@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flwr.app import ArrayRecord, Message, MessageType
 
 from client.evaluation import EVALUATION_BATCH
-from server.secure import WORK
+from server.sessions import WORK
 
 MOST_EVALUATED = 64
 """Sites whose test pictures share batches in evaluation, at most."""

@@ -21,6 +21,7 @@ CURES = {
     "below_floor": "Ask for more sites or a higher threshold; only the site can lower its floors.",
     "complained": "Nothing: the site is out of this session and takes part in the next.",
     "damaged_journal": "Put the newest copy back; without it the site cannot know what it has sent.",
+    "damaged_session": "Nothing: a new session is begun. Look at the disk, and who may write to the run folder.",
     "late": "Nothing: the session has gone on without it.",
     "malformed": "Run the same version of FedFER everywhere.",
     "not_invited": "Nothing: the site takes part once it is invited.",

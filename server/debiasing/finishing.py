@@ -29,7 +29,8 @@ from fer_models.erasure import Eraser, eraser_of, meant
 from fer_models.errors import DataError, ModelError
 from fer_models.flat import FlatModel, Slot
 from server.asking import Answers, Sites
-from server.secure import SecureSites, Task
+from server.secure import SecureSites
+from server.sessions import Task
 
 MOMENTS = "finish.moments"
 """Name of the sums in a checkpoint."""

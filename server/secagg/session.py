@@ -8,7 +8,7 @@ consents, ``finish`` the reveals. Where fewer than the least are left, the sessi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Sized
+from collections.abc import Callable, Container, Mapping, Sized
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
@@ -79,11 +79,8 @@ class Session:
     def __init__(
         self, offer: Offer, roster: Roster, record: Callable[[str, bytes], object] | None = None
     ) -> None:
-        self._view, self._record, self._hashes = (
-            View(offer, roster),
-            record or (lambda *_: None),
-            bool(record),
-        )
+        self._view, self._hashes = View(offer, roster), bool(record)
+        self._record = record or (lambda *_: None)
         self._phase, self._ended = 0, ""
         self._taken: dict[tuple[str, int], bytes] = {}
         self._adverts: dict[int, Advert] = {}
@@ -107,6 +104,21 @@ class Session:
     def question(self) -> bytes:
         """The digest of what the sites are asked, empty before :meth:`ask`."""
         return self._view.question
+
+    @property
+    def terms(self) -> Offer:
+        """What the session is about."""
+        return self._view.offer
+
+    @property
+    def taken(self) -> Mapping[tuple[str, int], bytes]:
+        """Phase and site -> the message that counted; of a masked vector what stands before it."""
+        return self._taken
+
+    @property
+    def total(self) -> bytes:
+        """The sum of the masked vectors that have arrived, still masked before :meth:`finish`."""
+        return bytes(self._total)
 
     @property
     def invited(self) -> tuple[int, ...]:
@@ -137,6 +149,11 @@ class Session:
     def consented(self) -> list[int]:
         """Ids of the sites whose consents have arrived."""
         return sorted(self._consents)
+
+    @property
+    def revealed(self) -> list[int]:
+        """Ids of the sites that have revealed their shares."""
+        return sorted(self._reveals)
 
     def offer(self) -> bytes:
         """Return the offer, for every invited site."""
@@ -255,6 +272,30 @@ class Session:
             self._survivors.append(site)
             self._keep("masked", site, data[: Masked.HEAD], f"masked-{site}", data)
 
+    def take_sum(self, answers: Mapping[int, bytes], total: bytes) -> None:
+        """Take up a sum that an earlier process had come to.
+
+        Parameters
+        ----------
+        answers : site -> what stands before its vector, which is in the sum; or its complaint.
+        """
+        nbytes = self._view.offer.nbytes
+        if len(total) != nbytes:
+            raise refuse("wrong_length", f"a sum of {len(total)} bytes where {nbytes} are offered")
+        nothing = bytes(nbytes)  # in the vector's place: what was signed is its digest
+        for site, data in answers.items():
+            if kind_of(data) is Kind.COMPLAINT:
+                self._take_complaint(site, data)
+                continue
+            masked = self._parsed(
+                "masked", site, data + nothing, lambda data: Masked.parse(data, nbytes), self._view.members
+            )
+            if masked is not None:
+                self._view.check_masked(masked, hashed=False)
+                self._survivors.append(site)
+                self._taken["masked", site] = data
+        self._total = bytearray(total)
+
     def _take_complaint(self, site: int, data: bytes) -> None:
         complaint = self._parsed("masked", site, data, Complaint.parse, self._view.members)
         if complaint is not None:
@@ -324,10 +365,9 @@ class Session:
 
     def _check_count(self) -> None:
         """Refuse a sum whose first number, 1 at every site, does not count the survivors: a mask is left in it."""
-        if self._view.offer.words64 and int.from_bytes(self._total[:8], "little") != len(
-            self._view.survivors
-        ):
-            raise refuse("bad_sum", f"a sum that does not count {len(self._view.survivors)} sites")
+        sites = len(self._view.survivors)
+        if self._view.offer.words64 and int.from_bytes(self._total[:8], "little") != sites:
+            raise refuse("bad_sum", f"a sum that does not count {sites} sites")
 
     def _close(self, phase: str, arrived: Sized) -> bool:
         """Close an exchange, once; return whether it was open, and end the session where too few are left."""

@@ -15,10 +15,10 @@ from client.told import NOTHING
 from fer_models.errors import PolicyError, SecureAggregationError
 from fer_models.flat import FlatModel
 from fer_models.zoo import build
-from server.asking import Judging
+from server.asking import EVERYBODY, Judging
 from server.rounds import Coordinator
 from server.run_folder import RunFolder
-from server.secure import EVERYBODY, WORK
+from server.sessions import WORK
 from simulations.grid import LocalGrid
 
 SIZES = (18, 18, 18, 18, 18)

@@ -20,12 +20,13 @@ from fer_models.errors import ConfigError, IdentityError, PrivacyError, SecureAg
 from fer_models.flat import FlatModel
 from fer_models.zoo import build
 from server.aggregation import MeanOfUpdates
-from server.asking import sum_counts
+from server.asking import EVERYBODY, sum_counts
+from server.post import KEYS
 from server.rounds import Coordinator
 from server.run_folder import RunFolder
 from server.secagg.transcript import Transcripts
 from server.secagg.verify import verify
-from server.secure import EVERYBODY, KEYS, WORK
+from server.sessions import WORK
 from simulations.federated import counts_by_site, run_local
 from simulations.grid import LocalGrid
 
@@ -51,9 +52,8 @@ def plain_of(plan):
 
 
 def run(plan, sites, folder, observer=None, workers=1, together=1):
-    return run_local(
-        plan, sites, RunFolder(folder), "federated", workers, observer or (lambda _: None), together
-    )
+    told = observer or (lambda _: None)
+    return run_local(plan, sites, RunFolder(folder), "federated", workers, told, together)
 
 
 class Watched(LocalGrid):
