@@ -147,12 +147,18 @@ class Sums:
                 both = np.concatenate(RATES[key](own), 1)
                 self.joint[place] += both.T @ both
 
-    def effect(self, table: NDArray[np.int64]) -> Effect:
-        """Return the effect on counts (G, C, C) of all rows."""
+    def effect(self, table: NDArray[np.int64], repeats: int = 1) -> Effect:
+        """Return the effect on counts (G, C, C) of all rows.
+
+        Parameters
+        ----------
+        repeats : how many models judged every row, when table and sums hold all their answers: a row is then worth what
+            their mean answer tells, and no more than one row.
+        """
         overall, classes, shares, start = bool(len(self.joint)), table.shape[1], {}, 0
         for key in rates_of(overall):
             stop = start + (1 if key == "accuracy" else classes)
-            shares[key] = _share(*RATES[key](table), *self.moments[:, :, start:stop])
+            shares[key] = _share(*RATES[key](table), *self.moments[:, :, start:stop], repeats=repeats)
             start = stop
         joint = zip(JOINT, self.joint, strict=False)
         return Effect(shares, {key: _correlation(*RATES[key](table), each) for key, each in joint})
@@ -164,9 +170,9 @@ def rates_of(overall: bool) -> tuple[str, ...]:
 
 
 def _share(
-    hits: Whole, rows: Whole, people: Whole, squares: Whole, products: Whole, sizes: Whole
+    hits: Whole, rows: Whole, people: Whole, squares: Whole, products: Whole, sizes: Whole, *, repeats: int
 ) -> NDArray[np.float64]:
-    """Return effective rows over rows.
+    """Return effective rows over rows, both of one model; the variance over people is that of the models' mean answer.
 
     Where nobody has two rows of a rate, all count: they are independent. Where it is 0 or 1 or of one person, a person
     is worth a row. Where every person has the same rate between, as in a design in which each plays every expression
@@ -181,10 +187,11 @@ def _share(
     spread = apart.astype(np.float64) / total**4 * alike / freedom
     rate = hits / total
     plain = rate * (1 - rate) / np.where(spread > 0, spread, 1) * few
-    same = np.where((rate > 0) & (rate < 1), total, people)
+    most = total / repeats
+    same = np.where((rate > 0) & (rate < 1), most, people)
     effective = np.where(people > 1, np.where(spread > 0, plain, same), people)
-    several = (rows > 0) & (sizes > rows)
-    return np.where(several, np.clip(effective, 1.0, total) / total, 1.0)
+    several = (rows > 0) & (sizes > rows * repeats)
+    return np.where(several, np.clip(effective, 1.0, most) / most, 1.0)
 
 
 def _correlation(hits: Whole, rows: Whole, joint: Whole) -> NDArray[np.float64]:

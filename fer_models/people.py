@@ -25,9 +25,11 @@ class People:
     Attributes
     ----------
     sums : :data:`fer_models.effects.OVERALL` and every attribute, in the order of the counts.
+    repeats : how many models judged every row, where the counts are the sum over all of them.
     """
 
     sums: Mapping[str, Sums]
+    repeats: int = 1
 
     @classmethod
     def zero(cls, labels: Sequence[str], groups: Mapping[str, Sequence[str]]) -> People:
@@ -69,18 +71,22 @@ class People:
 
     def __add__(self, other: People) -> People:
         pairs = {name: (own, other.sums[name]) for name, own in self.sums.items()}
-        return People({n: Sums(a.moments + b.moments, a.joint + b.joint) for n, (a, b) in pairs.items()})
+        both = {n: Sums(a.moments + b.moments, a.joint + b.joint) for n, (a, b) in pairs.items()}
+        return People(both, self.repeats)
 
     def effects(self, tables: Tables) -> dict[str, Effect]:
         """Return how much less the rows of tables say, by attribute; nothing where every person has one row."""
-        if OVERALL in self.sums and self.sums[OVERALL].moments[0, 0, 0] == tables[OVERALL].sum():
+        if (
+            OVERALL in self.sums
+            and self.sums[OVERALL].moments[0, 0, 0] * self.repeats == tables[OVERALL].sum()
+        ):
             return {}
-        return {name: own.effect(tables[name]) for name, own in self.sums.items()}
+        return {name: own.effect(tables[name], self.repeats) for name, own in self.sums.items()}
 
     def of_groups(self, attribute: str, places: Sequence[int]) -> People:
         """Return the people of some groups of one attribute; of all rows together nothing is known then."""
         own = self.sums[attribute]
-        return People({attribute: Sums(own.moments[:, list(places)], own.joint)})
+        return People({attribute: Sums(own.moments[:, list(places)], own.joint)}, self.repeats)
 
     def by_group(self, groups: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
         """Return how many persons each group has: attribute -> group -> persons, in the order of the counts' groups."""
@@ -90,7 +96,7 @@ class People:
     @property
     def overall(self) -> People:
         """The people of all rows, by no attribute."""
-        return People({OVERALL: self.sums[OVERALL]})
+        return People({OVERALL: self.sums[OVERALL]}, self.repeats)
 
     def to_vector(self) -> NDArray[np.int64]:
         """Return all sums as one int64 array (:func:`people_size`,); of what is symmetric, one half."""

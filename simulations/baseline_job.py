@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from server.run_folder import RunFolder
+from fer_models.counts import Counts
+from server.run_folder import RunFolder, reading
 from simulations.baselines import CentralTrainer
 from simulations.jobs import Progress
 from simulations.prepare import Prepared
 from simulations.pretraining import start_of
+from simulations.subjects import several
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,22 @@ class BaselineJob:
         folder.drop_checkpoint(f"checkpoint-{self.name}")
         if self.site is None:
             folder.save_checkpoint(f"baselines/{self.name}", {"vector": done.vector}, {})
-        facts = {"visits": done.visits, "cpu_seconds": done.cpu_seconds, "train": len(rows)}
-        counts = {name: counts.to_json() for name, counts in done.counts.items()}
-        folder.write_json(f"baselines/{self.name}.json", {**facts, "counts": counts})
+        facts: dict[str, Any] = {"visits": done.visits, "cpu_seconds": done.cpu_seconds, "train": len(rows)}
+        facts["counts"] = {name: counts.to_json() for name, counts in done.counts.items()}
+        if self.site is not None and several(samples):  # whose answers on one person's pictures go together
+            facts["predicted"] = done.predicted["all"].tolist()
+        folder.write_json(f"baselines/{self.name}.json", facts)
+
+
+def read_baseline(folder: RunFolder, name: str, *judged: str) -> tuple[dict[str, Any], list[Counts]]:
+    """Return what a baseline of a run came to, and its counts over these pictures.
+
+    Raises
+    ------
+    RunFolderError : its file is damaged.
+    """
+    file = f"baselines/{name}.json"
+    with reading(folder.path / file, "Delete it to train that model again."):
+        facts = folder.read_json(file)
+        kept = {key: value for key, value in facts.items() if key != "counts"}
+        return kept, [Counts.from_json(facts["counts"][each]) for each in judged]

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.evaluation import evaluate
+from client.evaluation import count, predict
 from client.label_counts import shares
 from client.nets import model_of, with_critic
 from client.plan import LocalWork, Plan
@@ -105,13 +105,15 @@ class CentralWork:
 class CentralResult:
     """A trained baseline: weights (P,), pictures seen, CPU seconds, and the counts of test rows.
 
-    ``counts`` maps "all" to everybody's test rows, and "own" to those of the model's own site.
+    ``counts`` maps "all" to everybody's test rows, and "own" to those of the model's own site; ``predicted`` to what
+    it said of them, int64 (n,).
     """
 
     vector: torch.Tensor
     visits: int
     cpu_seconds: float
     counts: dict[str, Counts]
+    predicted: dict[str, NDArray[np.int64]]
 
 
 class CentralTrainer:
@@ -174,6 +176,7 @@ class CentralTrainer:
             self._optimizer, work.learning_rate, total_steps=total, pct_start=0.2
         )
         self._done, self._cpu, self._loss, self._seconds = 0, 0.0, 0.0, 0.0
+        self._predicted: dict[str, NDArray[np.int64]] = {}
         facts = json.dumps([asdict(work), plan.text, rows.tolist(), name])
         self._digest = hashlib.sha256(facts.encode()).hexdigest()
 
@@ -199,7 +202,7 @@ class CentralTrainer:
         self._cpu += time.process_time() - cpu
         progress(self._record(counts["all"], self._seconds + time.monotonic() - start))
         own = model_of(self._bench.flat, self._average).cpu()
-        return CentralResult(own, self._done * self._local.batch, self._cpu, counts)
+        return CentralResult(own, self._done * self._local.batch, self._cpu, counts, self._predicted)
 
     def _batches(self) -> Iterator[NDArray[np.int64]]:
         """Yield the positions of each batch that is still to do: shuffled epochs, one after the other."""
@@ -239,16 +242,10 @@ class CentralTrainer:
         flat = self._bench.flat
         kept = flat.full_vector.clone()
         flat.load_(self._average)
-        counts = evaluate(
-            flat.module,
-            self.samples,
-            self.tests[name],
-            self.plan.attributes,
-            device=self._bench.device,
-            prove=prove,
-        )
+        rows, device = self.tests[name], self._bench.device
+        self._predicted[name] = predict(flat.module, self.samples, rows, device=device, prove=prove)
         flat.load_(kept)
-        return counts
+        return count(self.samples, rows, self._predicted[name], self.plan.attributes)
 
     @property
     def _epoch(self) -> float:

@@ -18,19 +18,17 @@ from client.audit_counts import is_noisy
 from client.plan import Plan
 from client.trust import POOLED
 from fer_models.checkpoints import save_model
-from fer_models.counts import Counts
 from fer_models.erasure import Eraser
 from fer_models.errors import ConfigError
 from fer_models.flat import FlatModel
-from fer_models.metrics import across_sites, summarise
 from fer_models.samples import people_by_group
 from fer_models.zoo import build
-from server.asking import sum_counts
 from server.figures import judged
 from server.report import write_report
 from server.results import Result
 from server.run_folder import RunFolder, reading
-from simulations.baseline_job import BaselineJob
+from simulations.alone import alone_summary, read_alone
+from simulations.baseline_job import BaselineJob, read_baseline
 from simulations.classical import NAMES as CLASSICAL
 from simulations.classical import NOTE, ClassicalJob
 from simulations.distilling import teachers
@@ -50,8 +48,8 @@ from simulations.pretraining import identity, start_of
 from simulations.probing import Prober
 from simulations.secure import largest_weight, without_privacy
 from simulations.settings import FairnessSettings, Settings
-from simulations.subjects import ROW_WISE, alike, doubt, knowing_people, several
-from simulations.summaries import Summary, brief, cost, federated_summary
+from simulations.subjects import alike, doubt, knowing_people, several
+from simulations.summaries import Summary, cost, federated_summary
 from simulations.tracking import opened, require_tracking
 
 
@@ -192,23 +190,16 @@ class Comparison:
         if "pooled" in self.systems:
             self._summary["pooled"] = self._pooled()
         if "local_only" in self.systems:
-            self._summary["local_only"] = self._local_only()
+            found = [read_alone(self.folder, name) for name in self._sites(None).names]
+            self._summary["local_only"] = alone_summary(self.prepared, found)
         for name in by_hand:
-            facts, (counts,) = self._baseline(name, "all")
+            facts, (counts,) = read_baseline(self.folder, name, "all")
             self._summary[name] = {
                 **judged(counts),
                 **doubt(counts, self.prepared.samples),
                 **cost(facts["cpu_seconds"], facts["visits"]),
                 "note": NOTE,
             }
-
-    def _baseline(self, name: str, *judged: str) -> tuple[dict[str, Any], list[Counts]]:
-        """Return what a baseline came to, and its counts over these pictures."""
-        file = f"baselines/{name}.json"
-        with reading(self.folder.path / file, "Delete it to train that model again."):
-            facts = self.folder.read_json(file)
-            kept = {key: facts[key] for key in ("cpu_seconds", "visits", "train")}
-            return kept, [Counts.from_json(facts["counts"][each]) for each in judged]
 
     @functools.cached_property
     def _prober(self) -> Prober:
@@ -219,7 +210,7 @@ class Comparison:
         return {"probes": self._prober(plan, vector, eraser)} if self.settings.compare.probes else {}
 
     def _pooled(self) -> Summary:
-        facts, (counts,) = self._baseline("pooled", "all")
+        facts, (counts,) = read_baseline(self.folder, "pooled", "all")
         kept, samples = self.folder.load_checkpoint("baselines/pooled"), self.prepared.samples
         if kept:
             vector = kept[0]["vector"]
@@ -232,38 +223,6 @@ class Comparison:
             **cost(facts["cpu_seconds"], facts["visits"]),
             **(self._probed(self.prepared.plan, kept[0]["vector"]) if kept else {}),
             "note": "one model on everybody's training pictures, without privacy",
-        }
-
-    def _local_only(self) -> Summary:
-        names, repeated = self._sites(None).names, several(self.prepared.samples)
-        unsure = {"accuracy_interval": None} if repeated else {}
-        found = [self._baseline(f"local_only-{name}", "all", "own") for name in names]
-        facts = [each for each, _ in found]
-        everybody, own = (list(counts) for counts in zip(*(judged for _, judged in found), strict=True))
-        best = max(everybody, key=lambda counts: float(np.trace(counts.overall)))
-        own_total = summarise(sum_counts(own))
-        accuracy = np.trace(best.overall) / max(1, best.overall.sum())
-        return {
-            **summarise(sum_counts(everybody), repeats=len(everybody)),
-            **cost(sum(each["cpu_seconds"] for each in facts), sum(each["visits"] for each in facts)),
-            "own_accuracy": own_total["accuracy"],
-            "own_accuracy_interval": own_total["accuracy_interval"],
-            "best_accuracy": float(accuracy),
-            "best_site": names[everybody.index(best)],
-            "sites": across_sites(everybody),
-            "per_site": [
-                {
-                    "site": name,
-                    **brief(home),
-                    **unsure,
-                    "train": each["train"],
-                    "test": home.rows,
-                    "epsilon": None,
-                }
-                for name, home, each in zip(names, own, facts, strict=True)
-            ],
-            **({"doubt": ROW_WISE} if repeated else {}),
-            "note": "each site's own model, judged on everybody's test pictures; the mean over sites",
         }
 
     # Federations

@@ -37,8 +37,6 @@ ROWS = (
 )
 """What is in doubt, in words."""
 
-ROW_WISE = "Intervals of each site's own model take pictures as independent, and are too narrow: people have several."
-
 
 def count_people(
     samples: Samples,
@@ -59,6 +57,24 @@ def count_people(
     groups = groups_of(samples, [rows], attributes)
     each = samples.subject[rows], samples.label[rows], predicted
     return replace(found, people=People.of(*each, len(found.labels), groups, found.groups))
+
+
+def people_of_models(
+    samples: Samples,
+    rows: NDArray[np.intp],
+    predicted: NDArray[np.int64],
+    attributes: Mapping[str, tuple[str, ...]],
+) -> People | None:
+    """Return the sums over the people on rows that several models judged, for counts that hold all their answers.
+
+    Parameters
+    ----------
+    predicted : int64 (models, n), of the rows.
+    attributes : as in :func:`count_people`.
+    """
+    models = len(predicted)
+    found = count_people(samples, np.tile(rows, models), predicted.ravel(), attributes).people
+    return None if found is None else replace(found, repeats=models)
 
 
 def several(samples: Samples) -> bool:

@@ -114,7 +114,9 @@ def _methods() -> Kind:
         for group, (steps, rounds) in LOCAL.items()
         for line, (words, choices) in FEDERATED.items()
     ]
-    return Kind("experiment=methods", tuple(cells), dict.fromkeys(LOCAL, "round"), ("0", "1", "2"), curves=True)
+    return Kind(
+        "experiment=methods", tuple(cells), dict.fromkeys(LOCAL, "round"), ("0", "1", "2"), curves=True
+    )
 
 
 # One setting at a time

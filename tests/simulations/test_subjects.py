@@ -5,12 +5,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from client.evaluation import count
 from fer_models.flat import FlatModel
+from fer_models.metrics import summarise
 from fer_models.zoo import build
 from simulations.compose import composed
 from simulations.partition import Partition
 from simulations.prepare import prepare
-from simulations.subjects import CURE, NOISY, alike, count_people, doubt, knowing_people, several
+from simulations.subjects import (
+    CURE,
+    NOISY,
+    alike,
+    count_people,
+    doubt,
+    knowing_people,
+    people_of_models,
+    several,
+)
 
 WORDS = [
     "experiment=quickstart",
@@ -79,3 +90,32 @@ def test_there_is_doubt_where_people_repeat_and_their_sums_are_missing(known):
     assert doubt(alone, samples, noisy=True)["doubt"].endswith(NOISY)
     assert doubt(alone, samples, noisy=True, one_each=True) == {}
     assert doubt(alone, replace(samples, subject=np.arange(len(samples)).astype(str))) == {}
+
+
+def test_models_that_say_the_same_say_as_much_as_one(known):
+    """And several that differ, as much as their mean answer, whose variance over people is worked out by hand."""
+    samples, _ = known
+    rows, label = samples.rows("test"), samples.label[samples.rows("test")].astype(np.int64)
+    other = (label + 1) % len(samples.labels)
+    said = np.where([True, True, False, True, False, True], label, other)
+    one = count_people(samples, rows, said, {})
+    thrice = replace(
+        one, overall=3 * one.overall, people=people_of_models(samples, rows, np.stack([said] * 3), {})
+    )
+    single, same = (summarise(each, repeats=k) for each, k in ((one, 1), (thrice, 3)))
+    keys = [key for key in single if key.endswith("_interval")]
+    assert keys
+    assert {key: same[key] for key in keys} == {key: single[key] for key in keys}
+    assert (
+        summarise(replace(thrice, people=None), repeats=3)["accuracy_interval"] != single["accuracy_interval"]
+    )
+
+    pair = np.stack([said, np.where([True, True, True, True, False, False], label, other)])
+    both = people_of_models(samples, rows, pair, {})
+    table = sum(count(samples, rows, each, {}).overall for each in pair)
+    share = both.effects({"": table[None]})[""].share("accuracy")[0, 0]
+    mean = (pair == label).mean(0).reshape(3, 2).sum(1)  # of each person's two pictures
+    rate = mean.sum() / 6
+    variance = 3 / 2 * np.square(mean - 2 * rate).sum() / 36
+    few = (1.959964 / 4.302653) ** 2
+    assert share == pytest.approx(max(1, rate * (1 - rate) / variance * few) / 6)

@@ -70,7 +70,9 @@ def swept(tmp_path_factory):
 def test_the_better_rate_is_chosen_with_pictures_of_its_own(swept):
     folder, _, facts = swept
     tried = [
-        json.loads((folder / "tuning" / f"4_steps-chosen-a-{i}" / "summary.json").read_text())["systems"]["federated"]
+        json.loads((folder / "tuning" / f"4_steps-chosen-a-{i}" / "summary.json").read_text())["systems"][
+            "federated"
+        ]
         for i in (0, 1)
     ]
     assert tried[0]["balanced_accuracy"] < tried[1]["balanced_accuracy"]
