@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from client.accounting import epsilon_of
+from client.audit_counts import is_noisy
 from client.hours import window_of
 from client.limits import Limit, cost_beside, with_rounds
 from client.mechanisms import History
@@ -99,6 +100,7 @@ class StatisticsRules:
     minimum_counts: Mapping[str, int]
     largest_minimum: int
     smallest_group: int
+    exact_test_counts: bool
     by_site: bool
 
     def __post_init__(self) -> None:
@@ -333,6 +335,9 @@ def _of_statistics(rules: StatisticsRules, plan: Plan, opted_out: bool) -> Found
                 what = f"the plan would have exact counts told from {plan.statistics.smallest} pictures on for good"
                 cure = f"Plan statistics.smallest={rules.largest_minimum} or less."
                 yield "statistics.largest_minimum", what, cure
+    if not rules.exact_test_counts and not is_noisy(plan):
+        what = "the plan has answers on test pictures counted without noise"
+        yield "statistics.exact_test_counts", what, "Plan privacy=dp with privacy.audit_epsilon=1."
     if plan.aggregation == "plain" and not rules.by_site:
         what = "plain aggregation shows the coordinator how the model does at this site alone"
         yield "statistics.by_site", what, "Plan aggregation=secure."

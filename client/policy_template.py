@@ -56,6 +56,10 @@ statistics:
   largest_minimum: 100
   # Groups with fewer test pictures than this are counted as undisclosed.
   smallest_group: 10
+  # Whether plans may have test pictures counted without noise. Secure sums hide such counts of this site among others,
+  # but two sums with nearly the same net, one over all sites and one over all others, tell them by subtraction, and
+  # nobody can see that from here. false refuses plans without privacy.audit_epsilon.
+  exact_test_counts: true
   # Whether figures of this site alone may be shown to the coordinator.
   by_site: false
 

@@ -84,6 +84,11 @@ def test_every_rule_refuses_by_its_name(read, good, plan_of):
     assert rules(read("[label_counts, group_counts, test_counts", "[label_counts"), good) == [
         "statistics.allowed"
     ]
+    guarded = read("exact_test_counts: true", "exact_test_counts: false")
+    assert rules(guarded, good) == ["statistics.exact_test_counts"]
+    noisy = replace(good.privacy, audit_epsilon=1.0, noise_multiplier=60.0)
+    once = replace(good.server, evaluate_every=good.server.rounds)
+    assert rules(guarded, replace(good, privacy=noisy, server=once)) == []
 
 
 def test_a_site_whose_pictures_do_not_fit_its_policy_takes_part_in_nothing(read):
