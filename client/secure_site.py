@@ -12,6 +12,7 @@ import binascii
 import contextlib
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ from client.secagg.participant import Participant
 from client.secagg.policy import Expected, Policy
 from client.secagg.refusals import refuse
 from client.secagg.wire import Offer
+from client.session_files import Left, SessionFiles
 from fer_models.errors import PrivacyError, SecureAggregationError
 
 EXCHANGES = ("offer", "roll", "survivors", "consents")
@@ -50,6 +52,9 @@ KEPT = 2
 """Sessions that a site is in at a time: one that ends and one that begins."""
 
 
+log = logging.getLogger("fedfer.site")
+
+
 @dataclass(frozen=True)
 class Membership:
     """What makes a site one of a run's.
@@ -61,6 +66,7 @@ class Membership:
     policy : the site's floors.
     journal : what it has sent.
     store : file in which a simulated site keeps its sessions between processes, None keeps them in memory.
+    files : where a real site keeps its open sessions; None keeps them in memory, and a restart leaves them.
     """
 
     identity: Identity
@@ -68,6 +74,7 @@ class Membership:
     policy: Policy
     journal: Journal
     store: Path | None = None
+    files: SessionFiles | None = None
 
 
 def to_text(data: bytes) -> str:
@@ -157,6 +164,8 @@ class SecureSite:
         self._journal = membership.journal
         self._sessions: dict[int, Participant] = {}
         self._facts: dict[int, dict[str, str]] = {}  # session -> what the ledger said of its vector
+        if membership.files is not None:
+            self._take_up(membership.files)
 
     def last(self, plan: Plan) -> int:
         """Return the number of the run's last session that the site has been in, -1 for none."""
@@ -183,12 +192,12 @@ class SecureSite:
             offer = Offer.parse(data)
             # A site that lives through several runs: each counts its sessions by itself.
             for other in [n for n, each in self._sessions.items() if each.offer.run != offer.run]:
-                self._sessions.pop(other).forget()
+                self._leave(other)
             participant = self._sessions.get(offer.session) or self._new(plan, offer)
             answer = participant.advertise(data)
             self._sessions[offer.session] = participant
             for old in sorted(self._sessions)[:-KEPT]:
-                self._sessions.pop(old).forget()
+                self._leave(old)
             return answer
         participant = self._of(data)
         if name == "roll":
@@ -197,8 +206,11 @@ class SecureSite:
 
     def _new(self, plan: Plan, offer: Offer) -> Participant:
         """Return a participant for an offer, which it will hold against what the site works out itself."""
-        member, number = self._member, offer.session
         asked = expected(plan, offer.purpose, offer.round_number, self.agent.update_size(plan))
+        return self._participant(asked, offer.session)
+
+    def _participant(self, asked: Expected | None, number: int) -> Participant:
+        member = self._member
         return Participant(
             member.identity,
             member.roster,
@@ -206,7 +218,34 @@ class SecureSite:
             member.policy,
             self._journal,
             lambda purpose: self.agent.draw(number, f"secure aggregation, {purpose}"),
+            self._keep,
         )
+
+    def _leave(self, number: int) -> None:
+        """Leave a session, of which nothing stays."""
+        self._sessions.pop(number).forget()
+        if self._member.files is not None:
+            self._member.files.drop(number)
+
+    def _keep(self, participant: Participant) -> None:
+        if self._member.files is not None:
+            number = participant.offer.session
+            facts = self._facts.get(number, {})
+            self._member.files.keep(Left(number, participant.snapshot(), participant.vector, facts))
+
+    def _take_up(self, files: SessionFiles) -> None:
+        """Go on with the sessions that an earlier process was in; what the journal speaks against is left."""
+        for left in files.read():
+            participant = self._participant(None, left.number)
+            try:
+                participant.restore(left.state, left.vector)
+                if participant.offer.session != left.number:
+                    raise refuse("wrong_session", "a file with the name of another session")
+            except (SecureAggregationError, ValueError, LookupError, TypeError, AttributeError) as error:
+                log.warning("session %d is not taken up: %s", left.number, error)
+                files.drop(left.number)
+                continue
+            self._sessions[left.number], self._facts[left.number] = participant, dict(left.facts)
 
     def _of(self, data: bytes) -> Participant:
         """Return the participant of the session that a message belongs to."""
@@ -264,12 +303,11 @@ class SecureSite:
             absent = (each for each in layout.segments if each.name == "counts" and each.name not in values)
             values = {**values, **{each.name: np.zeros(each.length, np.int64) for each in absent}}
             body = layout.encode(values, weight, dither)
-            masked = participant.mask(inbox, question, body, subject_of(content, plan, purpose))
             facts = ledger_facts(done)
             # As long as the vector: asked again, the site says again what it has cost.
-            self._facts = {n: self._facts[n] for n in self._facts if n in self._sessions} | {
-                offer.session: facts
-            }
+            known = {n: self._facts[n] for n in self._facts if n in self._sessions}
+            self._facts = known | {offer.session: facts}
+            masked = participant.mask(inbox, question, body, subject_of(content, plan, purpose))
         return self._masked(masked, facts)
 
     def _masked(self, answer: bytes, facts: Mapping[str, str]) -> RecordDict:

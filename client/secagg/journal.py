@@ -65,6 +65,15 @@ class Journal(Protocol):
         """
         ...
 
+    def mask_again(self, run: bytes, purpose: str, round_number: int, session: int) -> None:
+        """Note that a vector that was written to disk before it was noted may be sent, or sent again.
+
+        Raises
+        ------
+        SecureAggregationError : (already_masked) the round has had the vector of another session.
+        """
+        ...
+
     def send(self, run: bytes, session: int, exchange: str, digest: bytes) -> None:
         """Note that an answer with that digest is about to be sent.
 
@@ -94,7 +103,7 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self._sessions: dict[bytes, int] = {}
-        self._masked: set[tuple[bytes, str, int]] = set()
+        self._masked: dict[tuple[bytes, str, int], int] = {}
         self._sent: dict[tuple[bytes, int, str], bytes] = {}
         self._told: dict[bytes, bytes] = {}
 
@@ -113,11 +122,16 @@ class MemoryJournal:
         """Return whether the round has had its masked vector, in any session."""
         return (run, purpose, round_number) in self._masked
 
-    def mask(self, run: bytes, purpose: str, round_number: int, session: int) -> None:  # noqa: ARG002
+    def mask(self, run: bytes, purpose: str, round_number: int, session: int) -> None:
         """Note that the round's masked vector is about to be sent."""
         if self.has_masked(run, purpose, round_number):
             raise _already(round_number)
-        self._masked.add((run, purpose, round_number))
+        self._masked[run, purpose, round_number] = session
+
+    def mask_again(self, run: bytes, purpose: str, round_number: int, session: int) -> None:
+        """Note that a vector of that session may be sent, or sent again."""
+        if self._masked.setdefault((run, purpose, round_number), session) != session:
+            raise _already(round_number)
 
     def send(self, run: bytes, session: int, exchange: str, digest: bytes) -> None:
         """Note that an answer with that digest is about to be sent."""
@@ -134,7 +148,7 @@ class MemoryJournal:
         return json.dumps(
             {
                 "sessions": [[run.hex(), session] for run, session in self._sessions.items()],
-                "masked": [[run.hex(), *rest] for run, *rest in sorted(self._masked)],
+                "masked": [[run.hex(), *rest, of] for (run, *rest), of in sorted(self._masked.items())],
                 "sent": [[run.hex(), *rest, value.hex()] for (run, *rest), value in self._sent.items()],
                 "told": [[subject.hex(), company.hex()] for subject, company in self._told.items()],
             }
@@ -145,7 +159,9 @@ class MemoryJournal:
         """Return the journal of :meth:`snapshot`."""
         journal, held = cls(), json.loads(data)
         journal._sessions = {bytes.fromhex(run): session for run, session in held["sessions"]}
-        journal._masked = {(bytes.fromhex(run), purpose, number) for run, purpose, number in held["masked"]}
+        journal._masked = {
+            (bytes.fromhex(run), purpose, number): session for run, purpose, number, session in held["masked"]
+        }
         journal._sent = {
             (bytes.fromhex(run), session, exchange): bytes.fromhex(value)
             for run, session, exchange, value in held["sent"]
@@ -219,6 +235,15 @@ class DiskJournal:
         with self._writing() as connection:
             row = (run, purpose, round_number, session)
             if not connection.execute("INSERT OR IGNORE INTO masked VALUES (?, ?, ?, ?)", row).rowcount:
+                raise _already(round_number)
+
+    def mask_again(self, run: bytes, purpose: str, round_number: int, session: int) -> None:
+        """Note that a vector of that session may be sent, or sent again."""
+        asked = "SELECT session FROM masked WHERE run = ? AND purpose = ? AND round = ?"
+        with self._writing() as connection:
+            row = (run, purpose, round_number, session)
+            connection.execute("INSERT OR IGNORE INTO masked VALUES (?, ?, ?, ?)", row)
+            if connection.execute(asked, row[:3]).fetchone()[0] != session:
                 raise _already(round_number)
 
     def send(self, run: bytes, session: int, exchange: str, digest: bytes) -> None:

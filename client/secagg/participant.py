@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from client.identity import Identity, Roster
 from client.secagg import statements
@@ -15,6 +16,7 @@ from client.secagg.agreement import derive, exchanger, public_key
 from client.secagg.graph import Graph
 from client.secagg.journal import Journal
 from client.secagg.masks import add_masks
+from client.secagg.noted import require_noted, signed_part
 from client.secagg.parcels import opened, sealed
 from client.secagg.policy import Expected, Policy, fewest
 from client.secagg.refusals import blaming, refuse
@@ -44,23 +46,25 @@ class Participant:
     ----------
     identity : signs for the site.
     roster : everybody's pinned public keys; a site's id is its place there.
-    expected : what the site works out itself and holds the offer against.
+    expected : what the site works out itself and holds the offer against; None where the offer has been answered.
     policy : the site's floors.
     journal : what the site has sent; written before every answer.
     draw : gives 32 random bytes for a purpose, each purpose once a session.
+    keep : writes the session down before an answer leaves.
     """
 
     def __init__(
         self,
         identity: Identity,
         roster: Roster,
-        expected: Expected,
+        expected: Expected | None,
         policy: Policy,
         journal: Journal,
         draw: Callable[[str], bytes],
+        keep: Callable[[Participant], object] = lambda _: None,
     ) -> None:
         self._identity, self._roster, self._expected = identity, roster, expected
-        self._policy, self._journal, self._draw = policy, journal, draw
+        self._policy, self._journal, self._draw, self._keep = policy, journal, draw, keep
         self.site = roster.site_of(identity)
         self._state = State()
 
@@ -96,6 +100,7 @@ class Participant:
         self._write("inbox", complaint)
         self.forget()
         self._state.replies["inbox"] = (hashlib.sha256(inbox).digest(), complaint)
+        self._keep(self)
         return complaint
 
     def mask(self, inbox: bytes, question: bytes, body: bytearray, subject: bytes = b"") -> bytes:
@@ -111,7 +116,6 @@ class Participant:
         ------
         SecureAggregationError : (already_masked) the site has sent a vector for this round before.
         """
-
         if self._state.question and question != self._state.question:
             raise refuse("replayed", "another question in a session that has had its masked vector")
 
@@ -154,20 +158,30 @@ class Participant:
         self._state.stage = -1
 
     def snapshot(self) -> bytes:
-        """Return the state of a simulated site, secrets included, for :meth:`restore`."""
-        self._simulated()
+        """Return the state, secrets included and the masked vector not, for :meth:`restore`."""
         return self._state.to_bytes()
 
-    def restore(self, state: bytes) -> None:
-        """Take up the state of a simulated site."""
-        self._simulated()
+    @property
+    def vector(self) -> bytes:
+        """The answer with the masked vector, or the complaint; empty where there is none, or it is not kept."""
+        return self._state.replies.get("inbox", (b"", b""))[1]
+
+    def restore(self, state: bytes, vector: bytes = b"") -> None:
+        """Take up a state that an earlier process left; a real site holds it against its journal.
+
+        Raises
+        ------
+        SecureAggregationError : see :func:`client.secagg.noted.require_noted`; (wrong_offer) of another roster.
+        """
         self._state = State.from_bytes(state)
+        if "inbox" in self._state.replies:
+            self._state.replies["inbox"] = (self._state.replies["inbox"][0], vector)
         if self._state.offer:
             self._accept(Offer.parse(self._state.offer), self._state.offer)
-
-    def _simulated(self) -> None:
         if not self._policy.simulated:
-            raise refuse("simulation_only", "a real site's secrets stay in its memory")
+            if self._accepted.roster != self._roster.digest:
+                raise refuse("wrong_offer", "a session whose roster is not the one that the site has pinned")
+            require_noted(self._journal, self._accepted, self._state.replies)
 
     # Order
 
@@ -176,13 +190,27 @@ class Participant:
         if exchange in self._state.replies:
             return self._repeated(exchange, request)
         self._in_order(exchange)
-        reply = answer(request)
-        if self._state.stage >= 0:
-            self._state.stage += 1
-            # All sites of a simulation in one process would keep all their vectors.
-            kept = b"" if exchange == "inbox" and self._policy.simulated else reply
-            self._state.replies[exchange] = (hashlib.sha256(request).digest(), kept)
+        before, self._state = self._state, replace(self._state, replies=dict(self._state.replies))
+        try:
+            reply = answer(request)
+            if self._state.stage >= 0:
+                self._state.stage += 1
+                # All sites of a simulation in one process would keep all their vectors.
+                kept = b"" if exchange == "inbox" and self._policy.simulated else reply
+                self._state.replies[exchange] = (hashlib.sha256(request).digest(), kept)
+            self._keep(self)
+            if exchange == "inbox" and self._state.stage >= 0:
+                self._note_vector(reply)
+        except BaseException:
+            self._state = before
+            raise
         return reply
+
+    def _note_vector(self, reply: bytes) -> None:
+        """Note the masked vector, once it is on disk: what is noted can be sent again, and no other ever is."""
+        told = self._accepted
+        self._journal.mask(told.run, told.purpose, told.round_number, self._number)
+        self._write("inbox", signed_part(reply))
 
     def _repeated(self, exchange: str, request: bytes) -> bytes:
         asked, reply = self._state.replies[exchange]
@@ -217,6 +245,7 @@ class Participant:
 
     def _advertise(self, data: bytes) -> bytes:
         offer, state = Offer.parse(data), self._state
+        assert self._expected is not None
         self._expected.check(offer)
         if offer.roster != self._roster.digest:
             raise refuse("wrong_offer", "an offer whose roster is not the one that the site has pinned")
@@ -227,9 +256,7 @@ class Participant:
             if site >= len(self._roster):
                 raise refuse("unknown_site", "an invited site that the roster does not know", site)
         self._journal.begin(offer.run, offer.session)
-        if self._journal.has_masked(offer.run, offer.purpose, offer.round_number):
-            # Found now, it costs no training, and under privacy no epsilon.
-            raise refuse("already_masked", f"round {offer.round_number} has had its masked vector")
+        self._require_unmasked(offer)  # found now, it costs no training, and under privacy no epsilon
         self._accept(offer, data)
         state.offer = data
         state.seal_key, state.mask_key, state.seed = map(self._draw, ("seal key", "mask key", "seed"))
@@ -240,6 +267,10 @@ class Participant:
         state.advert = Advert(offer.session, self.site, *keys, commitment, signature).encode()
         self._write("offer", state.advert)
         return state.advert
+
+    def _require_unmasked(self, offer: Offer) -> None:
+        if self._journal.has_masked(offer.run, offer.purpose, offer.round_number):
+            raise refuse("already_masked", f"round {offer.round_number} has had its masked vector")
 
     def _share(self, data: bytes) -> bytes:
         roll, state = Roll.parse(data), self._state
@@ -289,10 +320,9 @@ class Participant:
         if len(sites) < fewest(self._accepted):
             raise refuse("too_few", f"{len(sites)} sites {what} where {fewest(self._accepted)} are needed")
         near = self._graph.around(self.site, sites)
-        if len(near) < self._accepted.threshold:
-            raise refuse(
-                "too_few", f"{len(near)} neighbours {what} where {self._accepted.threshold} are needed"
-            )
+        least = self._accepted.threshold
+        if len(near) < least:
+            raise refuse("too_few", f"{len(near)} neighbours {what} where {least} are needed")
 
     def _open(self, inbox: Inbox) -> tuple[int, ...]:
         """Take the peers' shares; return whose cannot be used."""
@@ -314,7 +344,7 @@ class Participant:
         state, offer = self._state, self._accepted
         if len(body) != offer.nbytes or len(question) != HASH:
             raise refuse("wrong_length", f"a vector of {len(body)} bytes where {offer.nbytes} are offered")
-        self._journal.mask(offer.run, offer.purpose, offer.round_number, offer.session)
+        self._require_unmasked(offer)
         peers = [site for site in self._graph.around(self.site, state.members) if site != self.site]
         keys = [derive(state.seed, state.session, statements.self_info(self.site, question))]
         for peer in peers:
@@ -328,7 +358,6 @@ class Participant:
         reply = Masked(
             self._number, self.site, question, digest, self._identity.sign(statement), body
         ).encode()
-        self._write("inbox", reply[: Masked.HEAD])
         state.question, state.seed, state.mask_secrets, state.seal_keys = question, b"", {}, {}
         return reply
 
@@ -338,9 +367,8 @@ class Participant:
         self._enough(survivors.members, state.members, "survived")
         if state.subject:
             self._journal.tell(state.subject, self._roster.company(survivors.members))
-        reply = Consent(
-            self._number, self.site, self._identity.sign(self._statement(survivors.members))
-        ).encode()
+        signature = self._identity.sign(self._statement(survivors.members))
+        reply = Consent(self._number, self.site, signature).encode()
         self._write("survivors", reply)
         state.survivors = survivors.members
         return reply
@@ -352,10 +380,8 @@ class Participant:
     def _reveal(self, data: bytes) -> bytes:
         consents, state = Consents.parse(data), self._state
         self._same_session(consents.session)
-        near, statement = (
-            set(self._graph.around(self.site, state.survivors)),
-            self._statement(state.survivors),
-        )
+        near = set(self._graph.around(self.site, state.survivors))
+        statement = self._statement(state.survivors)
         agreed = {self.site}
         for site, signature in consents.signatures:
             if site not in near:

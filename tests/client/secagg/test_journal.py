@@ -55,6 +55,14 @@ def test_a_round_is_masked_once_for_each_purpose(again):
     again().mask(OTHER, "train", 1, 3)
 
 
+def test_a_vector_on_disk_is_noted_for_its_own_session_alone(again):
+    again().mask_again(RUN, "train", 1, 3)
+    again().mask_again(RUN, "train", 1, 3)
+    assert again().has_masked(RUN, "train", 1)
+    refused("already_masked", again().mask_again, RUN, "train", 1, 4)
+    refused("already_masked", again().mask, RUN, "train", 1, 3)
+
+
 def test_exact_counts_are_told_in_one_company_over_all_runs(again):
     again().tell(ONE, RUN)
     again().tell(ONE, RUN)

@@ -8,7 +8,8 @@ from client.secagg import statements
 from client.secagg.journal import DiskJournal
 from client.secagg.participant import Participant
 from client.secagg.policy import Policy
-from client.secagg.wire import Advert, Consent, Consents, Inbox, Parcel, Roll, Survivors
+from client.secagg.wire import Advert, Consent, Consents, Inbox, Masked, Parcel, Roll, Survivors
+from fer_models.errors import RunFolderError
 
 from .conftest import QUESTION, Steps, World, finish, key, refused, total_of
 
@@ -240,15 +241,107 @@ def test_a_simulated_site_keeps_no_vector(until):
     refused("late", steps.me.mask, steps.world.session.inbox(2), QUESTION, steps.world.body(2))
 
 
-def test_a_snapshot_goes_on_elsewhere_and_real_sites_have_none(until):
+def test_a_snapshot_goes_on_elsewhere(until):
     steps = until(3, policy=Policy(simulated=True))
     other = steps.world.participant(2)
     other.restore(steps.me.snapshot())
     assert other.offer == steps.world.terms
     assert other.consent(steps.survivors.encode()) == steps.me.consent(steps.survivors.encode())
-    real = until(3).me
-    refused("simulation_only", real.snapshot)
-    refused("simulation_only", real.restore, steps.me.snapshot())
+
+
+@pytest.mark.parametrize("step", range(1, 5))
+def test_a_real_site_goes_on_from_what_is_on_its_disk(until, step):
+    """To the same answers, byte for byte; and it answers no other message in an exchange that it has answered."""
+    steps, session = until(step), None
+    world, session = steps.world, steps.world.session
+    other = world.participant(2)
+    other.restore(steps.me.snapshot(), steps.me.vector)
+    assert other.advertise(session.offer()) == steps.me.advertise(session.offer())
+    refused("replayed", other.advertise, replace(world.terms, round_number=7).encode())
+    if step > 1:
+        assert other.share(session.roll()) == steps.me.share(session.roll())
+    if step > 2:
+        inbox = session.inbox(2)
+        assert other.mask(inbox, QUESTION, bytearray()) == steps.me.mask(inbox, QUESTION, bytearray())
+        refused("replayed", other.mask, inbox, key("another question"), world.body(2))
+        assert (other._state.seed, other._state.mask_secrets) == (b"", {}), "nothing takes its own mask off"
+    if step > 3:
+        assert other.consent(session.survivors()) == steps.me.consent(session.survivors())
+        refused("replayed", other.consent, Survivors(1, (0, 1, 2, 3)).encode())
+        assert other.reveal(steps.consents.encode()) == steps.me.reveal(steps.consents.encode())
+
+
+def test_an_old_copy_of_the_disk_masks_reveals_and_agrees_to_nothing_else(until):
+    """The journal knows what has left, whatever the session's file says; and old sessions are not taken up at all."""
+    steps = until(2)
+    world, session, before = steps.world, steps.world.session, steps.me.snapshot()
+    session.ask(QUESTION)
+    for site in range(5):
+        session.take_masked(site, world.sites[site].mask(session.inbox(site), QUESTION, world.body(site)))
+    copied = world.participant(2)
+    copied.restore(before)  # with its seed, as if it had not masked
+    refused("already_masked", copied.mask, session.inbox(2), key("another question"), world.body(2))
+    masked, vector = steps.me.snapshot(), steps.me.vector
+    for site in range(5):
+        session.take_consent(site, world.sites[site].consent(session.survivors()))
+    copied = world.participant(2)
+    copied.restore(masked, vector)  # as if it had agreed to no survivors
+    refused("replayed", copied.consent, Survivors(1, (0, 1, 2, 3)).encode())
+    assert copied.consent(session.survivors()) == steps.me.consent(session.survivors())
+    other = bytes(vector[:-1]) + bytes([vector[-1] ^ 1])
+    world.participant(2).restore(masked, other)  # a vector is known by its digest, which is signed
+    forged = Masked.HEAD - 1
+    wrong = vector[:forged] + bytes([vector[forged] ^ 1]) + vector[forged + 1 :]
+    refused("replayed", world.participant(2).restore, masked, wrong)
+    for number in (2, 3):
+        later = World(5, session=number, world=world)
+        later.sites[2].advertise(later.session.offer())
+    refused("stale_session", world.participant(2).restore, masked, vector)
+
+
+def test_a_vector_that_is_on_disk_and_not_yet_noted_is_sent(until):
+    """A kill just then loses nothing: it is noted when the session is taken up, unless another session has masked."""
+    steps = until(2)
+    world, session, kept = steps.world, steps.world.session, []
+
+    class Dies(BaseException):
+        pass
+
+    def keep(participant):
+        kept.append((participant.snapshot(), participant.vector))
+        raise Dies
+
+    session.ask(QUESTION)
+    steps.me._keep = keep
+    with pytest.raises(Dies):
+        steps.me.mask(session.inbox(2), QUESTION, world.body(2))
+    assert not world.journals[2].has_masked(world.terms.run, "train", 1)
+    again = world.participant(2)
+    again.restore(*kept[0])
+    assert world.journals[2].has_masked(world.terms.run, "train", 1)
+    session.take_masked(2, again.mask(session.inbox(2), QUESTION, bytearray()))
+    for site in (0, 1, 3, 4):
+        session.take_masked(site, world.sites[site].mask(session.inbox(site), QUESTION, world.body(site)))
+    world.sites[2] = again
+    finish(world, [0, 1, 2, 3, 4])
+    world.journals[2]._masked[world.terms.run, "train", 1] = 9
+    refused("already_masked", world.participant(2).restore, *kept[0])
+
+
+def test_a_disk_that_is_full_changes_nothing(until):
+    steps = until(2)
+    session, full = steps.world.session, [True]
+
+    def keep(_):
+        if full:
+            raise RunFolderError("the disk is full")
+
+    session.ask(QUESTION)
+    steps.me._keep = keep
+    with pytest.raises(RunFolderError):
+        steps.me.mask(session.inbox(2), QUESTION, steps.world.body(2))
+    full.clear()
+    session.take_masked(2, steps.me.mask(session.inbox(2), QUESTION, steps.world.body(2)))
 
 
 def restarted(world, journal):
@@ -264,7 +357,7 @@ def restarted(world, journal):
 
 
 @pytest.mark.parametrize("step", range(1, 5))
-def test_a_restarted_site_leaves_its_session(tmp_path, step):
+def test_a_restarted_site_that_has_its_journal_alone_leaves_its_session(tmp_path, step):
     world = World(5)
     journal = DiskJournal(tmp_path / "journal.sqlite")
     world.sites[2] = restarted(world, journal)
