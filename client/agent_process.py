@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 ended.wait()
             service.conditions.worked.save()
             service.book.write("agent_stopped")
+            if service.busy:  # what it is at is left, as by a kill: nothing that it has answered is lost
+                logging.warning("it ends in the midst of a question, which it is asked again")
+                os._exit(0)  # else the interpreter would wait for the work
     except FedferError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

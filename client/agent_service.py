@@ -46,6 +46,9 @@ SERVICE = "fedfer.Agent"
 LONGEST_PATH = 100
 """Bytes of a socket's path; the system takes 107."""
 
+ENDING = 15.0
+"""Seconds for which an agent that is to end works on at a question."""
+
 FAILED = EngineError("the site's agent failed at this question", cure="At the site, see DIR/state/agent.log.")
 """All that whoever asked is told of an error that is not foreseen."""
 
@@ -157,6 +160,11 @@ class Service:
         ).encode()
 
     @property
+    def busy(self) -> bool:
+        """Whether it works on a question."""
+        return self._lock.locked()
+
+    @property
     def handler(self) -> grpc.GenericRpcHandler:
         """What a gRPC server serves."""
         methods = {"Answer": self.answer, "Status": self.status}
@@ -221,7 +229,7 @@ def serving(service: Service, socket: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        server.stop(5).wait()
+        server.stop(ENDING).wait()
 
 
 def _now() -> str:

@@ -169,7 +169,8 @@ def _stop(words: Sequence[str]) -> int:
     folder, _ = _folder(words, "stop", "")
     from client.site_run import stop
 
-    sys.stdout.write("stopped\n" if stop(folder) else "it does not run\n")
+    ran = stop(folder, lambda said: sys.stdout.write(f"{said}\n"))
+    sys.stdout.write("stopped\n" if ran else "it does not run\n")
     return 0
 
 

@@ -10,7 +10,8 @@ agent's answer back. It holds no picture and no label, and runs no code but what
 A message that is taken is nobody else's, so it is noted on disk until it is answered: first that it was taken, then
 what it asks, then the answer to it. When the process was killed in between, the next one goes on from there: it sends
 the answer, or asks the agent again where that answers the same question with the same bytes, as in secure aggregation,
-or else says that the work was lost, and nobody waits for it.
+or else says that the work was lost, and nobody waits for it. An agent that was killed is waited for, and asked again
+alike.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from client.client_app import REPEATABLE
 from client.failures import error_to_wire
 from client.fleet import Asked, Fleet, RunEnded, Unreachable, kept, noted
 from client.keys import read_key, write_own
-from client.relay import Stopped, ask, status
+from client.relay import MISSING, Stopped, ask, status
 from fer_models.errors import EngineError, FedferError, IdentityError, RunFolderError
 
 SHARE, SHORTEST, LONGEST = 0.1, 0.1, 2.0
@@ -57,6 +58,12 @@ FORBIDDEN = "the server, or a firewall before it, forbids what the site asks"
 
 SIGN = 5.0
 """Seconds between two signs of life."""
+
+RESTARTS, RESTARTING = 2, 120.0
+"""How often an agent that was killed at a question is asked it again, and the seconds that it has to be back."""
+
+GONE = error_to_wire(MISSING)
+"""What stands in the place of the answer of an agent that is gone."""
 
 LOST = EngineError("the site was restarted while it worked on this", cure="It takes part again.")
 """Said in place of an answer that a kill took."""
@@ -206,12 +213,25 @@ class Node:
         return self._asked(question)
 
     def _asked(self, question: Message) -> Message:
-        """Return the agent's reply to a question, noted."""
+        """Return the agent's reply to a question, noted; an agent that was killed meanwhile is asked again."""
         reply = ask(self._socket, question, self._ended.is_set)
+        for _ in range(RESTARTS):
+            gone = reply.has_error() and reply.error.reason == GONE.reason
+            if not gone or question.metadata.message_type not in REPEATABLE or not self._back():
+                break
+            reply = ask(self._socket, question, self._ended.is_set)
         if reply.has_error():
             self._ready = status(self._socket) is not None
         self._note(kept(reply))
         return reply
+
+    def _back(self) -> bool:
+        """Whether the agent, which was killed, answers again; it goes on with what lies on its disk."""
+        end = time.monotonic() + RESTARTING
+        while status(self._socket) is None:
+            if time.monotonic() > end or self._ended.wait(SOONEST):
+                return False
+        return True
 
     def _patiently(self, work: Callable[[], T]) -> T:
         """Return what a piece of work comes to, tried again while the server does not answer.

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from client import relay
@@ -19,6 +20,9 @@ from client.site_process import LOCK, TICK, require_free
 from client.study import Study
 from client.supervisor import GRACE
 from fer_models.errors import ConfigError, EngineError
+
+QUIET = 2.0
+"""Seconds after which it is said what ``site stop`` waits for."""
 
 TAIL = 10_000
 """Bytes at the end of a log that are looked at."""
@@ -111,8 +115,12 @@ def sentences(found: dict[str, Any]) -> list[str]:
     return said + [f"plan {plan[:12]} is refused by {rule}" for plan, rule in agent["refused"].items()]
 
 
-def stop(folder: SiteFolder) -> bool:
+def stop(folder: SiteFolder, say: Callable[[str], object]) -> bool:
     """End a site's processes; return whether it ran.
+
+    Parameters
+    ----------
+    say : is told what is waited for, where it takes a while.
 
     Raises
     ------
@@ -120,13 +128,18 @@ def stop(folder: SiteFolder) -> bool:
     """
     if holder(folder.path / LOCK) is None:
         return False
-    end, sent = time.monotonic() + 4 * GRACE, False
+    began, sent, said = time.monotonic(), False, False
     while (pid := holder(folder.path / LOCK)) is not None:
         if pid and not sent:  # 0 where it has not said yet
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
             sent = True
-        if time.monotonic() > end:
+        waited = time.monotonic() - began
+        if waited > QUIET and not said:
+            most = f"{2 * GRACE:.0f} seconds at most; then they are killed"
+            say(f"waiting for its processes to end what they are at, {most}")
+            said = True
+        if waited > 4 * GRACE:
             cure = "Look into its logs in DIR/state, and kill it."
             raise EngineError("it does not end", where=f"process {pid}", cure=cure)
         time.sleep(TICK)

@@ -22,8 +22,8 @@ SHORTEST, LONGEST = 1.0, 60.0
 LARGEST_LOG = 10_000_000
 """Bytes of a process's log, at which it becomes NAME.log.1 in the place of an older one, and another is begun."""
 
-GRACE = 10.0
-"""Seconds that processes have to end by themselves."""
+GRACE = 30.0
+"""Seconds that a process has to end by itself: on a busy machine, one that is at work takes a while to hear of it."""
 
 OWN = os.O_CREAT | os.O_TRUNC | os.O_WRONLY
 """How a file is opened that is written anew."""

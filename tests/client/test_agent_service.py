@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -283,6 +284,34 @@ def test_an_agent_ends_when_it_is_told_to(site, start):
     process = start(site)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 0
+    kinds = [entry.kind for entry in AuditLog(site.path / "audit.jsonl").entries()]
+    assert kinds == ["agent_started", "agent_stopped"]
+
+
+def test_an_agent_that_is_at_work_ends_soon_all_the_same(site, tmp_path):
+    """In a process of its own, whose work takes an hour: it is left, and what has begun is not waited for."""
+    script = tmp_path / "busy.py"
+    script.write_text(
+        "import sys, threading, time\n"
+        "import client.agent_service as service\n"
+        "from client.agent_process import main\n"
+        "service.ENDING = 0.5\n"
+        "service.ANSWERS = {**service.ANSWERS, 'query': lambda *_: time.sleep(3600)}\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, str(script), str(site.path)], env=environment)
+    try:
+        end = time.monotonic() + 60
+        while status(site) is None:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        threading.Thread(target=asked, args=(site, "query", tell({}))).start()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+    finally:
+        process.kill()
     kinds = [entry.kind for entry in AuditLog(site.path / "audit.jsonl").entries()]
     assert kinds == ["agent_started", "agent_stopped"]
 

@@ -4,9 +4,11 @@ import json
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import certifi
+import grpc
 import httpx
 import numpy as np
 import pytest
@@ -16,7 +18,10 @@ from flwr.proto.fleet_pb2 import ActivateNodeResponse, PushMessagesRequest
 from flwr.proto.message_pb2 import PushObjectRequest
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
+import client.node as node
+from client.agent_service import SERVICE
 from client.fleet import Fleet, Unreachable, kept, noted
+from client.frames import Frame, from_bytes, to_bytes
 from client.messages import pack, tell
 from client.node import FORBIDDEN, PATIENCE, STATE, TAKEN, Node
 from simulations.grid import take_identity
@@ -79,8 +84,9 @@ def test_a_reply_that_a_kill_cut_off_is_sent_whole(tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "said"), [("train.secure", "does not answer"), ("train", "was restarted")])
-def test_what_may_be_asked_again_is(tmp_path, kind, said):
+def test_what_may_be_asked_again_is(tmp_path, kind, said, monkeypatch):
     """The agent of this site is gone, and says nothing; a round of plain aggregation would be made twice."""
+    monkeypatch.setattr(node, "RESTARTING", 0.0)
     take_identity(1)
     question, bodies = Message(tell({"site": "a"}), 7, kind), []
     (tmp_path / TAKEN).write_bytes(kept(question))
@@ -89,9 +95,49 @@ def test_what_may_be_asked_again_is(tmp_path, kind, said):
     assert said in announced.messages_list[0].error.reason
 
 
+class Restarted:
+    """An agent that is killed at its first question, and answers after its restart."""
+
+    def __init__(self, socket):
+        self.socket, self.asked = socket, []
+        self.server = self.served()
+
+    def served(self):
+        methods = {"Answer": self.answer, "Status": lambda *_: b"{}"}
+        handlers = {name: grpc.unary_unary_rpc_method_handler(each) for name, each in methods.items()}
+        server = grpc.server(
+            ThreadPoolExecutor(2), handlers=[grpc.method_handlers_generic_handler(SERVICE, handlers)]
+        )
+        server.add_insecure_port(f"unix:{self.socket}")
+        server.start()
+        return server
+
+    def answer(self, request, context):
+        self.asked.append(from_bytes(request).kind)
+        if len(self.asked) == 1:
+            threading.Thread(target=self.restart).start()
+            context.abort(grpc.StatusCode.UNAVAILABLE, "killed")
+        return to_bytes(Frame(content=tell({"site": "a"})))
+
+    def restart(self):
+        self.server.stop(0).wait()
+        time.sleep(0.3)
+        self.server = self.served()
+
+
+@pytest.mark.parametrize(("kind", "times"), [("train.secure", 2), ("train", 1)])
+def test_an_agent_that_is_killed_is_waited_for_and_asked_again(tmp_path, kind, times):
+    take_identity(1)
+    agent, ended = Restarted(tmp_path / "a.sock"), threading.Event()
+    reply = Node(None, str(agent.socket), tmp_path, ended)._asked(Message(tell({"site": "a"}), 7, kind))
+    assert agent.asked == [kind] * times
+    assert reply.has_error() == (times == 1)
+    ended.wait(0.5)  # until it is there again, and can be stopped
+    agent.server.stop(0).wait()
+
+
 def test_a_disk_that_is_full_keeps_no_site_from_working(tmp_path, caplog):
-    node = Node(None, "no socket", tmp_path / "gone", threading.Event())
-    node._note(b"M")
+    Node(None, "no socket", tmp_path / "gone", threading.Event())._note(b"M")
     assert "could not be noted: No such file or directory" in caplog.text
 
 
@@ -109,6 +155,6 @@ def test_a_server_that_is_back_is_said_to_be(tmp_path):
             return "pushed"
 
     fleet = Returning()
-    node = Node(fleet, "no socket", tmp_path, threading.Event())
-    assert node._patiently(fleet.push) == "pushed"
+    own = Node(fleet, "no socket", tmp_path, threading.Event())
+    assert own._patiently(fleet.push) == "pushed"
     assert json.loads((tmp_path / STATE).read_text())["state"] == "connected"

@@ -55,7 +55,8 @@ def test_a_site_runs_survives_kills_and_ends(joined, fedfer, refused):
         code, out, _ = fedfer("site", "status", path, "--json")
         assert json.loads(out)["agent"]["pid"] == again["pid"]
 
-        assert fedfer("site", "stop", path) == (0, "stopped\n", "")
+        code, out, _ = fedfer("site", "stop", path)
+        assert (code, out.splitlines()[-1]) == (0, "stopped")
         assert process.wait(timeout=20) == 0
         assert asked(joined) is None
     finally:

@@ -1,7 +1,10 @@
 """A coordinator that dies in the middle of a session: the next one goes on with it, to the same sum, bit for bit."""
 
+import functools
 import hashlib
 import json
+import os
+import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from client.plan import Secure
 from client.secagg.journal import DiskJournal
 from client.secagg.policy import Policy
 from client.secure_site import Membership, SecureSite
+from client.session_files import Left, SessionFiles
 from fer_models.errors import SecureAggregationError
 from server.rounds import Coordinator
 from server.run_folder import RunFolder
@@ -30,7 +34,7 @@ class Killed(BaseException):
 
 @dataclass(frozen=True)
 class Real(Sites):
-    """Sites that keep their vectors, and their journals on disk, as real ones do."""
+    """Sites that keep their sessions and their journals on disk, as real ones do."""
 
     folder: Path = Path()
     sent: dict = field(default_factory=dict)
@@ -40,9 +44,15 @@ class Real(Sites):
         site = int(context.node_config["partition-id"])
         if site not in self._members:
             name, journal = self.names[site], DiskJournal(self.folder / f"{self.names[site]}.sqlite")
-            member = Membership(self._identities[name], self.roster, Policy(profile="semi-honest"), journal)
+            files, policy = SessionFiles(self.folder / name), Policy(profile="semi-honest")
+            member = Membership(self._identities[name], self.roster, policy, journal, files=files)
             self._members[site] = SecureSite(self.agent(site), member)
         return self._members[site]
+
+    def die(self, *sites):
+        """Forget all that was in the memory of some agents; of all, where none is named."""
+        for site in sites or tuple(self._members):
+            self._members.pop(site, None)
 
 
 class Mortal(LocalGrid):
@@ -98,11 +108,13 @@ def study(plan_of, sites_of, tmp_path, monkeypatch):
                 checkpoint_seconds=0.0,
             ).run(grid)  # fmt: skip
 
-        def whole(self, *points):
+        def whole(self, *points, all_die=False):
             """Run it, killed at each point in turn; return the result and the grid of the last process."""
             for point in points:
                 with pytest.raises(Killed):
                     self.run(Mortal(self.sites, *point))
+                if all_die:
+                    self.sites.die()
             last = Mortal(self.sites)
             return self.run(last), last
 
@@ -123,7 +135,7 @@ def unharmed(plan_of, sites_of, tmp_path_factory):
             Mortal(sites)
         )
 
-    return {private: run(private) for private in (False, True)}
+    return functools.cache(run)
 
 
 def same(found, expected):
@@ -133,13 +145,15 @@ def same(found, expected):
     assert found.totals.bytes_up == expected.totals.bytes_up
 
 
-@pytest.mark.parametrize("heard", [0, 2])
-@pytest.mark.parametrize("batch", range(6, 12))
-def test_a_session_goes_on_wherever_its_coordinator_dies(study, unharmed, batch, heard):
-    """In the second round, and in the evaluation after it, whose session ends alone."""
+@pytest.mark.parametrize("all_die", [False, True], ids=["coordinator", "everything"])
+@pytest.mark.parametrize(
+    ("batch", "heard"), [(6, 0), (6, 2), (7, 2), (8, 0), (8, 2), (9, 2), (10, 2), (11, 2)]
+)
+def test_a_session_goes_on_wherever_its_coordinator_dies(study, unharmed, batch, heard, all_die):
+    """In the second round, and in the evaluation after it, whose session ends alone; with all agents, or by itself."""
     made = study()
-    found, last = made.whole((batch, heard))
-    same(found, unharmed[False])
+    found, last = made.whole((batch, heard), all_die=all_die)
+    same(found, unharmed(False))
     assert [line["round"] for line in made.told] == [1, 2]
     assert not any("lost" in line for line in made.told)
     again = [kind for kind, _ in last.asked[1]]
@@ -152,9 +166,40 @@ def test_what_sites_have_paid_is_told_though_the_coordinator_dies_again_and_agai
     """Twice while vectors come, once when all are in, and once when the masks come off."""
     made = study(private=True)
     found, _ = made.whole((6, 2), (1, 1), (2, 0), (3, 1))
-    same(found, unharmed[True])
+    same(found, unharmed(True))
     assert not any("lost" in line for line in made.told)
     assert found.epsilon.keys() == set(made.sites.names)
+
+
+@pytest.mark.parametrize("batch", range(6, 9))
+def test_a_session_goes_on_though_one_agent_after_the_other_dies(study, unharmed, batch):
+    """Each just before it answers, so that none has anything but what is on its disk; three are needed of four."""
+    made = study()
+
+    class Dying(Mortal):
+        def _answer(self, message):
+            if len(self.asked) - 1 == batch:
+                self.sites.die(message.metadata.dst_node_id - 1)
+            return super()._answer(message)
+
+    same(made.run(Dying(made.sites)), unharmed(False))
+    assert not any("lost" in line for line in made.told)
+    kept = [path for name in made.sites.names for path in (made.sites.folder / name).iterdir()]
+    assert len(kept) <= 2 * SITES
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in kept)
+    assert all(stat.S_IMODE(path.parent.stat().st_mode) == 0o700 for path in kept)
+
+
+def test_a_file_of_a_session_that_cannot_be_read_is_no_session(tmp_path, caplog):
+    files = SessionFiles(tmp_path / "s")
+    files.keep(Left(3, b"{}", b"vector\nof lines", {"history": "[]"}))
+    assert list(files.read()) == [Left(3, b"{}", b"vector\nof lines", {"history": "[]"})]
+    files.keep(Left(4, b"{}", b"", {}))
+    (tmp_path / "s" / "000004.session").write_bytes(b"{")
+    os.utime(tmp_path / "s" / "000003.session", (0, 0))
+    assert list(files.read()) == []
+    assert not list((tmp_path / "s").iterdir())
+    assert "the session 000003 is not taken up: it is old" in caplog.text
 
 
 def test_a_session_of_which_the_plan_says_something_else_is_not_taken_up(study):
@@ -209,7 +254,7 @@ def test_a_damaged_session_is_refused_and_another_one_is_begun(study, unharmed, 
         assert refused.value.code == "damaged_session"
     found, _ = made.whole()
     assert "the session in session.bin is not what was written" in caplog.text
-    same(found, unharmed[False])
+    same(found, unharmed(False))
     assert not any("lost" in line for line in made.told)
 
 
