@@ -38,8 +38,8 @@ from fer_models.errors import FedferError, RunFolderError
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write into a RunFolderError."""
+def writing(path: Path, cure: str = "Choose a folder you may write to with --run-dir.") -> Iterator[None]:
+    """Turn an operating system's refusal to write into a RunFolderError, with a cure where the disk is not full."""
     try:
         yield
     except OSError as error:
@@ -49,7 +49,7 @@ def writing(path: Path) -> Iterator[None]:
             where=str(path),
             cure="Free disk space and run the same command again; it goes on from the last checkpoint."
             if full
-            else "Choose a folder you may write to with --run-dir.",
+            else cure,
         ) from error
 
 

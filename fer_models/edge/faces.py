@@ -36,6 +36,8 @@ MARGIN = {"haar": 0.0, "yunet": 0.25, "whole": 0.0}
 YUNET_SCORE = 0.7
 """Least score of a face that YuNet finds."""
 
+YUNET_CURE = "Give the file face_detection_yunet_*.onnx of OpenCV's model zoo."
+
 
 @dataclass(frozen=True)
 class Face:
@@ -121,12 +123,13 @@ def _of_row(row: list[float]) -> Face:
 def _yunet(model: Path) -> Any:
     import cv2
 
+    if not model.is_file():
+        raise ModelError("no such file", where=str(model), cure=YUNET_CURE)
     try:
         made = cv2.FaceDetectorYN.create(str(model), "", (320, 320), YUNET_SCORE)
         made.detect(np.zeros((320, 320, 3), np.uint8))  # any graph can be loaded, and only then goes wrong
     except cv2.error as error:
-        cure = "Give the file face_detection_yunet_*.onnx of OpenCV's model zoo."
-        raise ModelError("no model of YuNet", where=str(model), cure=cure) from error
+        raise ModelError("no model of YuNet", where=str(model), cure=YUNET_CURE) from error
     return made
 
 

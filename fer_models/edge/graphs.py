@@ -32,6 +32,7 @@ CALIBRATION_BATCH = 32
 """Pictures a pass while ranges of activations are observed."""
 
 QUANTISED = ("Conv", "Gemm", "MatMul", "Relu", "Clip", "Sigmoid", "Mul", "Add", "MaxPool", "AveragePool")
+QUANTISED += ("GlobalAveragePool", "Flatten")
 """Operations between eight-bit numbers; whatever else a net has stays float32, as fixed features do."""
 
 Numbers = NDArray[np.float32]
@@ -126,7 +127,8 @@ def quantised(graph: bytes, x: Numbers) -> bytes:
     """Return a graph with eight-bit weights, per channel, and activations, whose ranges are observed on pictures.
 
     Static quantisation of ONNX Runtime in its QDQ form: weights int8 and symmetric per output channel, activations
-    uint8 from the least to the largest number seen.
+    uint8 from the least to the largest number seen. A mean over all places becomes a pool, which works on eight bits
+    where the maps lie; a mean would take them to float32 and to another layout.
 
     Parameters
     ----------
@@ -144,6 +146,7 @@ def quantised(graph: bytes, x: Numbers) -> bytes:
         plain, ready, done = (Path(folder) / f"{name}.onnx" for name in ("plain", "ready", "done"))
         plain.write_bytes(graph)
         quant_pre_process(str(plain), str(ready))
+        onnx.save(_with_pools(onnx.load(str(ready))), str(ready))
         quantize_static(
             str(ready),
             str(done),
@@ -157,6 +160,33 @@ def quantised(graph: bytes, x: Numbers) -> bytes:
         small = onnx.load(str(done))
     kept = {each.key: each.value for each in parsed.metadata_props}
     return _with_metadata(small, kept)
+
+
+def _with_pools(proto: Any) -> Any:
+    """Write every mean over the last two of four dimensions as a global pool."""
+    from onnx import helper, numpy_helper
+
+    graph = proto.graph
+    constants = {each.name: each for each in graph.initializer}
+    ranks = {each.name: len(each.type.tensor_type.shape.dim) for each in graph.value_info}
+    for place, node in reversed(list(enumerate(graph.node))):
+        if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
+            continue
+        axes = numpy_helper.to_array(constants[node.input[1]]).ravel() % 4
+        if sorted(axes.tolist()) != [2, 3] or ranks.get(node.input[0]) != 4:
+            continue
+        given, name = node.input[0], node.output[0]
+        keeps = next((each.i for each in node.attribute if each.name == "keepdims"), 1)
+        pooled = name if keeps else f"{name}.pool"
+        made = [helper.make_node("GlobalAveragePool", [given], [pooled])]
+        made += [] if keeps else [helper.make_node("Flatten", [pooled], [name], axis=1)]
+        del graph.node[place]
+        for each in reversed(made):
+            graph.node.insert(place, each)
+    used = {name for node in graph.node for name in node.input}
+    for each in [each for each in graph.initializer if each.name not in used]:
+        graph.initializer.remove(each)
+    return proto
 
 
 def _with_metadata(proto: Any, kept: Mapping[str, str]) -> bytes:

@@ -123,6 +123,8 @@ def distilled(
     epochs: float,
     seed: int,
     progress: Progress | None = None,
+    *,
+    anew: bool = False,
 ) -> nn.Module:
     """Return a copy of the student that has learned the teacher's answers to pictures, varied as in training.
 
@@ -132,11 +134,13 @@ def distilled(
     ----------
     pictures : uint8 (N, H, W) or (N, H, W, 3); labels are not needed.
     epochs : passes over the pictures.
+    anew : whether the student has learned nothing yet; its BatchNorms then normalise each batch by itself, and learn
+        the statistics that they use afterwards.
     """
-    student, teacher = (
-        copy.deepcopy(student).eval(),
-        teacher.eval(),
-    )  # without dropout: the answers are the teacher's
+    student, teacher = copy.deepcopy(student).train(anew), teacher.eval()
+    for part in student.modules():
+        if isinstance(part, nn.Dropout):
+            part.eval()  # the answers are the teacher's, of all features
     for parameter in student.parameters():
         parameter.requires_grad_(True)
     steps = max(1, round(epochs * len(pictures) / BATCH))
@@ -157,4 +161,4 @@ def distilled(
         schedule.step()
         if progress is not None and (step + 1) % 50 == 0:
             progress(step + 1, steps)
-    return student
+    return student.eval()

@@ -141,31 +141,50 @@ def _film(device: str | int, name: str, every: int) -> Iterator[Frame]:
     try:
         told = [float(capture.get(each)) for each in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT)]
         rate, length = (each if math.isfinite(each) and each > 0 else 0.0 for each in told)
-        number = 0
+        number, last = 0, 0.0
         while capture.grab():
+            shown = float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+            last = max(last, shown)
             if number % every == 0:
                 good, found = capture.retrieve()
-                seconds = number / rate if isinstance(device, str) and rate else None
+                seconds = (shown or number / rate) if isinstance(device, str) and rate else None
                 pixels = np.asarray(cv2.cvtColor(found, cv2.COLOR_BGR2RGB), np.uint8) if good else None
                 problem = "" if good else "unreadable frame"
                 yield Frame(name, number, seconds, pixels, problem, rate / every or None)
             number += 1
         if number == 0:
             raise DataError("no frame can be decoded", where=name, cure=CONVERT)
-        if isinstance(device, str) and number < (1 - SLACK) * length - 1:
+        if isinstance(device, str) and _too_soon(number, last, length, rate):
             yield Frame(name, number, None, None, f"{CUT_SHORT}: {number} of {length:.0f} frames are there")
     finally:
         capture.release()
 
 
+def _too_soon(number: int, last: float, length: float, rate: float) -> bool:
+    """Return whether a film is not all there: fewer frames than its file tells, and the last of them before its time.
+
+    Containers such as Matroska tell no number of frames, and OpenCV takes it from the duration and the usual rate. A
+    film whose rate varies, as telephones record, has other numbers, and a last frame where its duration says.
+
+    Parameters
+    ----------
+    number, last : frames that were read, and the second at which the last one is shown; 0 where none is told.
+    length, rate : frames and frames a second that the file tells; 0 where it does not.
+    """
+    fewer = number < (1 - SLACK) * length - 1
+    return fewer and (not rate or not last or last < (1 - SLACK) * length / rate - 2 / rate)
+
+
 def _opened(device: str | int, name: str) -> Any:
-    os.environ.setdefault(
-        "OPENCV_LOG_LEVEL", "SILENT"
-    )  # its remarks about cameras go to the terminal otherwise
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     import cv2
 
-    capture = cv2.VideoCapture(device)
+    remarks = cv2.utils.logging
+    before = remarks.setLogLevel(remarks.LOG_LEVEL_SILENT)  # those about cameras would go to the terminal
+    try:
+        capture = cv2.VideoCapture(device)
+    finally:
+        remarks.setLogLevel(before)
     if capture.isOpened():
         return capture
     capture.release()

@@ -87,7 +87,7 @@ def _stream(path: Path | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    with writing(path):
+    with writing(path, "Name a file in a folder that you may write to."):
         file = path.open("w", encoding="utf-8", newline="")
     with file:
         yield file

@@ -70,6 +70,21 @@ def test_eight_bits_are_a_quarter_in_size_and_answer_nearly_alike(net, graph, sm
     assert weights == {onnx.TensorProto.INT8}
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "pools"),
+    [("fer_nano", {}, 1), ("fer_nano", {"attention": "cbam"}, 2), ("mini_xception", {}, 1)],
+)
+def test_a_mean_over_places_becomes_a_pool_with_the_same_answers(x, name, settings, pools):
+    norm = "gn" if name == "mini_xception" else "ws"
+    net = folded(build(ModelSpec(name, norm=norm, classes=3, **settings), 0))
+    graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(graphs.exported(net, 1, 48, {})))
+    changed = graphs._with_pools(graph)
+    kinds = [node.op_type for node in changed.graph.node]
+    assert kinds.count("GlobalAveragePool") == pools
+    onnx.checker.check_model(changed, full_check=True)
+    assert graphs.require_same_answers(net, session(changed.SerializeToString()), x) < 1e-5
+
+
 def test_labels_travel_with_the_graph(graph, small):
     for each in (graph, small):
         kept = {entry.key: entry.value for entry in onnx.load_from_string(each).metadata_props}

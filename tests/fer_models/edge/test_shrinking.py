@@ -20,10 +20,14 @@ def pictures():
 
 def net_of(norm):
     """A net whose answers depend on the picture: its last layer is not as small as at the beginning."""
-    net = build(ModelSpec("fer_nano", norm=norm, classes=7), 0)
+    return folded(unfolded(norm))
+
+
+def unfolded(norm, dropout=0.2):
+    net = build(ModelSpec("fer_nano", norm=norm, classes=7, dropout=dropout), 0)
     with torch.no_grad():
         net.head.weight.mul_(8)
-    return folded(net)
+    return net.eval()
 
 
 def parameters(net):
@@ -94,3 +98,16 @@ def test_distillation_wins_back_what_relu_has_lost(pictures):
     again = distilled(plain, net, pictures, 1, 0), distilled(plain, net, pictures, 1, 0)
     assert all(torch.equal(a, b) for a, b in zip(again[0].parameters(), again[1].parameters(), strict=True))
     assert np.isfinite(divergence(again[0], net, pictures))
+
+
+def test_a_student_that_has_learned_nothing_learns_the_statistics_of_its_norms(pictures):
+    teacher, student = net_of("ws"), unfolded("bn", dropout=0.5)
+    before = student.body[0][1].running_mean.clone()
+    anew = distilled(student, teacher, pictures, 40, 0, anew=True)
+    assert not any(part.training for part in anew.modules())
+    assert not torch.equal(anew.body[0][1].running_mean, before)
+    assert torch.equal(student.body[0][1].running_mean, before)
+    assert divergence(anew, teacher, pictures) < 0.8 * divergence(student, teacher, pictures)
+    assert divergence(folded(anew), anew, pictures) < 1e-6
+    later = distilled(anew, teacher, pictures, 1, 0)
+    assert torch.equal(later.body[0][1].running_mean, anew.body[0][1].running_mean)

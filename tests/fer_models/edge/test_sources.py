@@ -73,6 +73,33 @@ def test_a_frame_of_a_film_that_cannot_be_decoded_is_told(film, monkeypatch):
     assert found[3].problem == "unreadable frame"
 
 
+def _varying(folder, frames, name):
+    """Return a Matroska film of 10 frames a second that calls its usual rate 30, as one whose rate varies does."""
+    path = folder / name
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    rng = np.random.default_rng(0)
+    for _ in range(frames):
+        writer.write(rng.integers(0, 256, (48, 64, 3), np.uint8))
+    writer.release()
+    held = path.read_bytes()
+    usual = b"\x23\xe3\x83\x84"  # DefaultDuration, in nanoseconds
+    assert held.count(usual + (100_000_000).to_bytes(4)) == 1
+    path.write_bytes(held.replace(usual + (100_000_000).to_bytes(4), usual + (33_333_333).to_bytes(4)))
+    return path
+
+
+def test_a_film_whose_rate_varies_is_not_called_short(tmp_path):
+    path = _varying(tmp_path, 30, "phone.mkv")
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) == pytest.approx(90, abs=2)
+    found = list(frames([str(path)]))
+    assert [frame.cut_short for frame in found] == 30 * [False]
+    assert [frame.seconds for frame in found][10:13] == pytest.approx([1, 1.1, 1.2])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    *read, last = frames([str(path)])
+    assert 10 < len(read) < 20
+    assert last.cut_short
+
+
 def test_a_film_that_ends_too_soon_is_told(tmp_path):
     rng, whole, cut = np.random.default_rng(0), tmp_path / "film.avi", tmp_path / "cut.avi"
     writer = cv2.VideoWriter(str(whole), cv2.VideoWriter.fourcc(*"MJPG"), 5, (64, 48))
@@ -104,9 +131,10 @@ def test_films_that_cannot_be_decoded(tmp_path):
     assert [frame.problem for frame in found] == ["the film cannot be decoded"]
 
 
-def test_no_camera():
+def test_no_camera(capfd):
     with pytest.raises(DataError, match=r"no such camera .*|no frame can be decoded"):
         list(frames(["977"]))
+    assert capfd.readouterr().err == ""
 
 
 def test_damaged_huge_and_tiny_pictures_are_problems(tmp_path, monkeypatch):
