@@ -49,6 +49,9 @@ SIGNATURE = "plan.signature"
 UNTIL = "until.json"
 """The file of a run folder that names another, after which its process stops; none for the whole run."""
 
+HEADLINE = ("accuracy", "balanced_accuracy", "worst_recall")
+"""What the model's card says of how well it does."""
+
 app = ServerApp()
 
 
@@ -110,17 +113,33 @@ def _coordinator(grid: Grid, folder: RunFolder, plan: Plan) -> tuple[Coordinator
     return Coordinator(plan, folder, SYSTEM, observe, **kept), PatientGrid(grid, patience)
 
 
+def _figures(plan: Plan, result: Result) -> dict[str, Any]:
+    """Return what the summary says of the model; where nobody has evaluated it, why, and how an earlier one does."""
+    if not result.unjudged:
+        return figures_of(plan, result)
+    note = f"the last evaluation was lost: {result.unjudged}; "
+    if not result.counts:
+        return {"note": note + "nothing is known of how well this model does"}
+    found = figures_of(plan, result)
+    earlier = {"round": result.judged_round, **{key: found[key] for key in HEADLINE}}
+    return {
+        "note": f"{note}the newest figures are of the weights after round {result.judged_round}",
+        "earlier": earlier,
+    }
+
+
 def _keep(folder: RunFolder, plan: Plan, result: Result) -> None:
     """Write the model, its card and the summary."""
     flat = FlatModel(build(plan.model, plan.seed))
     flat.load_(result.vector)
-    figures, totals = figures_of(plan, result), result.totals
+    figures, totals = _figures(plan, result), result.totals
     privacy = plan.privacy
     trust = trust_of(privacy, simulated=False, secure=plan.secure) if privacy else None
     told = ("delta", "unit", "noise", "noise_multiplier", "counts_epsilon", "audit_epsilon")
     guarantee = {"epsilon": totals.epsilon, **{key: getattr(privacy, key) for key in told}} if privacy else {}
     facts = {
-        "figures": {key: figures[key] for key in ("accuracy", "balanced_accuracy", "worst_recall")},
+        "figures": {key: figures[key] for key in HEADLINE if key in figures},
+        **({"evaluation": figures["note"]} if result.unjudged else {}),
         "privacy": "none"
         if privacy is None
         else f"epsilon {totals.epsilon:.2f}, delta {privacy.delta:g}, for one {privacy.unit}. {trust}",
@@ -133,6 +152,6 @@ def _keep(folder: RunFolder, plan: Plan, result: Result) -> None:
         "aggregation": plan.aggregation, "secure": asdict(plan.secure) if plan.secure else None,
     }  # fmt: skip
     whole = {"name": plan.run, "plan_hash": plan.digest, "order": [SYSTEM], "systems": {SYSTEM: summary}}
-    whole["data"] = {"test": result.overall.rows, "classes": len(plan.labels)}
+    whole["data"] = {"test": result.overall.rows if result.counts else 0, "classes": len(plan.labels)}
     folder.write_json("summary.json", whole)
     write_text(folder.path / "state.json", json.dumps({"status": "complete"}))

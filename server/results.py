@@ -49,6 +49,8 @@ class Result:
         nothing.
     eraser : of features, folded into the vector's last layer; None where nothing was erased.
     people : sums over the people on all test pictures where they did not come from the sites, as in a simulation.
+    unjudged : why nobody has evaluated these weights, empty where they were; only a deployed run ends so.
+    judged_round : the round after which the weights were that the counts are of.
     """
 
     vector: torch.Tensor
@@ -60,6 +62,8 @@ class Result:
     finish: dict[str, Any] | None = None
     eraser: Eraser | None = None
     people: People | None = None
+    unjudged: str = ""
+    judged_round: int = 0
 
     @property
     def overall(self) -> Counts:

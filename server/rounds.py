@@ -84,9 +84,8 @@ class Coordinator:
         transcripts: Transcripts | None = None,
         checkpoint_seconds: float | None = None,
     ) -> None:
-        self._pause = checkpoint_seconds
-        self._sites, self._roster, self._transcripts = sites, roster, transcripts
-        self._lost = 0  # rounds in a row
+        self._pause, self._sites = checkpoint_seconds, sites
+        self._roster, self._transcripts = roster, transcripts
         self.plan, self.folder, self.system = plan, folder, system
         self._observer = observer or (lambda _: None)
         flat = FlatModel(net_of(plan))
@@ -108,11 +107,11 @@ class Coordinator:
         self._counts: dict[str, Counts] = {}
         # The line of a round whose weights nobody has evaluated yet.
         self._pending: dict[str, Any] | None = None
-        self._told = ""  # digest of weights that sites may have judged in a sum that was lost
+        # The last: digest of weights that sites may have judged in a sum that was lost.
+        self._unjudged, self._judged_round, self._told = "", 0, ""
         self._standing: Standing
-        self._round = 0
-        self._began = time.monotonic()
-        self._saved = time.monotonic()
+        self._round, self._lost = 0, 0  # the last one, and how many in a row have been lost
+        self._began = self._saved = time.monotonic()
         self._earlier_seconds = 0.0
 
     def run(self, grid: Grid) -> Result:
@@ -149,6 +148,8 @@ class Coordinator:
             None if self._steering is None else self._steering.report(),
             None if self._finishing is None else self._finishing.report(),
             None if self._finishing is None else self._finishing.eraser,
+            unjudged=self._unjudged,
+            judged_round=self._judged_round,
         )
 
     def begin(self, grid: Grid) -> tuple[list[int], Sites]:
@@ -201,19 +202,11 @@ class Coordinator:
             raise ConfigError("no roster", where="aggregation", cure="Give the coordinator everybody's keys.")
         kept = self._transcripts.last if self._transcripts else -1
         return SecureSites(
-            grid,
-            self.plan,
-            size,
-            names,
-            self._books,
-            roster=self._roster,
-            following=self._following,
-            first=1 + max(kept, standing.session),
+            grid, self.plan, size, names, self._books, roster=self._roster, following=self._following,
+            first=1 + max(kept, standing.session), standing=standing, control=self._control,
             record=self._transcripts.record if self._transcripts else None,
-            standing=standing,
-            control=self._control,
             kept=Kept(self.folder.path / SESSION, self._roster) if self._pause == 0 else None,
-        )
+        )  # fmt: skip
 
     def _following(self, purpose: str, round_number: int) -> Task | None:
         """Return what the sites are asked after a task, None after the last."""
@@ -271,12 +264,14 @@ class Coordinator:
         last, judging = self._round == self.plan.server.rounds, Judging(self._judged(), prove)
         if last and not sites.settled:
             self._standing.require_quorum()
-        done = sites.evaluate(nodes, judging, self._round)
+        done = first = sites.evaluate(nodes, judging, self._round)
         tries = RETRIES if last else 0
         while done.lost and tries:  # sites that have sent their counts once do not send them again
             done, tries = sites.evaluate(nodes, judging, self._round), tries - 1
         if done.lost and last:
-            raise refuse("too_few", f"the last evaluation was lost: {done.lost}")
+            self._unjudged = first.lost
+            if not self._standing.deployed:  # its figures would be of other weights than its model
+                raise refuse("too_few", f"the last evaluation was lost: {first.lost}")
         self._take(done)
 
     def _take(self, done: Answers) -> None:
@@ -288,6 +283,7 @@ class Coordinator:
         totals.cpu_seconds += done.cpu_seconds
         if done.counts:
             self._counts, totals.noises = done.counts, done.noises
+            self._judged_round = self._round if self._pending is None else self._pending["round"]
         if self._pending is None or not (done.counts or done.lost):
             return
         record, self._pending = self._pending, None
@@ -331,9 +327,11 @@ class Coordinator:
         return line
 
     def _checkpoint_in_time(self) -> None:
-        pause = CHECKPOINT_SECONDS if self._pause is None else self._pause
-        # What a site keeps of SCAFFOLD goes back one round and no further.
-        if self._control is not None or time.monotonic() - self._saved >= pause:
+        pause, age = (
+            CHECKPOINT_SECONDS if self._pause is None else self._pause,
+            time.monotonic() - self._saved,
+        )
+        if self._control is not None or age >= pause:  # what a site keeps of SCAFFOLD goes back one round
             self._checkpoint()
 
     def _checkpoint(self) -> None:
@@ -347,6 +345,7 @@ class Coordinator:
             "prior": list(self._prior),
             "counted": self._counted,
             "told": self._told,
+            "unjudged": [self._unjudged, self._judged_round],
             "steering": None if self._steering is None else self._steering.facts(),
             "by_site": None if self._by_site is None else self._by_site.facts(),
             "finish": None if self._finishing is None else self._finishing.facts(),
@@ -383,6 +382,7 @@ class Coordinator:
         self._pending = None if facts["pending"] is None else dict(facts["pending"])
         self._prior = tuple(float(share) for share in facts["prior"])
         self._counted, self._told = bool(facts["counted"]), str(facts.get("told", ""))
+        self._unjudged, self._judged_round = facts.get("unjudged", ("", 0))
         if self._steering is not None:
             self._steering.take_up(facts["steering"])
         if self._by_site is not None:

@@ -80,6 +80,11 @@ class Standing:
         self._refused_at: dict[int, float] = {}
 
     @property
+    def deployed(self) -> bool:
+        """Whether sites come and go, as in a deployment, and a run goes on without them."""
+        return self._patient is not None
+
+    @property
     def session(self) -> int:
         """The last session of secure aggregation that two sites say they were in.
 

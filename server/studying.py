@@ -15,10 +15,10 @@ from client.site_check import plan_of
 from client.words import Words, read_words
 from fer_models.errors import ConfigError
 from server.coordinator import Coordinator
-from server.deployed import PATIENCE, ROSTER, SIGNATURE, UNTIL
+from server.deployed import PATIENCE, ROSTER, SIGNATURE, SYSTEM, UNTIL
 from server.following import TICK, followed, start
 from server.patience import Patience
-from server.run_folder import RunFolder, write_text
+from server.run_folder import RunFolder, reading, write_text
 from server.watching import watching
 
 USAGE = (
@@ -60,8 +60,16 @@ def run(words: Sequence[str], compose: Composing) -> int:
             say("The study goes on; the same command looks on again.")
             return 0
         time.sleep(TICK)
+    if note := _note(folder):
+        say(note)
     say(f"done: {folder.path / 'summary.json'} and {folder.path / 'model'}")
     return 0
+
+
+def _note(folder: RunFolder) -> str:
+    """Return what a finished run says besides its figures, such as that the last evaluation was lost."""
+    with reading(folder.path / "summary.json"):
+        return str(folder.read_json("summary.json")["systems"][SYSTEM].get("note", ""))
 
 
 def keep_patience(folder: RunFolder, patience: Patience) -> None:

@@ -7,15 +7,18 @@ import torch
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 
+import server.deployed as deployed
 import server.post as post
 from client.app import make_app
 from client.plan import Secure
 from client.secagg.terms import least_threshold
+from fer_models.errors import RunFolderError
 from server.patience import MOST, Patience, PatientGrid
 from server.rounds import Coordinator
 from server.run_folder import RunFolder
 from server.run_state import SITES
 from simulations.grid import LocalGrid
+from simulations.run_audit import count_run
 
 TERMS = Secure(3, least_threshold(3, "malicious"), 3, clip=4.0, largest_weight=64)
 GONE = Error(ErrorCode.REPLY_MESSAGE_UNAVAILABLE, "the parts of the reply are gone")
@@ -161,3 +164,30 @@ def test_work_that_would_be_done_twice_is_asked_once(plan_of, sites_of, tmp_path
     grid, told, _ = run(plan_of(rounds=2), sites_of(), tmp_path, lose, quorum=2)
     assert grid.times["train", "1", 2] == 1
     assert len(told) == 2
+
+
+def test_a_run_whose_last_evaluation_is_lost_ends_with_its_model_and_says_so(
+    secure, sites_of, tmp_path, monkeypatch
+):
+    """Two of three sites cannot be heard when it ends, after all have sent their counts; none sends its own twice."""
+    monkeypatch.setattr(post, "TICK", 0.01)
+
+    def lose(at, _):
+        return "message" if at.dst_node_id > 1 and at.group_id == "evaluate 2, 1: survivors" else ""
+
+    options = {"deadline": 0.5, "keys": 0.5, "quorum": 2}
+    _, told, found = run(secure, sites_of(), tmp_path, lose, **options)
+    assert "1 consents where 3 are needed" in found.unjudged
+    assert found.judged_round == 1
+    assert "accuracy" in told[0]
+    assert "accuracy" not in told[1]
+    deployed._keep(RunFolder(tmp_path), secure, found)
+    summary = RunFolder(tmp_path).read_json("summary.json")["systems"]["federated"]
+    assert "the newest figures are of the weights after round 1" in summary["note"]
+    assert summary["earlier"]["accuracy"] == told[0]["accuracy"]
+    assert "counts" not in summary
+    assert "accuracy" not in summary
+    assert "the last evaluation was lost" in (tmp_path / "model" / "README.md").read_text()
+    with pytest.raises(RunFolderError, match="the last evaluation was lost"):
+        count_run([f"run={tmp_path}"])
+    assert run(secure, sites_of(), tmp_path, lambda *_: "", **options)[2].unjudged == found.unjudged
