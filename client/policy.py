@@ -216,6 +216,13 @@ class SitePolicy:
         held.pop("site_statistics", None)  # whose rule is about cells
         for name, number in held.items():
             fewest = self.statistics.minimum_counts[name]
+            if number < fewest and name in OF_TEST and not tested:
+                raise PolicyError(
+                    f"the site holds no test pictures, and {name} are allowed: it takes part in nothing",
+                    where=f"{site}, statistics.minimum_counts",
+                    cure=f"Hold some out (split: holdout in data.yaml), or take {name} out of statistics.allowed; "
+                    "look with fedfer site check DIR, then fedfer site run DIR.",
+                )
             if number < fewest:
                 raise PolicyError(
                     f"{name} may be over {fewest} pictures or more, and the site has {number}",

@@ -24,6 +24,9 @@ from fer_models.errors import FedferError
 AGENT_LOCK, LOCK = "agent.lock", "run.lock"
 """What keeps a second agent from a site's ledger, and a second supervisor from a site."""
 
+TAIL = 10_000
+"""Bytes at the end of a log that are looked at."""
+
 TICK = 0.2
 """Seconds between two looks at the processes."""
 
@@ -62,11 +65,24 @@ def keep(folder: SiteFolder, study: Study, *, as_json: bool) -> None:
                 book.write("process_started", name=name)
             else:
                 book.write("process_ended", name=name, code=code)
+                if name == "agent" and code and (why := last_error(folder)):
+                    sys.stderr.write(f"the agent does not start: {why}\n")
 
         with Supervisor(programs(folder, study), environment(state / "flower"), state, told) as supervisor:
             while not stopped():
                 supervisor.tend()
                 time.sleep(TICK)
+
+
+def last_error(folder: SiteFolder) -> str:
+    """Return the line with which a site's agent ended the last time, empty where it did not end with one."""
+    try:
+        lines = (
+            (folder.path / "state" / "agent.log").read_bytes()[-TAIL:].decode(errors="replace").splitlines()
+        )
+    except OSError:
+        return ""
+    return lines[-1] if lines and lines[-1].startswith("error: ") else ""
 
 
 def programs(folder: SiteFolder, study: Study) -> tuple[Program, ...]:

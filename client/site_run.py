@@ -16,16 +16,13 @@ from client.alone import holder
 from client.flower import environment
 from client.node import STATE
 from client.site_folder import SiteFolder
-from client.site_process import LOCK, TICK, require_free
+from client.site_process import LOCK, TICK, last_error, require_free
 from client.study import Study
 from client.supervisor import GRACE
 from fer_models.errors import ConfigError, EngineError
 
 QUIET = 2.0
 """Seconds after which it is said what ``site stop`` waits for."""
-
-TAIL = 10_000
-"""Bytes at the end of a log that are looked at."""
 
 
 def run(folder: SiteFolder, *, as_json: bool) -> NoReturn:
@@ -85,17 +82,6 @@ def status(folder: SiteFolder) -> dict[str, Any]:
         raise EngineError("this site does not run", where=str(folder.path), cure="Run fedfer site run DIR.")
     why = last_error(folder) if found is None else ""
     return {"site": folder.name, "supervisor": pid, "agent": found, "why": why, "server": connection(folder)}
-
-
-def last_error(folder: SiteFolder) -> str:
-    """Return the line with which a site's agent ended the last time, empty where it did not end with one."""
-    try:
-        lines = (
-            (folder.path / "state" / "agent.log").read_bytes()[-TAIL:].decode(errors="replace").splitlines()
-        )
-    except OSError:
-        return ""
-    return lines[-1] if lines and lines[-1].startswith("error: ") else ""
 
 
 def sentences(found: dict[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from client.plan import Plan
 from client.relay import status
 from client.site_data import REHEARSAL
 from client.site_folder import SiteFolder
+from client.site_process import last_error
 from client.study import read_study
 from fer_models.errors import EngineError
 from server.coordinator import Coordinator
@@ -66,11 +67,17 @@ class Loopback:
         return site
 
     def __enter__(self) -> Loopback:
-        self.start()
-        self.wait(len(self.sites))
+        self._before = signal.signal(signal.SIGTERM, _ended)  # else it would leave all that it has started
+        try:
+            self.start()
+            self.wait(len(self.sites))
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
         for process in self._processes.values():
             process.send_signal(signal.SIGTERM)
         for process in self._processes.values():
@@ -107,6 +114,11 @@ class Loopback:
             with contextlib.suppress(EngineError), control(self.coordinator) as client:
                 if sum(node.status == "online" for node in nodes(client)) >= sites:
                     return
+            for site in self.sites:
+                if why := last_error(site):
+                    raise EngineError(
+                        f"{site.name} does not start: {why}", cure="Give more pictures, or fewer sites."
+                    )
             time.sleep(0.5)
         raise EngineError("the sites do not connect", where=str(self.folder), cure="Look into its logs.")
 
@@ -140,6 +152,10 @@ class Loopback:
         """Return the most memory that any site's agent has had, in 10^6 bytes."""
         found = (status(str(site.socket)) for site in self.sites)
         return max(peak_bytes(int(each["pid"])) for each in found if each) / 1e6
+
+
+def _ended(*_: object) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def children(parent: int) -> list[int]:

@@ -105,6 +105,7 @@ def test_a_site_whose_pictures_do_not_fit_its_policy_takes_part_in_nothing(read)
     refused(
         policy, 10, 4, "statistics.minimum_counts", "test_counts may be over 5 pictures or more, .* has 4"
     )
+    refused(policy, 10, 0, "statistics.minimum_counts", "no test pictures, and test_counts are allowed")
     policy.require_held(99_999, 5, "clinic")
     refused(policy, 100_000, 5, "privacy.delta", "delta 1e-05 is not below 1 / 100000")
     read("test_counts: 5", "test_counts: 0").require_held(10, 0, "clinic")

@@ -125,3 +125,18 @@ def test_a_lock_is_one_process_s(tmp_path):
         ):
             pass
     assert holder(path) is None
+
+
+def test_why_an_agent_does_not_start_is_said_where_the_site_runs(joined):
+    policy = joined.path / "policy.yaml"
+    policy.write_text(policy.read_text().replace("test_counts: 5", "test_counts: 99999"))
+    process = subprocess.Popen(
+        [*COMMAND, "run", str(joined.path)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        said = process.stderr.readline()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert said.startswith("the agent does not start: error: test_counts may be over 99999 pictures or more")
+    assert process.returncode == 0
