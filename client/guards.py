@@ -38,6 +38,12 @@ COMPANY = (0, 1, 2, 1, 0, 2, 0, 1)
 STRANGERS = ((0, float("nan")), (7, float("nan")), (4, 1e3))
 """(the one of the larger batch that stays as it is, by what all others are multiplied). NaN passes through any sum."""
 
+PICTURES = 4
+"""Samples with which a net is tried at most, where those before stood at a kink."""
+
+NEIGHBOUR = 1e-5
+"""Share of the samples' deviation within which a kink is looked for; rounding moves activations by some 1e-7."""
+
 Losses = Callable[[Tensor, Tensor], Tensor]
 """(pictures (B, ...), targets (B, ...)) -> losses (B,)."""
 
@@ -97,6 +103,8 @@ def prove(gradients: PrivateGradients, losses: Losses, x: Tensor, targets: Tenso
     more, whatever the others are; losses must not react to each other; and nothing may be read, drawn or remembered
     (:mod:`client.trial`). What the net did is noted, and a later batch with which it does anything else is refused.
 
+    Where gradients differ and a sample stands at a kink of an activation, other samples are tried.
+
     Parameters
     ----------
     gradients : of the net; layers that the book does not know are given to Opacus, where that is allowed.
@@ -107,15 +115,67 @@ def prove(gradients: PrivateGradients, losses: Losses, x: Tensor, targets: Tenso
     ------
     PrivacyError : with what went wrong and where.
     """
+    require_separate(gradients.module)
+    for seed in range(PICTURES):
+        given = x if seed == 0 else _moved(x, seed, 0.1)
+        try:
+            _try_waiting(gradients, losses, given, targets)
+        except UnequalError:
+            if seed == PICTURES - 1 or not _at_a_kink(gradients, losses, given, targets):
+                raise
+        else:
+            return
+
+
+class UnequalError(PrivacyError):
+    """A sample's gradient is another in company."""
+
+
+def _moved(x: Tensor, seed: int, share: float) -> Tensor:
+    """Return samples with noise of a share of their deviation, alike for both signs of ``share``."""
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
+    layout = torch.channels_last if x.dim() == 4 else torch.contiguous_format
+    return x + share * x.std() * noise.to(x.device, memory_format=layout)
+
+
+def _at_a_kink(gradients: PrivateGradients, losses: Losses, x: Tensor, targets: Tensor) -> bool:
+    """Return whether a sample that is alone has another gradient next to where it is, as at the kink of a ReLU.
+
+    There rounding takes either side, and which one depends on how many samples are summed up together, though none
+    reacts to another. Company is no part of this: whoever mixes samples, away from a kink, is not helped by it.
+    """
+    here = _alone(gradients, losses, x, targets)
+    for share in (NEIGHBOUR, -NEIGHBOUR):
+        for each, other in zip(here, _alone(gradients, losses, _moved(x, 0, share), targets), strict=True):
+            jumps = (_length(other[name] - own) > TOLERANCE * _length(own) for name, own in each.items())
+            if any(jumps):
+                return True
+    return False
+
+
+def _try_waiting(gradients: PrivateGradients, losses: Losses, x: Tensor, targets: Tensor) -> None:
+    """Try a net whose first convolution waits for its norm, and without that where something else looks at it."""
+    try:
+        _try(gradients, losses, x, targets, wait=True)
+    except PrivacyError:
+        if not gradients.waits:
+            raise
+        _try(gradients, losses, x, targets, wait=False)
+
+
+def _try(gradients: PrivateGradients, losses: Losses, x: Tensor, targets: Tensor, *, wait: bool) -> None:
     module = gradients.module
-    require_separate(module)
     gradients.proven = None
+    gradients.let_wait(frozenset())
     numbers, drawn = numbers_of(module), chance(x.device)
     try:
         require_apart(lambda given: _plain(losses, given, targets), x, "the loss")
-        unknown = unknown_parameters(gradients, _recorded(gradients, losses, x, targets))
+        found = _recorded(gradients, losses, x, targets)
+        waiting = gradients.may_wait if wait else frozenset()
+        unknown = unknown_parameters(gradients, found)
         if unknown:
             gradients.serve_slowly(unknown)
+        gradients.let_wait(waiting)
         kept = remembered(module)
         alone = _alone(gradients, losses, x, targets)
         norms = [math.hypot(*map(_length, each.values())) for each in alone]
@@ -173,8 +233,10 @@ def _try_company(
         norm = float(settled.norms[own])
         same = abs(value - expected) <= SAME * abs(expected) or value == expected
         near = abs(norm - norms[COMPANY[own]]) <= TOLERANCE * norms[COMPANY[own]]
-        if not (same and near and all(bool(torch.isfinite(each).all()) for each in settled.sums.values())):
-            raise PrivacyError(
+        finite = math.isfinite(norm) and all(bool(torch.isfinite(e).all()) for e in settled.sums.values())
+        if not (same and near and finite):
+            kind = UnequalError if same and finite else PrivacyError
+            raise kind(
                 "what one picture is reaches the loss or the gradient of another", where="model", cure=CURE
             )
 
@@ -253,6 +315,6 @@ def _require_equal(
             found = torch.zeros_like(expected)  # type: ignore[arg-type]
         missed = _length(found - (expected if expected is not None else 0))
         if not missed <= TOLERANCE * (_length(found) + 1e-2 * clip):
-            raise PrivacyError(
+            raise UnequalError(
                 "a sample's gradient is not what it is when the sample is alone", where=name, cure=CURE
             )

@@ -81,12 +81,15 @@ class Book:
     calls : what each layer so far was asked for, and where the net ended.
     schedule : positions at which a proven net calls its layers; None while it is tried.
     first : the convolution of pictures that was called last, until a norm takes it.
+    followed : positions of such convolutions that a norm followed at once.
+    waiting : positions at which such a convolution waits for its norm.
     """
 
     def __init__(self, parameters: dict[str, nn.Parameter], parts: dict[str, int]) -> None:
         self._part = {id(p): parts[name] for name, p in parameters.items()}
         self.names = {id(p): name for name, p in parameters.items()}
         self.schedule: frozenset[int] | None = None
+        self.waiting: frozenset[int] = frozenset()
         self._parameters = parameters
         device = next(iter(parameters.values())).device if parameters else None
         self.anchor = torch.zeros((), requires_grad=True, device=device)
@@ -103,6 +106,7 @@ class Book:
         self._squares: dict[int, Tensor] = {}
         self._sums: list[tuple[nn.Parameter, WeightedSum]] = []
         self.first: First | None = None
+        self.followed: set[int] = set()
 
     def leave_out(self, parameters: Iterable[nn.Parameter]) -> None:
         """Let somebody else serve some parameters, who hands their rows in with :meth:`keep`."""

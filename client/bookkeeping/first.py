@@ -5,7 +5,8 @@ to be made place by place. With patches ``p`` of K numbers, less their mean over
 output ``y = w p + m``, the norm's statistics follow from the sums of ``p p^T`` (K, K), and with g, the gradient of the
 norm's output, all that is asked of the backward from the sums of ``g p^T`` (O, K) and of g: of scale and shift, and of
 the weight, because the gradient of y is linear in g, y and 1 (:mod:`client.bookkeeping.group_norms`). Maps are the
-largest at the first layer, and what is saved are passes over them.
+largest at the first layer, and what is saved are passes over them. Where a net was seen to call the norm straight after
+the convolution, not even the convolution's output is made: the norm's follows from the patches by one product.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from client.bookkeeping import kernels
 from client.bookkeeping.book import Book, Source
 from client.bookkeeping.group_norms import membership
 from client.bookkeeping.kernels import Shape
-from client.bookkeeping.products import batched
 
 MOST = 32
 """Numbers of a patch up to which products with patches cost less than passes over the maps."""
@@ -37,6 +37,8 @@ class First:
     output : refers to what it gave, float (n, O, H', W') in ``channels_last``; ``version`` is torch's count of changes
         in place.
     x, weight, shape, source : of :class:`client.bookkeeping.layers.Convolution`.
+    waits : ``output`` holds no numbers, see :meth:`waiting`.
+    position : torch functions called before it.
     """
 
     output: weakref.ref[Tensor]
@@ -45,16 +47,33 @@ class First:
     weight: Tensor
     shape: Shape
     source: Source
+    position: int
+    waits: bool = False
 
     @classmethod
-    def of(cls, y: Tensor, x: Tensor, weight: Tensor, shape: Shape, source: Source | None) -> First | None:
+    def of(
+        cls, y: Tensor, x: Tensor, weight: Tensor, shape: Shape, source: Source | None, position: int
+    ) -> First | None:
         """Return it for a convolution without bias that gave ``y``, None where patches would not pay."""
         fits = x.shape[1] == 1 and shape.patch <= MOST and not x.requires_grad and y.numel() > 0
         fits = fits and y.requires_grad  # else the net wants no gradient of the weight through this call
         last = y.is_contiguous(memory_format=torch.channels_last) and not y.is_contiguous()
         if source is None or not (fits and last):
             return None
-        return cls(weakref.ref(y), y._version, x.detach(), weight, shape, source)
+        return cls(weakref.ref(y), y._version, x.detach(), weight, shape, source, position)
+
+    @classmethod
+    def waiting(
+        cls, x: Tensor, weight: Tensor, shape: Shape, source: Source, position: int
+    ) -> tuple[Tensor, First]:
+        """Return an output in place of a convolution that the norm behind it makes, and what the norm needs.
+
+        Every number of it is NaN, at no cost. Whatever else used it would have no finite gradient, and be refused when
+        the net is tried, or later count as none.
+        """
+        down, right = shape.places(x)
+        y = x.new_full((), torch.nan).expand(len(x), shape.weight[0], down, right)
+        return y, cls(weakref.ref(y), y._version, x.detach(), weight, shape, source, position, waits=True)
 
     def gave(self, y: Tensor) -> bool:
         """Return whether ``y`` is its output, unchanged."""
@@ -62,10 +81,10 @@ class First:
 
     def patches(self) -> tuple[Tensor, Tensor]:
         """Return the means (n, K) of what output places read, and what each reads beyond them, (n, H' W', K)."""
-        windows = kernels.windows(self.x, self.shape)
-        means = windows.mean((3, 4), keepdim=True)
-        centred = torch.sub(windows, means, out=windows.new_empty(windows.shape))
-        return means.flatten(1), centred.view(len(means), self.shape.patch, -1).transpose(1, 2)
+        windows = kernels.windows(self.x, self.shape).clone(memory_format=torch.contiguous_format)
+        planes = windows.view(len(self.x), self.shape.patch, -1)
+        means = planes.mean(2)
+        return means, planes.sub_(means[:, :, None]).transpose(1, 2)
 
 
 class FirstGroupNorm(torch.autograd.Function):
@@ -84,12 +103,12 @@ class FirstGroupNorm(torch.autograd.Function):
         eps: float,
         sources: tuple[Source | None, Source | None],
     ) -> Tensor:
-        """Return the output; ``y`` comes without its graph."""
-        _, channels, height, width = y.shape
+        """Return the output; ``y`` comes without its graph, and where the convolution waits without its numbers."""
+        n, channels, height, width = y.shape
         ctx.book, ctx.source, ctx.sources, ctx.groups = book, first.source, sources, groups
         w = first.weight.permute(0, 2, 3, 1).reshape(channels, -1)
         means, centred = first.patches()
-        spread = batched(centred.transpose(1, 2), centred).div_(height * width)  # (n, K, K)
+        spread = torch.bmm(centred.transpose(1, 2), centred).div_(height * width)  # (n, K, K)
         into = membership(groups, channels, y.dtype, y.device)
         size = channels // groups
         turned = w @ spread  # (n, O, K), the covariance of outputs and patches
@@ -100,6 +119,10 @@ class FirstGroupNorm(torch.autograd.Function):
         scale = energy.mm(into.t()).div_(size).mm(into).clamp_(min=0).add_(eps).rsqrt_()
         factor = scale * weight
         ctx.save_for_backward(centred, means, turned, apart, scale, w, weight)
+        if first.waits:
+            moved = torch.addcmul(bias, apart, factor)[:, None]
+            rows = torch.baddbmm(moved, centred, (factor[:, :, None] * w).transpose(1, 2))
+            return rows.view(n, height, width, channels).permute(0, 3, 1, 2)
         shift = torch.addcmul(bias, mean, factor, value=-1)
         return torch.addcmul(shift[:, :, None, None], y, factor[:, :, None, None])
 
@@ -111,7 +134,7 @@ class FirstGroupNorm(torch.autograd.Function):
         (n, places, _), book, g = centred.shape, ctx.book, gradients[0]
         rows = g.permute(0, 2, 3, 1).reshape(n, places, -1)
         to_bias = rows.sum(1)
-        met = batched(centred.transpose(1, 2), rows).transpose(1, 2)  # (n, O, K): the sums of g p^T
+        met = torch.bmm(centred.transpose(1, 2), rows).transpose(1, 2)  # (n, O, K): the sums of g p^T
         to_weight = (met * w).sum(2).addcmul_(apart, to_bias).mul_(scale)
         of_weight, of_bias = ctx.sources
         if of_weight is not None:

@@ -156,6 +156,20 @@ class PrivateGradients:
                 hooks.enable_hooks()
 
     @property
+    def may_wait(self) -> frozenset[int]:
+        """Positions of convolutions in the batch that is being recorded that a group norm followed at once."""
+        return frozenset(self._book.followed)
+
+    @property
+    def waits(self) -> bool:
+        """Whether any convolution waits for its norm."""
+        return bool(self._book.waiting)
+
+    def let_wait(self, positions: frozenset[int]) -> None:
+        """Let convolutions at these positions wait for their norm; see :mod:`client.bookkeeping.first`."""
+        self._book.waiting = positions
+
+    @property
     def calls(self) -> list[Call]:
         """What the net did with the batch that is being recorded."""
         return list(self._book.calls)

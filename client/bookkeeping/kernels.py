@@ -12,6 +12,7 @@ groups do not mix, one pass with the batch folded into the channels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -24,10 +25,10 @@ from client.bookkeeping.units import Units, contracted
 GRAM_SHARE = 0.4
 """Norms come from Gram matrices where those take less than this share of the products that rows take."""
 
-PIXEL_SHARE = 0.46
+PIXEL_SHARE = 0.64
 """The same where the Gram matrices of patches are added up from those of pixels, which are smaller."""
 
-FEW_PLACES = 16
+FEW_PLACES = 4
 """Output places below which adding up costs more than it saves."""
 
 KEPT_ROW = 1 << 17
@@ -66,6 +67,12 @@ class Shape:
         """Whether every place is by itself."""
         return tuple(self.weight[2:]) == (1, 1) and self.padding == (0, 0)
 
+    def places(self, x: Tensor) -> tuple[int, int]:
+        """Return the height and width of the output for an input (n, C, H, W)."""
+        along = zip(x.shape[2:], self.weight[2:], self.stride, self.padding, self.dilation, strict=True)
+        down, right = ((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in along)
+        return down, right
+
     def backward(
         self, g: Tensor, x: Tensor, w: Tensor, *, to_input: bool, groups: int | None = None
     ) -> Tensor:
@@ -94,7 +101,8 @@ def norms_only(shape: Shape, places: int, units: Units) -> bool:
 
 def by_pixels(shape: Shape, places: int, units: Units) -> bool:
     """Return whether the Gram matrices of patches are added up from those of pixels."""
-    return not shape.pointwise and units.size == 1 and shape.stride == (1, 1) and places >= FEW_PLACES
+    many = shape.weight[2] * shape.weight[3] > shape.stride[0] * shape.stride[1]
+    return many and units.size == 1 and places >= FEW_PLACES
 
 
 def norms(x: Tensor, g: Tensor, shape: Shape, units: Units) -> Tensor:
@@ -102,25 +110,48 @@ def norms(x: Tensor, g: Tensor, shape: Shape, units: Units) -> Tensor:
     a = _places(g)
     places = g.shape[2] * g.shape[3]
     if by_pixels(shape, places, units):
-        return contracted(_patch_gram(x, g.shape, shape), torch.bmm(a, a.transpose(1, 2)))
+        own = _samples_last(torch.bmm(a, a.transpose(1, 2))).permute(2, 0, 1)
+        return contracted(_patch_gram(x, g.shape, shape), own)
     return units.gram(a, patches(x, shape))
 
 
 def _patch_gram(x: Tensor, out: torch.Size, shape: Shape) -> Tensor:
-    """Return the Gram matrices of the patches (n, places, places), added up from those of the pixels."""
-    whole = _padded(x, shape)
-    n, height, width, _ = whole.shape
-    pixels = whole.view(n, height * width, -1)
-    gram = torch.bmm(pixels, pixels.transpose(1, 2)).view(n, height, width, height, width)
-    total: Tensor | None = None
-    for i in range(shape.weight[2]):
-        rows = slice(i * shape.dilation[0], i * shape.dilation[0] + out[2])
-        for j in range(shape.weight[3]):
-            columns = slice(j * shape.dilation[1], j * shape.dilation[1] + out[3])
-            part = gram[:, rows, columns, rows, columns]
-            total = part.clone() if total is None else total.add_(part)
-    assert total is not None
-    return total.reshape(n, out[2] * out[3], -1)
+    """Return the Gram matrices of the patches (n, places, places), added up from those of the pixels.
+
+    Two patches meet in one pair of pixels for each place of the kernel, so the sum goes along diagonals, first of rows
+    and then of columns. Pixels of one place are those of one phase of the stride: only these need to meet. The samples
+    lie together in memory, as there are more of them than rows or columns.
+    """
+    n, channels, height, width = x.shape
+    (sh, sw), down, right = shape.stride, out[2], out[3]
+    pixels = functional.pad(x.permute(0, 2, 3, 1), (0, 0, 0, -width % sw, 0, -height % sh))
+    high, wide = pixels.shape[1] // sh, pixels.shape[2] // sw
+    phases = pixels.reshape(n, high, sh, wide, sw, channels).permute(0, 2, 4, 1, 3, 5)
+    phases = phases.reshape(n * sh * sw, high * wide, channels)
+    grams = torch.bmm(phases, phases.transpose(1, 2)).view(n, -1, high * wide)
+    gram = _samples_last(grams).view(sh, sw, high, wide, high, wide, n)
+    rows = gram.new_zeros(sw, down, wide, down, wide, n)
+    for phase, own, met in _meetings(down, high, shape, 0):
+        rows[:, own, :, own].add_(gram[phase][:, met, :, met])
+    total = gram.new_zeros(down, right, down, right, n)
+    for phase, own, met in _meetings(right, wide, shape, 1):
+        total[:, own, :, own].add_(rows[phase][:, met, :, met])
+    return total.view(down * right, down * right, n).permute(2, 0, 1)
+
+
+def _meetings(out: int, length: int, shape: Shape, along: int) -> Iterator[tuple[int, slice, slice]]:
+    """Yield phase, outputs and pixels that meet along a dimension, for each place of the kernel."""
+    for place in range(shape.weight[2 + along]):
+        offset = place * shape.dilation[along] - shape.padding[along]
+        shift, phase = divmod(offset, shape.stride[along])
+        first, last = max(0, -shift), min(out, length - shift)
+        if first < last:
+            yield phase, slice(first, last), slice(first + shift, last + shift)
+
+
+def _samples_last(grams: Tensor) -> Tensor:
+    """Return matrices (n, A, B) as (A, B, n), contiguous."""
+    return grams.flatten(1).t().contiguous().view(*grams.shape[1:], len(grams))
 
 
 def rows(x: Tensor, g: Tensor, w: Tensor, shape: Shape, units: Units) -> Tensor:
@@ -193,11 +224,9 @@ def windows(x: Tensor, shape: Shape) -> Tensor:
     height, width = shape.padding
     whole = functional.pad(x.contiguous(), (width, width, height, height))
     (kh, kw), (sh, sw), (dh, dw) = shape.weight[2:], shape.stride, shape.dilation
-    n, _, rows, columns = whole.shape
-    down, right = (rows - dh * (kh - 1) - 1) // sh + 1, (columns - dw * (kw - 1) - 1) // sw + 1
     by = whole.stride()
     strides = (by[0], dh * by[2], dw * by[3], sh * by[2], sw * by[3])
-    return whole.as_strided((n, kh, kw, down, right), strides)
+    return whole.as_strided((len(x), kh, kw, *shape.places(x)), strides)
 
 
 def _by_patches(x: Tensor, g: Tensor, shape: Shape, units: Units) -> Tensor:
@@ -224,25 +253,34 @@ def _grouped_rows(x: Tensor, g: Tensor, w: Tensor, shape: Shape, units: Units) -
     """Rows of a convolution whose groups do not mix, depthwise ones above all."""
     depthwise = shape.weight[1] == 1 and shape.weight[0] == x.shape[1]
     if x.is_cuda or not depthwise:
-        return units.total(_folded(x, g, w, shape))
+        return units.total(_folded(x, g, shape))
     if max(shape.weight[2:]) > 3:
         return units.total(_shifted(x, g, shape))
     if x.numel() >= FOLDED:
         return _pass_a_unit(x, g, w, shape, units)
-    return units.total(_folded(x, g, w, shape))
+    return units.total(_folded(x, g, shape))
 
 
-def _folded(x: Tensor, g: Tensor, w: Tensor, shape: Shape) -> Tensor:
+def _folded(x: Tensor, g: Tensor, shape: Shape) -> Tensor:
     """Per-sample rows from one pass in which every sample is a group of channels of its own."""
-    n = len(x)
-    weight = w.expand(n, *w.shape).reshape(n * w.shape[0], *w.shape[1:])
-    if g.is_contiguous(memory_format=torch.channels_last):
-        weight = weight.contiguous(memory_format=torch.channels_last)
+    return flat_rows(one_pass(x, g, shape, last=g.is_contiguous(memory_format=torch.channels_last)))
+
+
+def one_pass(x: Tensor, g: Tensor, shape: Shape, *, last: bool) -> Tensor:
+    """Return each sample's gradient of the weight (n, O, C / groups, kh, kw), from one pass over folded samples.
+
+    ``last`` tells the layout in which the pass is made: ``channels_last``, or torch's default.
+    """
+    n, (fan_out, *rest) = len(x), shape.weight
+    layout = torch.channels_last if last else torch.contiguous_format
+    # Of the weight the pass reads shape and layout alone.
+    like = torch.empty((n * fan_out, *rest), dtype=x.dtype, device=x.device, memory_format=layout)
+    if last:
         one_g, one_x = (each.permute(2, 3, 0, 1).flatten(2)[None].permute(0, 3, 1, 2) for each in (g, x))
     else:
-        one_g, one_x = (each.flatten(0, 1)[None] for each in (g.contiguous(), x.contiguous()))
-    found = shape.backward(one_g, one_x, weight, to_input=False, groups=n * shape.groups)
-    return flat_rows(found.view(n, *shape.weight))
+        one_g, one_x = (each.contiguous().flatten(0, 1)[None] for each in (g, x))
+    found = shape.backward(one_g, one_x, like, to_input=False, groups=n * shape.groups)
+    return found.view(n, *shape.weight)
 
 
 def _shifted(x: Tensor, g: Tensor, shape: Shape) -> Tensor:

@@ -6,6 +6,9 @@ gradient of its own parameters into the book instead of adding it up.
 
 from __future__ import annotations
 
+import functools
+import types
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from client.bookkeeping import bands, group_norms, kernels
+from client.bookkeeping import bands, folds, group_norms, kernels
 from client.bookkeeping.book import SHORT, Book, Source, flat_order
 from client.bookkeeping.kernels import Shape
 from client.bookkeeping.units import Units
@@ -84,20 +87,28 @@ def _convolution_rows(book: Book, source: Source, x: Tensor, g: Tensor, w: Tenso
 
     if alone and kernels.norms_only(shape, g.shape[2] * g.shape[3], units):
         book.note(source, kernels.norms(x, g, shape, units), weighted_sum)
-    elif alone and w.numel() <= kernels.KEPT_ROW and bands.serves(x, g, shape, units):
-        _convolution_bands(book, source, x, g, shape)
+    elif alone and w.numel() <= kernels.KEPT_ROW and (way := _kept_way(x, g, shape, units)):
+        held, squares = way.gradients(x, g, shape)
+        _kept(book, source, held, squares, functools.partial(way.in_flat_order, shape=shape))
     elif alone and w.numel() > kernels.KEPT_ROW and units:
         book.note(source, kernels.row_norms(x, g, w, shape, units), weighted_sum)
     else:
         book.keep(source, kernels.rows(x, g, w, shape, units))
 
 
-def _convolution_bands(book: Book, source: Source, x: Tensor, g: Tensor, shape: Shape) -> None:
-    units, (held, squares) = book.units, bands.gradients(x, g, shape)
+def _kept_way(x: Tensor, g: Tensor, shape: Shape, units: Units) -> types.ModuleType | None:
+    """Return which of two modules makes rows that are kept in an order of their own, None for neither."""
+    return next((way for way in (folds, bands) if way.serves(x, g, shape, units)), None)
+
+
+def _kept(
+    book: Book, source: Source, held: Tensor, squares: Tensor, in_flat_order: Callable[[Tensor], Tensor]
+) -> None:
+    units = book.units
 
     def weighted_sum(weights: Tensor, broken: Tensor | None) -> Tensor:
         (good,) = clean(units, broken, held)
-        return bands.in_flat_order(weights @ good, shape)
+        return in_flat_order(weights @ good)
 
     book.note(source, squares, weighted_sum)
 

@@ -78,9 +78,13 @@ def _convolution(
         input, padding = _padded(input, weight, padding, dilation)
     shape = Shape(weight.shape, _pair(stride), _pair(padding), dilation, groups)
     data = weight.detach(), None if bias is None else bias.detach()
+    if book.position in book.waiting and sources[0] is not None and len(input) and torch.is_grad_enabled():
+        book.use(Convolution.__name__, sources)
+        found, book.first = First.waiting(input, data[0], shape, sources[0], book.position)
+        return found
     found = _used(book, sources, Convolution, input, book.anchor, book, *data, shape, sources)
     if bias is None:
-        book.first = First.of(found, input, data[0], shape, sources[0])
+        book.first = First.of(found, input, data[0], shape, sources[0], book.position)
     return found
 
 
@@ -120,6 +124,8 @@ def _group_norm(
     first, book.first = book.first, None
     if first is not None and first.gave(input):
         book.use_again(first.source)
+        if book.position == first.position + 1:
+            book.followed.add(first.position)
         return _used(
             book,
             sources,

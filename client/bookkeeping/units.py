@@ -117,7 +117,7 @@ def contracted(a: Tensor, b: Tensor) -> Tensor:
     """
     lengths = (a.diagonal(dim1=1, dim2=2) * b.diagonal(dim1=1, dim2=2)).clamp(min=0).sqrt().sum(1)
     lost = ROUNDINGS * torch.finfo(a.dtype).eps * lengths.square()
-    return a.mul_(b).flatten(1).sum(1).clamp(min=0) + lost
+    return a.mul_(b).sum((1, 2)).clamp_(min=0).add_(lost)
 
 
 def parts_of(sizes: Sequence[int], most: int) -> list[slice]:

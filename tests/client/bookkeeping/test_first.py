@@ -5,10 +5,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from client import guards
 from client.bookkeeping.gradients import PrivateGradients
 from client.bookkeeping.units import Units
 from fer_models.backbones import WSConv2d
-from tests.client.bookkeeping.test_layers import pictures, require_exact
+from tests.client.bookkeeping.test_layers import alone, losses_of, pictures, require_exact
 
 TAKEN = "FirstGroupNormBackward"
 
@@ -55,6 +56,45 @@ def tried(net, sizes=None, channels=1):
 )
 def test_it_is_exact_for_all_units(how, sizes):
     assert tried(Net(conv(**how)), sizes) == TAKEN
+
+
+def waiting(net, sizes=None):
+    """Try a net, compare its gradients with those by hand, and return whether its convolution waits for the norm."""
+    net = net.double().to(memory_format=torch.channels_last)
+    x = pictures(channels=1)
+    x = torch.empty((len(x), *x.shape[2:], 1), dtype=x.dtype).permute(0, 3, 1, 2).copy_(x)
+    gradients = PrivateGradients(net)
+    guards.prove(gradients, lambda given, _: losses_of(net, given), x[:3], torch.zeros(3))
+    units = Units(sizes or (1,) * len(x))
+    with gradients.recording(units):
+        losses = losses_of(net, x)
+    found = gradients.settle(losses.sum(), 1e9).sums
+    each = alone(net, x)
+    for name, summed in found.items():
+        torch.testing.assert_close(summed, sum(own[name] for own in each), rtol=1e-12, atol=1e-12)
+    gradients.close()
+    return gradients.waits
+
+
+@pytest.mark.parametrize("sizes", [None, (2, 2), (1, 3)])
+@pytest.mark.parametrize("how", [{"stride": 2, "padding": 1}, {"kernel": 5, "dilation": 2}, {"kernel": 1}])
+def test_a_convolution_waits_for_its_norm(how, sizes):
+    assert waiting(Net(conv(**how)), sizes)
+
+
+def test_a_convolution_does_not_wait_where_something_else_looks_at_its_output():
+    assert not waiting(Net(conv(), beside=lambda y: y.sin()))
+    assert not waiting(Net(conv(), beside=lambda y: functional.group_norm(y, 3)))
+    assert not waiting(Net(conv(), between=lambda y: y + 1.0))
+
+
+def test_pictures_are_left_as_they_are():
+    net = Net(conv(kernel=1)).to(memory_format=torch.channels_last)  # whose patches are the pictures
+    x = torch.randn(4, 1, 12, 12)
+    kept = x.clone()
+    with PrivateGradients(net).recording(Units.single(4)):
+        net(x)
+    assert torch.equal(x, kept)
 
 
 def test_parts_of_it_may_be_frozen():

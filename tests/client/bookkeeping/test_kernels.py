@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.bookkeeping import bands, kernels
+from client.bookkeeping import bands, folds, kernels
 from client.bookkeeping.kernels import Shape, flat_rows
 from client.bookkeeping.units import ROUNDINGS, Units, parts_of
 
@@ -91,6 +91,25 @@ def test_bands_give_gradients_norms_and_sums(case, held):
 
 
 @settings(max_examples=60, deadline=None)
+@given(case=convolutions(groups=1), lanes=st.sampled_from([1, 1 << 10]))
+def test_folding_gives_gradients_norms_and_sums(case, lanes):
+    x, g, w, shape, units = case
+    each = Units.single(len(x))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folds, "LANES", lanes)  # every number of channels, or none, is a multiple
+        found, squares = folds.gradients(x, g, shape)
+        summed = torch.stack([folds.in_flat_order(row, shape) for row in found])
+        patch.setattr(folds, "PLACES", 1)
+        mixing = x.shape[1] > 1 and not shape.pointwise and shape.stride == (1, 1)
+        assert folds.serves(x, g, shape, units) is (mixing and units.size == 1)
+        patch.setattr(folds, "WIDEST", 0)
+        assert not folds.serves(x, g, shape, each)
+    expected = by_hand(x, g, w, shape, each)
+    near(squares, expected.square().sum(1))
+    near(summed, expected)
+
+
+@settings(max_examples=60, deadline=None)
 @given(case=convolutions(), chunk=st.integers(1, 3))
 def test_norms_and_weighted_sums_need_no_rows(case, chunk):
     x, g, w, shape, units = case
@@ -125,10 +144,10 @@ def test_a_layer_takes_norms_where_they_are_cheap():
     assert not kernels.norms_only(late, 400, Units.single(64))
     assert not kernels.norms_only(late, 9, Units((1, 2)))
     assert not kernels.norms_only(late, 9, Units((64,)))
-    # Where the stride leaves pixels out, Gram matrices of pixels would be no smaller than those of patches.
-    halved = Shape(late.weight, (2, 2), (1, 1), (1, 1), 1)
+    # Where no two patches share a pixel, Gram matrices of pixels would be no smaller than those of patches.
+    apart = Shape(late.weight, (3, 3), (1, 1), (1, 1), 1)
     assert kernels.norms_only(late, 48, Units.single(64))
-    assert not kernels.norms_only(halved, 48, Units.single(64))
+    assert not kernels.norms_only(apart, 48, Units.single(64))
 
 
 @given(st.lists(st.integers(1, 9), max_size=12), st.integers(1, 12))
