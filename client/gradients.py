@@ -216,8 +216,7 @@ class PrivateTrainer:
         PrivacyError : a weight that is no share, or not one for each part and unit.
         """
         total = self._accumulate(rows, losses, sizes, weights)
-        self._optimizer.step()
-        self._flat.gradient.zero_()
+        self._optimizer.step()  # what stays in the gradient has its noise, and the next step writes over all of it
         return total
 
     def clipped_sum(
@@ -251,15 +250,24 @@ class PrivateTrainer:
                 loss = loss / torch.tensor(units.sizes, device=loss.device)[units.index.to(loss.device)]
             summed, own = loss.sum(), _weights_of(weights, slice(done, done + len(units)))
             done += len(units)
-            for name, clipped in self._gradients.settle(summed, self._clip, own).sums.items():
-                if waiting.pop(name, None) is not None:
-                    gradient[self._slots[name]] = clipped
-                else:
-                    gradient[self._slots[name]].add_(clipped)
+            self._take(self._gradients.settle(summed, self._clip, own).sums, waiting)
             total += float(summed.detach())
         for untouched in waiting.values():
             gradient[untouched].zero_()
         return total
+
+    def _take(self, sums: dict[str, torch.Tensor], waiting: dict[str, slice]) -> None:
+        """Add sums to the flat gradient; what is ``waiting`` for its first has older numbers, which are overwritten."""
+        gradient = self._flat.gradient
+        if list(sums) == list(waiting):  # all of them, in the order of the vector
+            torch.cat(list(sums.values()), out=gradient)
+            waiting.clear()
+            return
+        for name, clipped in sums.items():
+            if waiting.pop(name, None) is not None:
+                gradient[self._slots[name]] = clipped
+            else:
+                gradient[self._slots[name]].add_(clipped)
 
     def close(self) -> None:
         """Drop all that a broken step has left behind."""

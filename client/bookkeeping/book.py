@@ -213,11 +213,12 @@ class Book:
         squares = self._squares_of(None if joint else len(clips))
         lengths = [each.clamp(min=0).sqrt_() for each in squares]
         good = functools.reduce(torch.logical_and, (torch.isfinite(each) for each in squares))
+        all_good = bool(good.all())
         factors = [
-            _factors(good, length, most, weight)
+            _factors(None if all_good else good, length, most, weight)
             for length, most, weight in zip(lengths, clips, chosen, strict=True)
         ]
-        sums = self._summed(joined, factors, None if bool(good.all()) else ~good)
+        sums = self._summed(joined, factors, None if all_good else ~good)
         self.open(Units(()))
         return Settled(
             *((lengths[0], factors[0]) if joint else (torch.stack(lengths), torch.stack(factors))),
@@ -247,12 +248,11 @@ class Book:
 
     def _squares_of(self, parts: int | None) -> list[Tensor]:
         """Return the squared norms (units,) of each part, or of everything where ``parts`` is None."""
-        nothing = torch.zeros(len(self.units))
-        for found in self._squares.values():
-            nothing = torch.zeros_like(found)
-        if parts is None:
-            return [functools.reduce(torch.add, self._squares.values()) if self._squares else nothing]
-        return [self._squares.get(part, nothing) for part in range(parts)]
+        found = list(self._squares.values())
+        if parts is None and found:
+            return [functools.reduce(torch.add, found)]
+        nothing = torch.zeros_like(found[0]) if found else torch.zeros(len(self.units))
+        return [self._squares.get(part, nothing) for part in range(parts or 1)]
 
     def _summed(
         self, joined: list[tuple[int, list[int], Tensor]], factors: list[Tensor], bad: Tensor | None
@@ -309,9 +309,14 @@ class Book:
             )
 
 
-def _factors(good: Tensor, lengths: Tensor, clip: float, weight: Tensor | None) -> Tensor:
-    """Return by what the gradients (units,) of these lengths are multiplied: the clip first, then the weight."""
-    found = torch.where(good, (clip / (lengths + NOTHING)).clamp(max=1.0), 0.0).to(lengths)
+def _factors(good: Tensor | None, lengths: Tensor, clip: float, weight: Tensor | None) -> Tensor:
+    """Return by what the gradients (units,) of these lengths are multiplied: the clip first, then the weight.
+
+    ``good`` tells which units count, None where all do.
+    """
+    found = (clip / (lengths + NOTHING)).clamp_(max=1.0)
+    if good is not None:
+        found = torch.where(good, found, 0.0).to(lengths)
     return found if weight is None else found * weight.to(found)
 
 

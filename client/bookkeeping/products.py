@@ -54,6 +54,8 @@ def squared_norms(rows: Tensor) -> Tensor:
     too little. Norms of short blocks keep their digits, and their squares are added up in float64.
     """
     many = rows.shape[1] // BLOCK
+    if not many:
+        return torch.linalg.vector_norm(rows, dim=1).square_()
     blocks = rows[:, : many * BLOCK].reshape(len(rows), many, BLOCK)
     rest = torch.linalg.vector_norm(rows[:, many * BLOCK :], dim=1).double().square_()
     found = torch.linalg.vector_norm(blocks, dim=2).double().square_().sum(1).add_(rest)

@@ -30,7 +30,7 @@ from client.randomness import KeyedStream
 from fer_models.errors import ConfigError
 from fer_models.flat import FlatModel
 from fer_models.memory import keep_freed_memory
-from fer_models.zoo import ModelSpec, build
+from fer_models.zoo import NETS, ModelSpec, build
 from simulations.bench.memory import measured, peak_memory
 from simulations.bench.run import Figures, Options
 from simulations.threads import one_thread
@@ -84,6 +84,9 @@ CASES = (
     Case("timm:mobilenetv2_050", size=112, channels=3),
     Case("timm:mobilenetv4_conv_small_035", size=112, channels=3),
 )
+
+FURTHER = tuple(Case(name) for name in NETS if name not in {case.name for case in CASES})
+"""Further nets that are offered by name; measured where they are asked for."""
 
 
 def plain(case: Case) -> Step:
@@ -205,7 +208,7 @@ def peak(key: str, way: str) -> dict[str, int]:
     """Return the peak memory of this process, in KiB, after some steps; for a process of its own."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    step = WAYS[way](next(case for case in CASES if case.key == key))
+    step = WAYS[way](next(case for case in (*CASES, *FURTHER) if case.key == key))
     for _ in range(MEMORY_STEPS):
         step()
     return {"rss": peak_memory()}
@@ -244,7 +247,7 @@ def figures_of(case: Case, repeats: int) -> Figures:
 
 def chosen(options: Options) -> tuple[list[Case], int]:
     """Read ``models=`` and ``repeats=``."""
-    cases, repeats, known = list(CASES), REPEATS, {case.key: case for case in CASES}
+    cases, repeats, known = list(CASES), REPEATS, {case.key: case for case in (*CASES, *FURTHER)}
     for word in options.overrides:
         name, _, value = word.partition("=")
         if name == "models" and all(each in known for each in value.split(",")):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from fer_models.errors import ConfigError
-from simulations.bench.private_step import CASES, WAYS, Case, chosen, figures_of, peak, private
+from fer_models.zoo import NETS
+from simulations.bench.private_step import CASES, FURTHER, WAYS, Case, chosen, figures_of, peak, private
 from simulations.bench.run import Options
 
 
@@ -26,8 +27,10 @@ def test_the_private_step_moves_the_net_by_gradients_and_noise():
 
 
 def test_models_and_repeats_can_be_chosen():
-    cases, repeats = chosen(Options(overrides=["models=fer_small,cnn_tiny", "repeats=2"]))
-    assert ([case.key for case in cases], repeats) == (["fer_small", "cnn_tiny"], 2)
+    cases, repeats = chosen(Options(overrides=["models=fer_small,dan_lite", "repeats=2"]))
+    assert ([case.key for case in cases], repeats) == (["fer_small", "dan_lite"], 2)
+    assert chosen(Options(overrides=[]))[0] == list(CASES)
+    assert {case.name for case in (*CASES, *FURTHER)} >= set(NETS)
     for word in ("models=nothing", "repeats=0", "size=3"):
         with pytest.raises(ConfigError, match=f"unknown setting '{word}'"):
             chosen(Options(overrides=[word]))
