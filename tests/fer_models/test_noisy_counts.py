@@ -60,6 +60,22 @@ def test_rare_classes_are_not_raised_by_the_cut():
     assert np.mean(cut) > own + 5
 
 
+def test_small_groups_are_not_given_errors_by_the_cut():
+    """A group of 60 rows, 48 of them told right, beside one of 2,000; divided cell by cell, it would have many more."""
+    labels, groups = tuple("abcdef"), {"ward": ("few", "many")}
+    share = np.full((6, 6), 0.04)
+    np.fill_diagonal(share, 0.8)
+    table = np.stack([np.full((6, 6), 0), np.rint(share * 2000 / 6)]).astype(np.int64)
+    table[0] = 8 * np.eye(6, dtype=int) + 2 * np.eye(6, k=1, dtype=int) + 2 * np.eye(6, k=-5, dtype=int)
+    rng = np.random.default_rng(0)
+    noise = [rng.geometric(0.5, table.shape) - rng.geometric(0.5, table.shape) for _ in range(300)]
+    few = [cleaned((table + each).ravel(), labels, groups).by_group["ward"][0] for each in noise]
+    cut = [np.maximum(table + each, 0)[0] for each in noise]
+    assert np.mean([each.sum() for each in few]) == pytest.approx(60, abs=2)
+    assert np.mean([each.trace() for each in few]) == pytest.approx(48, abs=2)
+    assert np.mean([each.sum() for each in cut]) > 75
+
+
 def test_the_variance_of_all_rows_is_that_of_the_estimate():
     rng, size = np.random.default_rng(0), 4000
     tables = [rng.normal(0, 2, (size, len(values))).sum(1) for values in GROUPS.values()]
