@@ -31,6 +31,7 @@ from server.results import Result
 from server.rounds import Coordinator
 from server.run_folder import RunFolder, write_text
 from server.run_state import LOCK, OUTCOME, PROGRESS
+from server.secagg.kept import FILE as SESSION
 from server.signing import signed
 from server.statistics import FILE as STATISTICS
 
@@ -82,6 +83,9 @@ def _run(grid: Grid, folder: RunFolder) -> None:
             coordinator.begin(grid)
         else:
             _keep(folder, plan, coordinator.run(grid))
+            (folder.path / SESSION).unlink(
+                missing_ok=True
+            )  # of the last session, whose sum is in the checkpoint
     except FedferError as error:
         parts = {"kind": type(error).__name__, "what": error.what, "where": error.where, "cure": error.cure}
         folder.write_json(OUTCOME, {"error": parts})

@@ -10,6 +10,7 @@
     metrics.jsonl    one object a line for every evaluation
     baselines/       what each baseline model came to
     ledger/          one privacy ledger a site
+    session.bin      the session of secure aggregation that a deployed run is in
     transcripts/     every session of secure aggregation, where it was asked for
     events/          TensorBoard
     model/           weights, configuration, card

@@ -25,7 +25,9 @@ GONE = Error(ErrorCode.REPLY_MESSAGE_UNAVAILABLE, "the parts of the reply are go
 
 
 class Losing(LocalGrid):
-    """A grid that loses what ``lose(message, times)`` says: an answer, of which it tells, or the message, unseen."""
+    """A grid that loses what ``lose(message, times)`` says: an answer, of which it tells, the message, unseen, or the
+    site, which is gone before it has seen anything.
+    """
 
     def __init__(self, sites, lose):
         nodes = {i + 1: {"partition-id": i} for i in range(sites.partition.sites)}
@@ -39,6 +41,8 @@ class Losing(LocalGrid):
         lost = self.lose(told, self.times[name])
         if lost == "message":
             return None
+        if lost == "site":
+            return Message(GONE, reply_to=message)
         reply = super()._answer(message)
         self.answers.append(name)
         return Message(GONE, reply_to=message) if lost == "answer" else reply
@@ -142,6 +146,21 @@ def test_what_stays_lost_is_given_up(secure, sites_of, tmp_path, monkeypatch):
     # Each time the error itself is the answer in the end; a site without which there is no sum is waited for.
     assert grid.times["train.secure", "1", 2] == MOST * (1 + post.AGAIN)
     assert not any("lost" in line for line in told[1:])
+
+
+@pytest.mark.parametrize("asked", [("train.secure", "1", 2), ("query.secure", "train 2, 1: offer", 2)])
+def test_a_site_without_which_there_is_no_sum_is_waited_for(secure, sites_of, tmp_path, monkeypatch, asked):
+    """It is gone for the work, or for the survivors, and back later than it is asked again in any case."""
+    monkeypatch.setattr(post, "TICK", 0.01)
+
+    def lose(at, times):
+        mine = (at.message_type, at.group_id, at.dst_node_id) == asked
+        return "site" if mine and times <= MOST + 1 else ""
+
+    _, told, found = run(secure, sites_of(), tmp_path / "b", lose)
+    assert [line["lost"] for line in told if "lost" in line] == []
+    _, _, expected = run(secure, sites_of(), tmp_path / "a", lambda *_: "")
+    assert torch.equal(found.vector, expected.vector)
 
 
 def test_one_answer_may_be_lost_after_the_question_was_asked_for_the_last_time(secure, sites_of, tmp_path):
