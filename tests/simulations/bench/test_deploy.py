@@ -32,7 +32,7 @@ def test_a_study_that_is_told_to_end_leaves_no_process(tmp_path_factory):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)], env=environment)
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while len(left_over(folder)) < 5:  # this one, the coordinator's and three sites'
             assert process.poll() is None
             assert time.monotonic() < end
