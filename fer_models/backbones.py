@@ -100,7 +100,7 @@ def block(
 class FerNet(TwoStage):
     """A plain strided 3 x 3 CNN: for each width one block of stride 2 and ``depth - 1`` blocks of stride 1.
 
-    With ``patch`` the first block takes squares of so many pixels, side by side, in place of its 3 x 3 convolution of
+    With ``patch`` the first block takes a square of pixels every so many pixels in place of its 3 x 3 convolution of
     stride 2: few places with many channels from the start, which eight-bit processors like best.
 
     Parameters
@@ -111,6 +111,7 @@ class FerNet(TwoStage):
     dropout : share of the pooled features that training sets to zero.
     attention, size : a block of :mod:`fer_models.blocks` where maps of pictures of ``size`` pixels have places
         enough, empty for none.
+    patch, reach : pixels from one square to the next, and of a square's side: more, so that squares overlap.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class FerNet(TwoStage):
         attention: str = "",
         size: int = 48,
         patch: int = 0,
+        reach: int = 0,
     ) -> None:
         super().__init__()
         stages: list[nn.Module] = []
@@ -135,8 +137,9 @@ class FerNet(TwoStage):
             stages += [block(width, width, 1, norm) for _ in range(depth - 1)]
             fan_in = width
         if patch:
-            stages[0] = block(channels, widths[0], patch, norm, kernel=patch)
-            stages[0][0].padding = (0, 0)  # type: ignore[index, assignment]
+            stages[0] = block(channels, widths[0], patch, norm, kernel=reach)
+            around = (reach - patch) // 2
+            stages[0][0].padding = (around, around)  # type: ignore[index, assignment]
         if attention:
             place = attach(stages, attention, channels, size)
             self._widths.insert(place, self._widths[place - 1])

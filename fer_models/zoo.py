@@ -127,11 +127,12 @@ class Net:
 
 
 def _fer_net(
-    widths: tuple[int, ...], depths: tuple[int, ...], patch: int = 0
+    widths: tuple[int, ...], depths: tuple[int, ...], patch: int = 0, reach: int = 0
 ) -> Callable[[ModelSpec], nn.Module]:
     def build_net(spec: ModelSpec) -> nn.Module:
         names = ("classes", "channels", "norm", "dropout", "attention", "size")
-        return FerNet(widths, depths, patch=patch, **{name: getattr(spec, name) for name in names})
+        given = {name: getattr(spec, name) for name in names}
+        return FerNet(widths, depths, patch=patch, reach=reach, **given)
 
     return build_net
 
@@ -204,7 +205,8 @@ NETS: Mapping[str, Net] = {
         "Dalal and Triggs 2005",
         "A linear layer that starts at 0 in place of a support vector machine: its gradients can be clipped.",
     ),
-    "fer_tiny": Net(_fer_net((32, 64, 96), (1, 1, 1), 6), 76_040, "the smallest boxes", "own"),
+    "fer_tiny": Net(_fer_net((32, 64, 96), (1, 1, 1), 6, 8), 76_936, "the smallest boxes", "own"),
+    "fer_edge": Net(_fer_net((32, 64, 96), (2, 2, 2), 4, 8), 206_344, "boxes in eight bits", "own"),
     "fer_nano": Net(_fer_net((16, 32, 64, 96), (1, 1, 1, 1)), 79_672, "edge boxes, many sites, tests", "own"),
     "fer_small": Net(_fer_net((24, 48, 96, 128), (2, 2, 2, 2)), 421_184, "the default", "own"),
     "fer_base": Net(_fer_net((32, 64, 128, 192), (1, 2, 2, 2)), 832_872, "more data, more time", "own"),

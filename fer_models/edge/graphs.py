@@ -139,14 +139,15 @@ def quantised(graph: bytes, x: Numbers) -> bytes:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     parsed = onnx.load_from_string(graph)
-    kinds = {node.op_type for node in parsed.graph.node}
-    # Without a convolution what precedes the linear layer is fixed features, which no range of eight bits holds well.
-    chosen = [kind for kind in QUANTISED if kind in kinds] if "Conv" in kinds else ["Gemm", "MatMul"]
     with quiet(), tempfile.TemporaryDirectory(prefix="fedfer-int8-") as folder:
         plain, ready, done = (Path(folder) / f"{name}.onnx" for name in ("plain", "ready", "done"))
         plain.write_bytes(graph)
         quant_pre_process(str(plain), str(ready))
-        onnx.save(_with_pools(onnx.load(str(ready))), str(ready))
+        plainer = _with_pools(onnx.load(str(ready)))
+        onnx.save(plainer, str(ready))
+        kinds = {node.op_type for node in plainer.graph.node}
+        # Without a convolution what precedes the linear layer is fixed features: no range of eight bits holds them well.
+        chosen = [kind for kind in QUANTISED if kind in kinds] if "Conv" in kinds else ["Gemm", "MatMul"]
         quantize_static(
             str(ready),
             str(done),

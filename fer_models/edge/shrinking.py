@@ -24,8 +24,8 @@ from fer_models.transforms import Augmentation, augment, to_input
 ROUND_TO = 8
 """Channels of a pruned layer are a multiple of this, which vectors and groups of eight want."""
 
-BATCH, LEARNING_RATE, DECAY = 64, 2e-3, 0.01
-"""Of distillation: AdamW under a one-cycle schedule."""
+BATCH, LEARNING_RATE, ANEW, DECAY = 64, 2e-3, 4e-3, 0.01
+"""Of distillation: AdamW under a one-cycle schedule; ``ANEW`` is the rate of a student that has learned nothing."""
 
 OBSERVED = 256
 """Pictures on which the statistics of a GroupNorm are observed."""
@@ -144,9 +144,10 @@ def distilled(
     for parameter in student.parameters():
         parameter.requires_grad_(True)
     steps = max(1, round(epochs * len(pictures) / BATCH))
-    optimizer = torch.optim.AdamW(student.parameters(), LEARNING_RATE / 25, weight_decay=DECAY)
+    rate = ANEW if anew else LEARNING_RATE
+    optimizer = torch.optim.AdamW(student.parameters(), rate / 25, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LEARNING_RATE, total_steps=max(steps + 1, 6), pct_start=0.2
+        optimizer, rate, total_steps=max(steps + 1, 6), pct_start=0.2
     )
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):

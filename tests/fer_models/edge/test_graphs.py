@@ -62,6 +62,8 @@ def test_another_net_s_graph_is_refused(graph, x):
 
 def test_eight_bits_are_a_quarter_in_size_and_answer_nearly_alike(net, graph, small, x):
     assert len(small) < 0.35 * len(graph)
+    kinds = [node.op_type for node in onnx.load_from_string(small).graph.node]
+    assert kinds[kinds.index("GlobalAveragePool") + 1] == "QuantizeLinear"  # a pool works on eight bits
     share = graphs.difference(answers(net, x), session(small)(x.numpy()))[1]
     assert 1e-6 < share < 0.1
     weights = {

@@ -4,10 +4,14 @@ import time
 
 import numpy as np
 import pytest
+from torch import nn
 
 from fer_models.edge.runtime import session
+from fer_models.transforms import to_input
 from fer_models.zoo import ModelSpec, build
+from simulations.bench import edge
 from simulations.bench.edge import Small, _engines, _figures, _kept, fastest
+from simulations.faces import FacesConfig, draw
 
 
 def test_the_slower_call_takes_longer_and_turns_go_round():
@@ -35,6 +39,29 @@ def test_a_compressed_net_is_made_once(tmp_path):
     assert len(first) < 25_000
     calls = _engines(first, shown[:1])
     assert np.allclose(calls["onnxruntime"](), session(first)(shown)[:1], atol=1e-6)
+
+
+@pytest.mark.parametrize("size", edge.STUDENTS)
+def test_a_student_has_relu_and_its_norms_folded_and_learns_from_more_faces(size, monkeypatch):
+    seen = []
+    monkeypatch.setattr(edge, "MORE", 30)
+    monkeypatch.setattr(edge, "AGAIN", 2.0)
+    own = edge.distilled
+    monkeypatch.setattr(
+        edge, "distilled", lambda *given, **how: (seen.append(given[2]), own(*given, **how))[1]
+    )
+    train = draw(FacesConfig(count=20), 0).pictures
+    teacher = build(ModelSpec("cnn_tiny", classes=7), 0)
+    student = edge._student(edge.STUDENTS[size], teacher, train)
+    kinds = {type(part) for part in student.modules()}
+    assert nn.ReLU in kinds
+    assert not kinds & {nn.SiLU, nn.BatchNorm2d}
+    (pictures,) = seen
+    assert len(pictures) == 50
+    assert np.array_equal(pictures[:20], train)
+    assert not any(np.array_equal(more, one) for more in pictures[20:] for one in train)
+    graph = edge._eight_bits(student, np.ascontiguousarray(to_input(train).numpy()))
+    assert len(graph) < {"1mb": 1_000_000, "100kb": 100_000}[size]
 
 
 def test_the_faster_engine_counts_and_points_are_lost_points():
