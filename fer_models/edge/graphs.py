@@ -146,7 +146,7 @@ def quantised(graph: bytes, x: Numbers) -> bytes:
         plainer = _with_pools(onnx.load(str(ready)))
         onnx.save(plainer, str(ready))
         kinds = {node.op_type for node in plainer.graph.node}
-        # Without a convolution what precedes the linear layer is fixed features: no range of eight bits holds them well.
+        # Without a convolution what precedes the linear layer is fixed features: no range of eight bits holds them.
         chosen = [kind for kind in QUANTISED if kind in kinds] if "Conv" in kinds else ["Gemm", "MatMul"]
         quantize_static(
             str(ready),
