@@ -35,13 +35,17 @@ Every system was trained on FER2013's training part alone, and judged on a fifth
 the others; [benchmarks.md](../benchmarks.md#zoo) says how, and what it says. Intervals are at 95 %.
 
 ```sh
-fedfer bench zoo minutes=10 rows={name} --data DIR --run-dir DIR
-fedfer bench zoo minutes=30 rows={name} --data DIR --run-dir DIR
+fedfer bench zoo minutes=10 rows={path} --data DIR --run-dir DIR
+fedfer bench zoo minutes=30 rows={path} --data DIR --run-dir DIR
 ```
 
 write this page anew after every training. `{name}` holds each row with its command, processor and versions; rows
 that are in it are not trained again. Classical systems take the time that they take.
 """
+
+
+Point = tuple[float, float, str, int, str]
+"""Both coordinates, what a point says of itself, the number of its mark, and what it is joined with."""
 
 
 def write_page(file: Path, rows: Sequence[Row]) -> None:
@@ -52,15 +56,15 @@ def write_page(file: Path, rows: Sequence[Row]) -> None:
         if drawn := _picture(kind, [row for row in rows if _is(row, kind, "test")]):
             pictures[kind] = file.with_name(f"{file.stem}-{kind}.svg")
             write_text(pictures[kind], drawn)
-    write_text(file.with_suffix(".md"), _markdown(file.name, rows, {k: p.name for k, p in pictures.items()}))
+    write_text(file.with_suffix(".md"), _markdown(file, rows, {k: p.name for k, p in pictures.items()}))
 
 
 def _is(row: Row, kind: str, part: str) -> bool:
     return row["targets"] == kind and row["part"] == part
 
 
-def _markdown(name: str, rows: Sequence[Row], pictures: dict[str, str]) -> str:
-    parts = [HEAD.format(name=name)]
+def _markdown(file: Path, rows: Sequence[Row], pictures: dict[str, str]) -> str:
+    parts = [HEAD.format(name=file.name, path=file.name if file.is_absolute() else file.as_posix())]
     for kind, said in TARGETS.items():
         for part, title in (("test", ""), ("validation", ", judged on validation pictures")):
             own = [row for row in rows if _is(row, kind, part)]
@@ -118,7 +122,13 @@ def _picture(kind: str, rows: Sequence[Row]) -> str:
         ("cpu_seconds", "CPU seconds", _short),
     ):
         points = [
-            (row["figures"][key], row["figures"]["accuracy"], _told(row), names.index(_line(row)))
+            (
+                row["figures"][key],
+                row["figures"]["accuracy"],
+                _told(row),
+                names.index(_line(row)),
+                _series(row),
+            )
             for row in rows
             if row["figures"].get(key)
         ]
@@ -132,6 +142,11 @@ def _picture(kind: str, rows: Sequence[Row]) -> str:
 def _line(row: Row) -> str:
     """Return what shares a mark: a net, or the classical systems of one feature."""
     return row["system"] if row["minutes"] is not None else f"{row['system'].partition('_')[0]} features"
+
+
+def _series(row: Row) -> str:
+    """Return what is joined: a net by one recipe at several budgets; a classical system is a point by itself."""
+    return f"{row['system']} {row['recipe']}"
 
 
 def _told(row: Row) -> str:
@@ -149,16 +164,16 @@ def _short(number: float) -> str:
 
 def scatter(
     title: str,
-    points: Sequence[tuple[float, float, str, int]],
+    points: Sequence[Point],
     key: str,
     axis: str,
     said: Callable[[float], str],
 ) -> Markup:
-    """Draw shares against a logarithmic axis; points of one line are joined in order.
+    """Draw shares against a logarithmic axis; points of one series are joined in order.
 
     Parameters
     ----------
-    points : x > 0, y from 0 to 1, what a point says of itself, and the number of its line.
+    points : see :data:`Point`; x > 0, y from 0 to 1.
     key : a word that is unique in the file.
     """
     xs, ys = [x for x, *_ in points], [y for _, y, *_ in points]
@@ -195,17 +210,18 @@ def scatter(
     ).format(WIDTH, HEIGHT, key, Markup("").join(parts))
 
 
-def _joined(
-    own: Sequence[tuple[float, float, str, int]], place: Callable[[float, float], tuple[float, float]]
-) -> Markup:
+def _joined(own: Sequence[Point], place: Callable[[float, float], tuple[float, float]]) -> Markup:
     colour, marker = look(own[0][3])
-    at = [place(x, y) for x, y, *_ in sorted(own)]
-    path = "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in at)
-    curve = Markup('<path class="curve" d="{}"/>').format(path) if len({x for x, _ in at}) > 1 else Markup("")
+    paths = []
+    for series in dict.fromkeys(each[4] for each in own):
+        at = [place(x, y) for x, y, _, _, joined in sorted(own) if joined == series]
+        if len({x for x, _ in at}) > 1:
+            paths.append("M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in at))
+    curve = Markup('<path class="curve" d="{}"/>').format("".join(paths)) if paths else Markup("")
     marks = [
         Markup(
             '<path class="mark" d="{}" transform="translate({:.1f},{:.1f})"><title>{}</title></path>'
         ).format(MARKERS[marker], *place(x, y), text)
-        for x, y, text, _ in own
+        for x, y, text, *_ in own
     ]
     return Markup('<g style="--c:var({})">{}{}</g>').format(colour, curve, Markup("").join(marks))

@@ -115,6 +115,10 @@ def test_rows_of_several_runs_stand_in_one_file_and_its_page_and_are_not_trained
     picture = ElementTree.fromstring(rows.with_name("zoo-original.svg").read_text())
     marks = [each for each in picture.iter("{http://www.w3.org/2000/svg}path") if each.get("transform")]
     assert len(marks) == 2 + 3  # parameters of the nets, seconds of all
+    curves = [each for each in picture.iter("{http://www.w3.org/2000/svg}path") if "L" in each.get("d")]
+    assert [each.get("class") for each in curves if not each.get("transform")] == [
+        "curve"
+    ]  # one net, two budgets
 
 
 def test_another_rate_of_a_net_is_another_training(monkeypatch):
