@@ -40,6 +40,8 @@ WARM = 2
 
 ALONE = "Run fewer workers with engine.workers, look at ray status, and run again to resume."
 
+WITHOUT_GPU = "Look at nvidia-smi and ray status on the machines, or use engine.device=cpu."
+
 
 class Frames:
     """A connection to nowhere: what is sent can be taken away, what was brought can be received."""
@@ -95,7 +97,8 @@ class Worker:
         from simulations.doctor.versions import installed
 
         packages = {name: installed(name) or "" for name in ("fedfer", "torch", "numpy", "opacus")}
-        return {"node": ray.get_runtime_context().get_node_id(), "process": str(os.getpid()), **packages}
+        own = {"node": ray.get_runtime_context().get_node_id(), "process": str(os.getpid())}
+        return {**own, "cuda": str(torch.cuda.is_available()), **packages}
 
     def answer(self, names: list[str], state: State, *frames: bytes) -> Answered:
         """Answer a unit of messages.
@@ -135,9 +138,8 @@ class ClusterPool:
         gpus = 1.0 if sites.device == "cuda" else 0.0
         count = places(gpus)
         if not count:
-            raise EngineError(
-                "the cluster has no free place for a worker", where="engine.address", cure=ALONE
-            )
+            what = "no machine of the cluster has a GPU" if gpus else "the cluster has no place for a worker"
+            raise EngineError(what, where="engine.address", cure=WITHOUT_GPU if gpus else ALONE)
         count = min(workers, count) if workers else count
         actor = ray.remote(Worker).options(num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD")
         held = ray.put(replace(sites, ledgers=None, sessions=None))
@@ -146,6 +148,9 @@ class ClusterPool:
             zip(self._workers, ray.get([each.facts.remote() for each in self._workers.values()]), strict=True)
         )
         require_alike(list(self.facts.values()))
+        if gpus and any(each["cuda"] == "False" for each in self.facts.values()):
+            what = "Ray counts a GPU on a machine of the cluster on which torch finds none"
+            raise EngineError(what, where="engine.address", cure=WITHOUT_GPU)
         self._queue: deque[list[Message]] = deque()
         self._busy: dict[Any, tuple[int, list[Message]]] = {}  # reference to the answer -> worker, unit
         self._holder: dict[str, int] = {}  # site -> the worker that has its newest state

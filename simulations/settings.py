@@ -289,9 +289,11 @@ class CompareSettings:
 
 @dataclass
 class TrackingSettings:
-    """Where figures go besides the run folder: ``mlflow`` is the folder of an MLflow database, empty for none."""
+    """Where figures go besides the run folder: ``mlflow`` is the folder of an MLflow database, ``wandb`` that of
+    offline runs of Weights & Biases, empty for none."""
 
     mlflow: str = ""
+    wandb: str = ""
 
 
 @dataclass

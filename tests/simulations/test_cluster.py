@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from client.ledger import Ledger
@@ -98,11 +99,64 @@ def test_a_machine_of_the_cluster_dies_and_nothing_is_lost(tmp_path):
     ).read_bytes()
 
 
+# Ray gives out a GPU that it was told of, whether there is one or not; so what is asked of it shows without any.
+GPU = """
+import sys, time
+from dataclasses import replace
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+from fer_models.errors import EngineError
+from simulations.cluster import ClusterPool, connected, places
+from simulations.compose import composed
+from simulations.federated import Sites
+from simulations.prepare import prepare
+
+if __name__ == "__main__":
+    words = ["data.options.count=60", "model=cnn_tiny", "partition.sites=2", "partition.minimum=1"]
+    ready = prepare(composed(words)[0])
+    sites = Sites(ready.samples, ready.partition, 0, Path("ledger"), "cuda", sessions=Path("sessions"))
+    memory = {"object_store_memory": 80 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **memory})
+    with connected(cluster.address):
+        for gpus in (0, 1):
+            if gpus:
+                cluster.add_node(num_cpus=2, num_gpus=1, **memory)
+            try:
+                ClusterPool(sites, 0, 1)
+            except EngineError as error:
+                print(error, flush=True)
+                kept = error  # its traceback holds the workers
+        print("places", places(0), places(1), flush=True)
+        until = time.monotonic() + 60
+        while ray.available_resources().get("GPU", 0) and time.monotonic() < until:
+            time.sleep(0.1)
+        print("free", ray.available_resources().get("GPU", 0), flush=True)
+    cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra fedfer[ray] is not installed")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without a GPU is told of one")
+def test_a_worker_takes_a_whole_gpu_and_one_that_is_not_there_is_told(tmp_path):
+    """Without a GPU in the cluster, and with one that only Ray knows of beside three processors."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    (tmp_path / "gpu.py").write_text(GPU)
+    command = [sys.executable, "gpu.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    without, declared, *counts = done.stdout.splitlines()
+    assert without.startswith("no machine of the cluster has a GPU (engine.address)")
+    assert declared.startswith("Ray counts a GPU on a machine of the cluster on which torch finds none")
+    assert counts == ["places 3 1", "free 0.0"] or counts == ["places 3 1", "free 0"]
+
+
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra fedfer[ray] is not installed")
 def test_the_lines_of_the_page_are_those_that_ray_knows():
     page = (ROOT / "docs" / "cluster.md").read_text()
     typed = [shlex.split(line)[1:] for line in re.findall(r"^ray .*", page, re.MULTILINE)]
-    assert [words[0] for words in typed] == ["get-auth-token", "start", "status", "start"]
+    assert [words[0] for words in typed] == ["get-auth-token", "start", "status", "start", "start", "status"]
     options = "{name: [o for p in each.params for o in p.opts] for name, each in ray.cli.commands.items()}"
     code = f"import ray.scripts.scripts as ray; print({options})"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

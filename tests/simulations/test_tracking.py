@@ -1,17 +1,22 @@
-"""Tracking: TensorBoard always, MLflow where a folder is named; runs are found, compared and made again from there."""
+"""Tracking: TensorBoard always, MLflow and Weights & Biases where folders are named; runs are found, compared and made
+again from there."""
 
 import importlib.util
 import json
 import shlex
-from dataclasses import replace
+import socket
+from pathlib import Path
 
 import pytest
 
-from fer_models.errors import ConfigError, EngineError
+from fer_models.errors import ConfigError, EngineError, RunFolderError
+from server.run_folder import RunFolder
 from simulations.cli import main
 from simulations.compose import composed
+from simulations.offline_runs import OfflineRun, _records, kept_runs
+from simulations.retelling import KEPT, command, final, plain, words
 from simulations.settings import TrackingSettings
-from simulations.tracking import command, final, plain, require_tracking, words
+from simulations.tracking import made, require_tracking
 
 TINY = [
     "data.options.count=200",
@@ -79,6 +84,83 @@ def test_runs_are_found_compared_and_made_again(tmp_path, monkeypatch):
     assert (place / "again" / "events" / "federated").is_dir(), "TensorBoard's curves are there as well"
 
 
+wandb_needed = pytest.mark.skipif(
+    importlib.util.find_spec("wandb") is None, reason="the extra fedfer[wandb] is not installed"
+)
+
+
+@wandb_needed
+def test_offline_runs_are_found_compared_and_made_again_and_nothing_is_sent(tmp_path, monkeypatch):
+    """As above; a server that listens where the package would send to hears nothing."""
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setenv("WANDB_MODE", "online")
+        for seed in (0, 1):
+            where = ["tracking.wandb=tracked", f"seed={seed}", "--run-dir", f"seed-{seed}"]
+            assert ended("simulate", *TINY, "server.evaluate_every=1", *where) == 0
+        server.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            server.accept()
+    runs = kept_runs("tracked")
+    assert [(run.name, run.ended) for run in runs] == [("seed-0", 0), ("seed-1", 0)]
+    assert {run.config["server.rounds"] for run in runs} == {2}
+    best = max(runs, key=lambda run: run.summary["final/federated/accuracy"])
+    folder = tmp_path / best.name
+    summary = json.loads((folder / "summary.json").read_text())["systems"]["federated"]
+    assert best.summary["final/federated/accuracy"] == summary["accuracy"]
+    assert best.summary["final/federated/accuracy_high"] == summary["accuracy_interval"][1]
+    points = [(each["federated/round"], each["federated/accuracy"]) for each in best.history]
+    assert points == [(each["round"], each["accuracy"]) for each in lines(folder)]
+    copies = list(Path("tracked").glob(f"wandb/offline-run-*/files/{KEPT[-1]}"))
+    assert len(copies) == 2 and not any(copy.is_symlink() for copy in copies)
+    assert ended(*shlex.split(best.config["fedfer.command"])[1:], "--run-dir", "again") == 0
+    same = [(each / "model" / "model.safetensors").read_bytes() for each in (folder, tmp_path / "again")]
+    assert same[0] == same[1]
+    assert [run.name for run in kept_runs("tracked")] == ["seed-0", "seed-1", "again"]
+
+
+@wandb_needed
+def test_an_offline_run_that_was_cut_off_is_readable_and_gives_way_to_the_next(tmp_path):
+    settings, _ = composed([*TINY, f"tracking.wandb={tmp_path}"])
+    folder = RunFolder(tmp_path / "run")
+    folder.open({"hash": "x"}, "")
+    begun = OfflineRun(tmp_path, folder, settings, ["federated"])
+    for done in (1, 2, 3):
+        begun.write({"system": "federated", "round": done, "accuracy": done / 10})
+    begun.close()
+    (cut,) = kept_runs(tmp_path)
+    assert (cut.ended, len(cut.history)) == (1, 3)
+    (path,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    path.write_bytes(path.read_bytes()[:-40])  # as when its process dies in the midst of a record
+    (torn,) = kept_runs(tmp_path)
+    assert torn.ended is None and torn.config == cut.config
+    again = OfflineRun(tmp_path, folder, settings, ["federated"])
+    again.finish({"federated": {"accuracy": 0.5}})
+    again.close()
+    (whole,) = kept_runs(tmp_path)
+    assert (whole.ended, whole.summary) == (0, {"final/federated/accuracy": 0.5})
+
+
+@wandb_needed
+def test_records_longer_than_a_block_are_read_as_the_package_reads_them(tmp_path):
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    path = tmp_path / "wandb" / "offline-run-1-x" / "run-x.wandb"
+    path.parent.mkdir(parents=True)
+    store = DataStore()
+    store.open_for_write(path)
+    names = ["a" * size for size in (10, 70_000, 32_700, 32_758, 3, 65_522)]
+    for name in names:
+        record = wandb_internal_pb2.Record()
+        record.run.display_name = name
+        store.write(record)
+    store.close()
+    assert [each.run.display_name for each in _records(path)] == names
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -111,10 +193,14 @@ def test_single_numbers_and_intervals_are_kept():
     assert dict(final(figures)) == {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6}
 
 
-def test_what_cannot_be_tracked_is_refused_before_anything_runs(monkeypatch):
+@pytest.mark.parametrize("key", ["mlflow", "wandb"])
+def test_what_cannot_be_tracked_is_refused_before_anything_runs(key, tmp_path, monkeypatch):
     require_tracking(TrackingSettings())
     with pytest.raises(ConfigError, match="a folder of this machine"):
-        require_tracking(TrackingSettings(mlflow="https://mlflow.example.org"))
+        require_tracking(TrackingSettings(**{key: "https://tracking.example.org"}))
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match="cannot make the folder of"):
+        made(key, str(tmp_path / "file" / "tracked"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(EngineError, match=r"fedfer\[mlflow\]"):
-        require_tracking(replace(TrackingSettings(), mlflow="tracked"))
+    with pytest.raises(EngineError, match=rf"fedfer\[{key}\]"):
+        require_tracking(TrackingSettings(**{key: "tracked"}))
