@@ -47,7 +47,7 @@ PICTURES = [
     path
     for folder in ("pictures", "results")
     for path in (ROOT / "docs" / folder).glob("*")
-    if path.suffix != ".md"
+    if path.suffix in (".svg", ".png")
 ]
 
 
