@@ -151,6 +151,14 @@ def test_kinds_and_units_are_told_apart(ledger, fedfer):
     assert out.count("they agree") == 2
 
 
+def test_a_looser_bound_is_not_said_to_be_the_same(ledger, fedfer):
+    small = replace(FIRST, mechanism=Mechanism("gaussian", 0.05, 0.2, 6))
+    code, out, _ = fedfer("site", "ledger", record(ledger, small), "--check")
+    assert code == 0
+    assert "they agree, as RDP's is a looser bound." in out
+    assert "tolerance" not in out
+
+
 def test_noise_that_protects_nobody_is_said_plainly(ledger, fedfer):
     loud = replace(FIRST, mechanism=Mechanism("gaussian", 0.01, 0.1, 80))
     code, out, _ = fedfer("site", "ledger", record(ledger, loud), "--check")
