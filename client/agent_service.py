@@ -36,7 +36,7 @@ from client.plan import Plan, read_plan
 from client.plan_signature import SIGNED
 from client.secagg.journal import DiskJournal
 from client.secure_site import Membership, SecureSite
-from client.session_files import SessionFiles
+from client.session_files import SessionFiles, memory_folder
 from client.site_folder import SiteFolder
 from client.workbench import Benches
 from fer_models.errors import ConfigError, EngineError, FedferError, PolicyError
@@ -192,7 +192,8 @@ def service_of(folder: SiteFolder) -> Service:
         )
     agent = folder.agent(policy, held, Benches(torch.device("cpu")), folder.ledger(policy))
     journal = DiskJournal(folder.path / "journal.sqlite")
-    files = SessionFiles(folder.path / "sessions")
+    memory = memory_folder(folder.path)
+    files = None if memory is None else SessionFiles(memory)
     secure = SecureSite(agent, Membership(identity, study.roster, policy.floors, journal, files=files))
     policy.require_trusted(study.fingerprint, folder.name)
     conditions = Conditions(policy, folder.name, study.coordinator, Worked(folder.path / "worked.json"))

@@ -68,7 +68,11 @@ GONE = error_to_wire(MISSING)
 LOST = EngineError("the site was restarted while it worked on this", cure="It takes part again.")
 """Said in place of an answer that a kill took."""
 
-STATE, NUMBER, TAKEN = "connection.json", "node.json", "taken.bin"
+OLDEST = 3600.0
+"""Seconds after which a message that an earlier process was at is not worked on any more: no coordinator that keeps to
+the usual deadline waits for its answer, which would cost epsilon for nothing."""
+
+STATE, NUMBER, TAKEN, AGAIN = "connection.json", "node.json", "taken.bin", "again.json"
 """Files in the site's folder of state: how the connection is, the site's number, and the message that is worked on."""
 
 log = logging.getLogger("fedfer.node")
@@ -137,7 +141,7 @@ class Node:
         try:
             # Or the server knows no such message.
             with contextlib.suppress(RunEnded, EngineError, IdentityError):
-                self._fleet.push(self._owed(noted(data)), again=True)
+                self._fleet.push(self._owed(noted(data), age), again=True)
         except Stopped:
             return
         except Unreachable:
@@ -145,17 +149,39 @@ class Node:
                 raise
         path.unlink(missing_ok=True)
 
-    def _owed(self, left: Asked | Message) -> Message:
+    def _owed(self, left: Asked | Message, age: float) -> Message:
         """Return the reply that is owed, given what an earlier process has left: a message that it had just taken, what
-        that asks, or the reply.
+        that asks, or the reply; and how many seconds ago.
         """
+        message = left.message if isinstance(left, Asked) else left
+        if message.metadata.reply_to_message_id:
+            return message
+        if age > OLDEST or not self._may_ask_again(message.metadata.message_id):
+            return Message(error_to_wire(LOST), reply_to=message)
         if isinstance(left, Asked):
             return self._reply(left)
-        if left.metadata.reply_to_message_id:
-            return left
         if left.metadata.message_type not in REPEATABLE:
             return Message(error_to_wire(LOST), reply_to=left)
         return self._asked(left)
+
+    def _may_ask_again(self, number: str) -> bool:
+        """Whether a message may be asked once more by a process that was started again, which is counted on disk: each
+        time may cost epsilon, and whatever ended the process may be what is asked.
+        """
+        path = self._state / AGAIN
+        try:
+            told = json.loads(path.read_text())
+            times = int(told["times"]) if told["message"] == number else 0
+        except (OSError, ValueError, LookupError, TypeError):
+            times = 0
+        if times >= RESTARTS:
+            return False
+        try:
+            write_own(path, json.dumps({"message": number, "times": times + 1}) + "\n")
+        except RunFolderError as error:
+            log.error("%s", error)
+            return False
+        return True
 
     def _note(self, data: bytes) -> None:
         """Note how far the work on a message is, whole or not at all; a full disk keeps nobody from working."""
@@ -226,7 +252,7 @@ class Node:
         return reply
 
     def _back(self) -> bool:
-        """Whether the agent, which was killed, answers again; it goes on with what lies on its disk."""
+        """Whether the agent, which was killed, answers again; it goes on with what it had kept."""
         end = time.monotonic() + RESTARTING
         while status(self._socket) is None:
             if time.monotonic() > end or self._ended.wait(SOONEST):

@@ -39,7 +39,7 @@ from client.secagg.policy import Expected, Policy
 from client.secagg.refusals import refuse
 from client.secagg.wire import Offer
 from client.session_files import Left, SessionFiles
-from fer_models.errors import PrivacyError, SecureAggregationError
+from fer_models.errors import PrivacyError, RunFolderError, SecureAggregationError
 
 EXCHANGES = ("offer", "roll", "survivors", "consents")
 """What a message of keys may hold; the order in which it is answered."""
@@ -66,7 +66,7 @@ class Membership:
     policy : the site's floors.
     journal : what it has sent.
     store : file in which a simulated site keeps its sessions between processes, None keeps them in memory.
-    files : where a real site keeps its open sessions; None keeps them in memory, and a restart leaves them.
+    files : where a real site keeps its open sessions; None keeps them in the process, and a restart leaves them.
     """
 
     identity: Identity
@@ -231,10 +231,18 @@ class SecureSite:
         if self._member.files is not None:
             number = participant.offer.session
             facts = self._facts.get(number, {})
-            self._member.files.keep(Left(number, participant.snapshot(), participant.vector, facts))
+            try:
+                self._member.files.keep(Left(number, participant.snapshot(), participant.vector, facts))
+            except RunFolderError as error:  # the site drops out of this session, and of no other
+                raise refuse("unwritable_journal", error.what) from error
 
     def _take_up(self, files: SessionFiles) -> None:
-        """Go on with the sessions that an earlier process was in; what the journal speaks against is left."""
+        """Go on with the sessions that an earlier process was in; what the journal speaks against is left.
+
+        Raises
+        ------
+        SecureAggregationError : (unwritable_journal) nothing can be noted.
+        """
         for left in files.read():
             participant = self._participant(None, left.number)
             try:
@@ -242,6 +250,8 @@ class SecureSite:
                 if participant.offer.session != left.number:
                     raise refuse("wrong_session", "a file with the name of another session")
             except (SecureAggregationError, ValueError, LookupError, TypeError, AttributeError) as error:
+                if isinstance(error, SecureAggregationError) and error.code == "unwritable_journal":
+                    raise  # nothing is wrong with the session: the next process may take it up
                 log.warning("session %d is not taken up: %s", left.number, error)
                 files.drop(left.number)
                 continue

@@ -11,7 +11,6 @@
     study.json           what the site has joined: the coordinator, its address, everybody's keys
     ledger.sqlite        the privacy ledger, made with the first release
     journal.sqlite       what it has sent in secure aggregation
-    sessions/            the sessions of secure aggregation that it is in
     audit.jsonl          what was asked of it
     worked.json          how long it has worked for each plan
     variates/            its control variates, in a run with SCAFFOLD

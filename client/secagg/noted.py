@@ -1,4 +1,4 @@
-"""Holding a session that was on disk against the journal: a site goes on with nothing that it has not come to last."""
+"""Holding a session that was kept against the journal: a site goes on with nothing that it has not come to last."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def signed_part(reply: bytes) -> bytes:
 def require_noted(journal: Journal, offer: Offer, replies: Mapping[str, tuple[bytes, bytes]]) -> None:
     """Refuse a session that is not as the site left it, such as one of an old copy of the disk.
 
-    A masked vector is on disk before the journal knows of it, and noted here after a kill in between.
+    A masked vector is kept before the journal knows of it, and noted here after a kill in between.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ class Participant:
     policy : the site's floors.
     journal : what the site has sent; written before every answer.
     draw : gives 32 random bytes for a purpose, each purpose once a session.
-    keep : writes the session down before an answer leaves.
+    keep : keeps the session, before an answer leaves.
     """
 
     def __init__(
@@ -92,8 +92,8 @@ class Participant:
             reply = self._repeated("inbox", inbox)
             return reply if self._state.stage < 0 else None
         self._in_order("inbox")
-        accused = self._open(Inbox.parse(inbox))
-        if not accused:
+        self._require_unmasked(self._accepted)  # before any work, which costs epsilon
+        if not (accused := self._open(Inbox.parse(inbox))):
             return None
         statement = statements.complaint_statement(self._state.session, self.site, accused)
         complaint = Complaint(self._number, self.site, accused, self._identity.sign(statement)).encode()
@@ -171,7 +171,7 @@ class Participant:
 
         Raises
         ------
-        SecureAggregationError : see :func:`client.secagg.noted.require_noted`; (wrong_offer) of another roster.
+        SecureAggregationError : see :func:`client.secagg.noted.require_noted`; (wrong_offer, below_floor) as an offer.
         """
         self._state = State.from_bytes(state)
         if "inbox" in self._state.replies:
@@ -181,6 +181,7 @@ class Participant:
         if not self._policy.simulated:
             if self._accepted.roster != self._roster.digest:
                 raise refuse("wrong_offer", "a session whose roster is not the one that the site has pinned")
+            self._policy.check(self._accepted)  # whose floors may have been raised since
             require_noted(self._journal, self._accepted, self._state.replies)
 
     # Order
@@ -207,7 +208,7 @@ class Participant:
         return reply
 
     def _note_vector(self, reply: bytes) -> None:
-        """Note the masked vector, once it is on disk: what is noted can be sent again, and no other ever is."""
+        """Note the masked vector, once it is kept: what is noted can be sent again, and no other ever is."""
         told = self._accepted
         self._journal.mask(told.run, told.purpose, told.round_number, self._number)
         self._write("inbox", signed_part(reply))
@@ -319,8 +320,7 @@ class Participant:
             raise refuse("wrong_survivors", f"sites that {what}, without this one")
         if len(sites) < fewest(self._accepted):
             raise refuse("too_few", f"{len(sites)} sites {what} where {fewest(self._accepted)} are needed")
-        near = self._graph.around(self.site, sites)
-        least = self._accepted.threshold
+        near, least = self._graph.around(self.site, sites), self._accepted.threshold
         if len(near) < least:
             raise refuse("too_few", f"{len(near)} neighbours {what} where {least} are needed")
 

@@ -29,7 +29,7 @@ from typing import Any
 from client.identity import Roster
 from client.secagg.refusals import refuse
 from client.secagg.wire import Offer
-from fer_models.errors import FedferError
+from fer_models.errors import FedferError, RunFolderError
 from server.run_folder import write_bytes
 from server.secagg.session import PHASES, Session
 
@@ -41,8 +41,9 @@ PAUSE = 1.0
 
 HASH, LENGTH = 32, 8
 
-Recorder = Callable[[Offer], Callable[[str, bytes], object]]
-"""Given the offer of a session, returns what is told every message of it that counts."""
+Recorder = Callable[..., Callable[[str, bytes], object]]
+"""Given the offer of a session, returns what is told every message of it that counts. Of a session that is taken up it
+is given the sites besides whose vectors and complaints count."""
 
 
 @dataclass
@@ -115,13 +116,15 @@ class Kept:
         Raises
         ------
         SecureAggregationError : (damaged_session) it is not what was written.
+        RunFolderError : it cannot be read, or the transcript cannot be written; the session stays.
         """
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise _damaged(self.path, str(error.strerror)) from error
+        except OSError as error:  # what is there may be whole
+            what, cure = f"cannot read: {error.strerror}", "Mend the disk or the rights, then start again."
+            raise RunFolderError(what, where=str(self.path), cure=cure) from error
         digest, rest = data[:HASH], memoryview(data)[HASH:]
         if hashlib.sha256(rest).digest() != digest:
             raise _damaged(self.path, "its digest is another")
@@ -131,6 +134,8 @@ class Kept:
             session = _restored(facts, bytes(total), self.roster, record)
             told = {int(site): {str(k): str(v) for k, v in each.items()} for site, each in facts["told"]}
             return Found(session, told, int(facts["number"]))
+        except RunFolderError:  # of the transcript; nothing is wrong with the session
+            raise
         except FedferError as error:
             raise _damaged(self.path, error.what) from error
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
@@ -144,10 +149,10 @@ class Kept:
 def _restored(facts: Mapping[str, Any], total: bytes, roster: Roster, record: Recorder | None) -> Session:
     """Return a session from what it was sent, every message checked as when it came."""
     offer = Offer.parse(_data(facts["offer"]))
-    session = Session(offer, roster, record(offer) if record else None)
     sent: dict[str, dict[int, bytes]] = {phase: {} for phase in PHASES}
     for phase, site, data in facts["taken"]:
         sent[phase][int(site)] = _data(data)
+    session = Session(offer, roster, record(offer, sent["masked"].keys()) if record else None)
     closed = PHASES.index(facts["phase"])
     for site, data in sent["adverts"].items():
         session.take_advert(site, data)

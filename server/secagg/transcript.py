@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import torch
@@ -29,6 +29,7 @@ from safetensors.torch import save
 from client.identity import Roster
 from client.plan import Plan
 from client.secagg.wire import Offer
+from fer_models.errors import RunFolderError
 from server.optimizers import ServerOptimizer
 from server.run_folder import write_bytes, write_text
 
@@ -63,9 +64,23 @@ class Transcripts:
         kept = self._folder.iterdir() if self._folder.is_dir() else ()
         return max((int(path.name) for path in kept if path.name.isdecimal()), default=-1)
 
-    def record(self, offer: Offer) -> Callable[[str, bytes], None]:
-        """Return what keeps each message of a session, given its name."""
+    def record(self, offer: Offer, masked: Collection[int] | None = None) -> Callable[[str, bytes], None]:
+        """Return what keeps each message of a session, given its name.
+
+        Parameters
+        ----------
+        masked : of a session that is taken up, the sites whose vectors or complaints are in it. What an earlier process
+            had noted of others, just before it died, is removed, for it counts in no sum.
+
+        Raises
+        ------
+        RunFolderError : the folder cannot be written.
+        """
         folder = self._folder / f"{offer.session:06}"
+        if masked is not None:
+            for name in ("masked", "complaint"):
+                for site in set(offer.invited) - set(masked):
+                    _remove(folder / f"{name}-{site}.bin")
         write_text(folder / PLAN, self._plan.text)
         write_text(folder / ROSTER, self._roster.to_json())
         if offer.purpose == "train":
@@ -94,3 +109,11 @@ class Transcripts:
             "average": weights_digest(optimizer.average),
         }
         write_text(folder / STEP, json.dumps(facts, indent=1))
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        what, cure = f"cannot remove: {error.strerror}", "Give the run folder back to whoever runs this."
+        raise RunFolderError(what, where=str(path), cure=cure) from error

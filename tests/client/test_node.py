@@ -23,7 +23,7 @@ from client.agent_service import SERVICE
 from client.fleet import Fleet, Unreachable, kept, noted
 from client.frames import Frame, from_bytes, to_bytes
 from client.messages import pack, tell
-from client.node import FORBIDDEN, PATIENCE, STATE, TAKEN, Node
+from client.node import FORBIDDEN, OLDEST, PATIENCE, STATE, TAKEN, Node
 from simulations.grid import take_identity
 
 
@@ -134,6 +134,19 @@ def test_an_agent_that_is_killed_is_waited_for_and_asked_again(tmp_path, kind, t
     assert reply.has_error() == (times == 1)
     ended.wait(0.5)  # until it is there again, and can be stopped
     agent.server.stop(0).wait()
+
+
+def test_a_node_that_was_killed_asks_again_twice_and_not_what_nobody_waits_for(tmp_path, monkeypatch):
+    """Each time may be a training that the ledger pays for."""
+    take_identity(1)
+    own = Node(None, "no socket", tmp_path, threading.Event())
+    monkeypatch.setattr(own, "_asked", lambda question: Message(tell({"site": "a"}), reply_to=question))
+    question = Message(tell({"site": "a"}), 7, "train.secure")
+    question.metadata.__dict__["_message_id"] = "one"
+    assert [own._owed(question, 1.0).has_error() for _ in range(4)] == [False, False, True, True]
+    question.metadata.__dict__["_message_id"] = "another"
+    assert own._owed(question, OLDEST + 1).has_error()
+    assert not own._owed(question, 1.0).has_error()
 
 
 def test_a_disk_that_is_full_keeps_no_site_from_working(tmp_path, caplog):

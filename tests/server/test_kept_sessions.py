@@ -10,18 +10,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from flwr.app import Error, Message
 
 import server.sessions as sessions
 from client.app import make_app
 from client.plan import Secure
 from client.secagg.journal import DiskJournal
 from client.secagg.policy import Policy
+from client.secagg.wire import Offer
 from client.secure_site import Membership, SecureSite
 from client.session_files import Left, SessionFiles
-from fer_models.errors import SecureAggregationError
+from fer_models.errors import RunFolderError, SecureAggregationError
 from server.rounds import Coordinator
 from server.run_folder import RunFolder
 from server.secagg.kept import FILE, Kept
+from server.secagg.transcript import Transcripts
+from server.secagg.verify import verify
 from simulations.federated import Sites
 from simulations.grid import LocalGrid
 
@@ -195,11 +199,70 @@ def test_a_file_of_a_session_that_cannot_be_read_is_no_session(tmp_path, caplog)
     files.keep(Left(3, b"{}", b"vector\nof lines", {"history": "[]"}))
     assert list(files.read()) == [Left(3, b"{}", b"vector\nof lines", {"history": "[]"})]
     files.keep(Left(4, b"{}", b"", {}))
-    (tmp_path / "s" / "000004.session").write_bytes(b"{")
+    (tmp_path / "s" / "000004.session").write_bytes(hashlib.sha256(b"{").digest() + b"{")
     os.utime(tmp_path / "s" / "000003.session", (0, 0))
     assert list(files.read()) == []
     assert not list((tmp_path / "s").iterdir())
     assert "the session 000003 is not taken up: it is old" in caplog.text
+
+
+class Without(Mortal):
+    """A grid in which site 2 is gone when it is asked to train."""
+
+    def _answer(self, message):
+        if message.metadata.message_type == "train.secure" and message.metadata.dst_node_id == 3:
+            return Message(Error(0, "gone"), reply_to=message)
+        return super()._answer(message)
+
+
+def test_a_vector_that_was_not_kept_is_in_no_transcript(study, monkeypatch):
+    """Else an honest coordinator is taken for one that left a site out: the sum of the others has signed survivors."""
+    made = study()
+    monkeypatch.setattr(sessions, "PAUSE", 1e9)
+    folder = made.folder.path / "transcripts"
+
+    def run(grid):
+        kept = Transcripts(folder, made.plan, made.sites.roster)
+        Coordinator(
+            made.plan,
+            made.folder,
+            "federated",
+            roster=made.sites.roster,
+            checkpoint_seconds=0.0,
+            transcripts=kept,
+        ).run(grid)
+
+    with pytest.raises(Killed):
+        run(Mortal(made.sites, 6, 3))
+    run(Without(made.sites))
+    (round_two,) = [each for each in sorted(folder.iterdir()) if _round_of(each) == ("train", 2)]
+    assert not (round_two / "masked-2.bin").exists()
+    assert len(verify(round_two).survivors) == SITES - 1
+
+
+def _round_of(folder):
+    offer = Offer.parse((folder / "offer.bin").read_bytes())
+    return offer.purpose, offer.round_number
+
+
+def test_a_session_that_cannot_be_read_stays_where_it_is(study):
+    made = study()
+    with pytest.raises(Killed):
+        made.run(Mortal(made.sites, 6, 0))
+    path = made.folder.path / FILE
+    path.rename(path.with_suffix(".aside"))
+    path.mkdir()
+    with pytest.raises(RunFolderError, match="cannot read"):
+        Kept(path, made.sites.roster).find()
+    path.rmdir()
+    path.with_suffix(".aside").rename(path)
+
+    def full(offer, masked):
+        raise RunFolderError("cannot write: No space left on device")
+
+    with pytest.raises(RunFolderError, match="No space left"):
+        Kept(path, made.sites.roster).find(full)
+    assert Kept(path, made.sites.roster).find() is not None
 
 
 def test_a_session_of_which_the_plan_says_something_else_is_not_taken_up(study):
