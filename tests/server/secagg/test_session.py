@@ -157,17 +157,18 @@ class Liar:
         self.participant = participant
 
     def share(self, roll):
-        state, draw = self.participant._state, self.participant._draw
-        true, used = (state.mask_key, state.seed), []
+        seed, draw, used = self.participant._state.seed, self.participant._draw, []
 
         def lie(purpose):
             used.append(purpose)
+            state = self.participant._state
             state.mask_key, state.seed = key("another key"), key("another seed")
             return draw(purpose)
 
         self.participant._draw = lie  # the shares are drawn after the secrets with the peers are worked out
         data = self.participant.share(roll)
-        state.seed = true[1]
+        state = self.participant._state
+        state.seed = seed
         assert used == ["shares"] and state.mask_key == b""
         return data
 
