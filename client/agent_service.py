@@ -193,6 +193,10 @@ def service_of(folder: SiteFolder) -> Service:
     agent = folder.agent(policy, held, Benches(torch.device("cpu")), folder.ledger(policy))
     journal = DiskJournal(folder.path / "journal.sqlite")
     memory = memory_folder(folder.path)
+    if memory is None:
+        log.warning(
+            "no /dev/shm in memory and for this user alone: an agent that is killed leaves its sessions"
+        )
     files = None if memory is None else SessionFiles(memory)
     secure = SecureSite(agent, Membership(identity, study.roster, policy.floors, journal, files=files))
     policy.require_trusted(study.fingerprint, folder.name)

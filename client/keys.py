@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable
@@ -76,8 +77,20 @@ def write_own(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)  # which may hold secrets, and fills what is full already
         raise _unwritable(path, error) from error
+
+
+def sync_folder(path: Path) -> None:
+    """Sync a folder, without which a new file's name may not outlive a loss of power."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _unwritable(path: Path, error: OSError) -> RunFolderError:

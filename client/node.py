@@ -159,10 +159,10 @@ class Node:
         if age > OLDEST or not self._may_ask_again(message.metadata.message_id):
             return Message(error_to_wire(LOST), reply_to=message)
         if isinstance(left, Asked):
-            return self._reply(left)
+            return self._reply(left, restarts=0)
         if left.metadata.message_type not in REPEATABLE:
             return Message(error_to_wire(LOST), reply_to=left)
-        return self._asked(left)
+        return self._asked(left, restarts=0)
 
     def _may_ask_again(self, number: str) -> bool:
         """Whether a message may be asked once more by a process that was started again, which is counted on disk: each
@@ -230,18 +230,18 @@ class Node:
             if not self._ended.is_set():  # else the next process owns up
                 (self._state / TAKEN).unlink(missing_ok=True)
 
-    def _reply(self, asked: Asked) -> Message:
+    def _reply(self, asked: Asked, restarts: int = RESTARTS) -> Message:
         try:
             question = self._patiently(lambda: self._fleet.content(asked))
         except FedferError as error:
             return Message(error_to_wire(error), reply_to=asked.message)
         self._note(kept(question))
-        return self._asked(question)
+        return self._asked(question, restarts)
 
-    def _asked(self, question: Message) -> Message:
+    def _asked(self, question: Message, restarts: int = RESTARTS) -> Message:
         """Return the agent's reply to a question, noted; an agent that was killed meanwhile is asked again."""
         reply = ask(self._socket, question, self._ended.is_set)
-        for _ in range(RESTARTS):
+        for _ in range(restarts):
             gone = reply.has_error() and reply.error.reason == GONE.reason
             if not gone or question.metadata.message_type not in REPEATABLE or not self._back():
                 break

@@ -233,8 +233,11 @@ class SecureSite:
             facts = self._facts.get(number, {})
             try:
                 self._member.files.keep(Left(number, participant.snapshot(), participant.vector, facts))
-            except RunFolderError as error:  # the site drops out of this session, and of no other
-                raise refuse("unwritable_journal", error.what) from error
+            except (
+                RunFolderError
+            ) as error:  # as where there is no such place: the process goes on, the next does not
+                log.warning("session %d is not kept, memory for it is full: %s", number, error.what)
+                self._member.files.drop(number)
 
     def _take_up(self, files: SessionFiles) -> None:
         """Go on with the sessions that an earlier process was in; what the journal speaks against is left.

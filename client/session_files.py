@@ -1,9 +1,9 @@
 """The open sessions of a real site outside its process, so that an agent that was killed goes on with them.
 
-They are files in memory (a tmpfs) and never on a disk: whoever puts back an old copy of a disk, and a machine that
-loses its power, must not bring back secrets that have masked a vector already, for a second vector under the same masks
-takes both masks off. A file outlives the process and not the machine, and where there is no such place nothing is kept,
-so that an agent that is killed drops out of its sessions.
+They are files in memory (a tmpfs) and, but for swap, never on a disk: whoever puts back an old copy of a disk, and a
+machine that loses its power, must not bring back secrets that have masked a vector already, for a second vector under
+the same masks takes both masks off. A file outlives the process and not the machine, and where there is no such place
+nothing is kept, so that an agent that is killed drops out of its sessions.
 
 A session is written before each of its answers leaves, whole or not at all, and removed when it is left. Its file is
 for the owner's eyes. It never holds a masked vector together with the secrets that take its mask off: the seed and the
@@ -91,6 +91,7 @@ class SessionFiles:
         RunFolderError : it cannot be written; nothing of it may leave.
         """
         if not self._folder.is_dir():
+            make_folder(self._folder.parent)  # by itself, as only the last one that is made gets its rights
             make_folder(self._folder)
         head = json.dumps({"state": left.state.decode(), "facts": dict(left.facts)}).encode()
         rest = b"\n".join((head, left.vector))

@@ -12,6 +12,8 @@
     ledger.sqlite        the privacy ledger, made with the first release
     journal.sqlite       what it has sent in secure aggregation
     audit.jsonl          what was asked of it
+    settled.json         in which one way it tells exact counts of training pictures
+    judged.txt           which weights it has judged
     worked.json          how long it has worked for each plan
     variates/            its control variates, in a run with SCAFFOLD
     agent.sock, .lock    where its agent answers, and what keeps a second one away

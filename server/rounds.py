@@ -264,6 +264,7 @@ class Coordinator:
         last, judging = self._round == self.plan.server.rounds, Judging(self._judged(), prove)
         if last and not sites.settled:
             self._standing.require_quorum()
+        self._unjudged = ""  # whatever an earlier process came to
         done = first = sites.evaluate(nodes, judging, self._round)
         tries = RETRIES if last else 0
         while done.lost and tries:  # sites that have sent their counts once do not send them again

@@ -35,6 +35,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from client.keys import sync_folder
 from fer_models.errors import FedferError, RunFolderError
 
 
@@ -75,6 +76,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+        sync_folder(path.parent)
 
 
 def write_text(path: Path, content: str) -> None:

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
+from client.keys import sync_folder
 from client.transactions import transaction
 from fer_models.errors import PrivacyError, RunFolderError
 
@@ -106,16 +107,7 @@ class Store:
                     os.link(part, self.path)  # where a rename would take the place of another's
             finally:
                 part.unlink(missing_ok=True)
-            self._sync_folder()
-
-    def _sync_folder(self) -> None:
-        """Sync the folder, without which a new file's name may not outlive a crash."""
-        assert self.path is not None
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            sync_folder(self.path.parent)
 
     @contextlib.contextmanager
     def transaction(self, *, write: bool) -> Iterator[sqlite3.Connection]:

@@ -6,8 +6,7 @@ for every run the last session and the rounds that were answered; it holds no se
 Exact counts are the same whenever they are asked for, in another round or another run. So it also knows, over all runs,
 with which other sites the sums of each such count were: the difference of sums over other sites would tell of those by
 which they differ. (With honest sites a sum that only some of its sites have been in before needs, for its threshold,
-two or more to which the question is new; so no combination of sums is over fewer.) And it knows from how many pictures
-on the cells of exact tables were counted: asked from ever more on, sums would come to be over one site.
+two or more to which the question is new; so no combination of sums is over fewer.)
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ class Journal(Protocol):
         ...
 
     def mask_again(self, run: bytes, purpose: str, round_number: int, session: int) -> None:
-        """Note that a vector that was written to disk before it was noted may be sent, or sent again.
+        """Note that a vector that was kept before it was noted may be sent, or sent again.
 
         Raises
         ------
@@ -197,7 +196,7 @@ class DiskJournal:
             with contextlib.closing(
                 sqlite3.connect(self._path, timeout=PATIENCE, isolation_level=None)
             ) as connection:
-                connection.execute("PRAGMA synchronous=FULL")
+                connection.execute("PRAGMA synchronous=EXTRA")  # FULL may lose the last entry with the power
                 with transaction(connection):
                     yield connection
         except (

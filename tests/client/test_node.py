@@ -140,7 +140,9 @@ def test_a_node_that_was_killed_asks_again_twice_and_not_what_nobody_waits_for(t
     """Each time may be a training that the ledger pays for."""
     take_identity(1)
     own = Node(None, "no socket", tmp_path, threading.Event())
-    monkeypatch.setattr(own, "_asked", lambda question: Message(tell({"site": "a"}), reply_to=question))
+    monkeypatch.setattr(
+        own, "_asked", lambda question, restarts: Message(tell({"site": "a"}), reply_to=question)
+    )
     question = Message(tell({"site": "a"}), 7, "train.secure")
     question.metadata.__dict__["_message_id"] = "one"
     assert [own._owed(question, 1.0).has_error() for _ in range(4)] == [False, False, True, True]

@@ -5,6 +5,7 @@ import shutil
 import stat
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ import client.session_files as session_files
 from client.secagg.journal import DiskJournal
 from client.secagg.participant import Participant
 from client.secagg.policy import Policy
+from client.secure_site import Membership, SecureSite
 from client.session_files import Left, SessionFiles, memory_folder
 from fer_models.errors import SecureAggregationError
 
@@ -135,3 +137,20 @@ def test_nothing_is_kept_where_somebody_else_may_look(memory, how):
     else:
         own.write_text("")
     assert memory_folder(memory / "one") is None
+
+
+def test_a_site_goes_on_in_its_process_where_memory_is_full(tmp_path, caplog, monkeypatch):
+    """What is written half stays nowhere, and the session that was kept before goes: it would be an older one."""
+    files = SessionFiles(tmp_path / "s")
+    files.keep(Left(3, b"{}", b"vector", {}))
+
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    site = SecureSite(SimpleNamespace(name="a"), Membership(None, None, None, None))
+    site._member = SimpleNamespace(files=files)
+    participant = SimpleNamespace(offer=SimpleNamespace(session=3), snapshot=lambda: b"{}", vector=b"other")
+    site._keep(participant)
+    assert not list((tmp_path / "s").iterdir())
+    assert "session 3 is not kept, memory for it is full" in caplog.text
