@@ -70,6 +70,9 @@ class PrivateGradients:
         self._allow_slow, self._hooks = allow_slow, list[GradSampleHooks]()
         self._book = Book(self.parameters, self.parts)
         self._is_recording = False
+        if any(p.is_cuda for p in module.parameters()):
+            # TF32 rounds to 10 bits what products are made of: a clipped sum would be longer than its norms say.
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         self._handles = [
             module.register_forward_pre_hook(self._begin),
             module.register_forward_hook(self._end),

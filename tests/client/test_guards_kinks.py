@@ -75,3 +75,67 @@ def test_away_from_kinks_no_other_pictures_are_tried(monkeypatch):
     with pytest.raises(PrivacyError, match="is not what it is when the sample is alone"):
         prove(PrivateGradients(module), losses_of(module), X, Y)
     assert len(asked) == 1
+
+
+def test_after_a_kink_one_picture_that_passes_is_not_enough(monkeypatch):
+    """Else a net that mixes in some batches would have four chances."""
+    outcomes = iter([True, False, True, True])
+
+    def tried(gradients, losses, x, targets):
+        if next(outcomes):
+            raise guards.UnequalError("a sample's gradient is another", where="model", cure="")
+
+    monkeypatch.setattr(guards, "_try_waiting", tried)
+    monkeypatch.setattr(guards, "_at_a_kink", lambda *_: True)
+    module = Kinked()
+    with pytest.raises(PrivacyError, match="is another"):
+        prove(PrivateGradients(module), losses_of(module), X, Y)
+    assert not list(outcomes), "all four were tried"
+
+
+class Brightest(nn.Module):
+    """Compares what its first convolution says with the batch's mean, which no Jacobian sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+        self.norm, self.head = nn.GroupNorm(4, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        y = self.conv(x)
+        z = self.norm(y).relu() * (1 + 0.5 * (y > y.mean(0)))
+        return self.head(z.mean((2, 3)))
+
+
+def test_a_comparison_with_the_batch_is_seen_though_the_convolution_waits():
+    module = Brightest()
+    with pytest.raises(PrivacyError):
+        prove(PrivateGradients(module), losses_of(module), X.contiguous(memory_format=torch.channels_last), Y)
+
+
+class Slow(nn.Module):
+    """Has a layer that Opacus serves, and looks again at what its first convolution says."""
+
+    def __init__(self, mixes):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.GroupNorm(4, 8)
+        self.slow, self.mixes = nn.Conv1d(8, 4, 3), mixes
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x):
+        y = self.conv(x)
+        z = self.norm(y) + y
+        if self.mixes:
+            z = z - z.detach().mean(0)
+        return self.slow(z.flatten(2)).mean(2)
+
+
+def test_a_net_that_opacus_serves_in_part_is_tried_more_than_once():
+    x = X.contiguous(memory_format=torch.channels_last)
+    module = Slow(mixes=False)
+    gradients = PrivateGradients(module, allow_slow=True)
+    for _ in range(2):
+        prove(gradients, losses_of(module), x, Y)
+    module = Slow(mixes=True)
+    with pytest.raises(PrivacyError):
+        prove(PrivateGradients(module, allow_slow=True), losses_of(module), x, Y)
