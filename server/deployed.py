@@ -123,10 +123,11 @@ def _figures(plan: Plan, result: Result) -> dict[str, Any]:
         return figures_of(plan, result)
     note = f"the last evaluation was lost: {result.unjudged}; "
     if not result.counts:
-        return {"note": note + "nothing is known of how well this model does"}
+        return {"unjudged": result.unjudged, "note": note + "nothing is known of how well this model does"}
     found = figures_of(plan, result)
     earlier = {"round": result.judged_round, **{key: found[key] for key in HEADLINE}}
     return {
+        "unjudged": result.unjudged,
         "note": f"{note}the newest figures are of the weights after round {result.judged_round}",
         "earlier": earlier,
     }

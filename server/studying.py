@@ -69,7 +69,8 @@ def run(words: Sequence[str], compose: Composing) -> int:
 def _note(folder: RunFolder) -> str:
     """Return what a finished run says besides its figures, such as that the last evaluation was lost."""
     with reading(folder.path / "summary.json"):
-        return str(folder.read_json("summary.json")["systems"][SYSTEM].get("note", ""))
+        summary = folder.read_json("summary.json") or {"systems": {SYSTEM: {}}}
+        return str(summary["systems"][SYSTEM].get("note", ""))
 
 
 def keep_patience(folder: RunFolder, patience: Patience) -> None:

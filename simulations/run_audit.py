@@ -178,7 +178,7 @@ def _chosen(systems: dict[str, dict[str, Any]], name: str, folder: Path) -> dict
             cure="Audit another system of the run.",
         )
     if "counts" not in systems[name]:
-        note = str(systems[name].get("note", ""))
+        note = str(systems[name].get("note", "")) if "unjudged" in systems[name] else ""
         cure = "Audit its model on pictures of your own: model=DIR." if note else AGAIN
         raise RunFolderError(note or "the run kept no counts", where=f"{folder}, system {name}", cure=cure)
     return systems.pop(name)

@@ -189,7 +189,7 @@ def test_ray_and_this_process_give_equal_bits(tmp_path):
     # Ray's workers give way to all other processes, which on a busy machine means that they never run.
     ours = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
     environment = {**os.environ, **ours}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stderr) == (0, "")
     with pytest.raises(SystemExit) as ended:
         main([*words, "--run-dir", str(tmp_path / "local")])
