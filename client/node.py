@@ -73,7 +73,8 @@ OLDEST = 3600.0
 the usual deadline waits for its answer, which would cost epsilon for nothing."""
 
 STATE, NUMBER, TAKEN, AGAIN = "connection.json", "node.json", "taken.bin", "again.json"
-"""Files in the site's folder of state: how the connection is, the site's number, and the message that is worked on."""
+"""Files in the site's folder of state: how the connection is, the site's number, the message that is worked on, and how
+often an earlier process's message was asked again."""
 
 log = logging.getLogger("fedfer.node")
 
@@ -156,13 +157,10 @@ class Node:
         message = left.message if isinstance(left, Asked) else left
         if message.metadata.reply_to_message_id:
             return message
-        if age > OLDEST or not self._may_ask_again(message.metadata.message_id):
+        repeatable = isinstance(left, Asked) or message.metadata.message_type in REPEATABLE
+        if age > OLDEST or not repeatable or not self._may_ask_again(message.metadata.message_id):
             return Message(error_to_wire(LOST), reply_to=message)
-        if isinstance(left, Asked):
-            return self._reply(left, restarts=0)
-        if left.metadata.message_type not in REPEATABLE:
-            return Message(error_to_wire(LOST), reply_to=left)
-        return self._asked(left, restarts=0)
+        return self._reply(left, restarts=0) if isinstance(left, Asked) else self._asked(left, restarts=0)
 
     def _may_ask_again(self, number: str) -> bool:
         """Whether a message may be asked once more by a process that was started again, which is counted on disk: each

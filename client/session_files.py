@@ -88,7 +88,7 @@ class SessionFiles:
 
         Raises
         ------
-        RunFolderError : it cannot be written; nothing of it may leave.
+        RunFolderError : it cannot be written; what was kept of it before may be old.
         """
         if not self._folder.is_dir():
             make_folder(self._folder.parent)  # by itself, as only the last one that is made gets its rights

@@ -17,7 +17,6 @@ checked again when it is taken up.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import time
@@ -29,6 +28,7 @@ from typing import Any
 from client.identity import Roster
 from client.secagg.refusals import refuse
 from client.secagg.wire import Offer
+from client.secure_site import from_text, to_text
 from fer_models.errors import FedferError, RunFolderError
 from server.run_folder import write_bytes
 from server.secagg.session import PHASES, Session
@@ -92,9 +92,9 @@ class Kept:
         """
         if pause and time.monotonic() - self._written < pause:
             return
-        taken = [[phase, site, _text(data)] for (phase, site), data in session.taken.items()]
+        taken = [[phase, site, to_text(data)] for (phase, site), data in session.taken.items()]
         facts = {
-            "offer": _text(session.offer()),
+            "offer": to_text(session.offer()),
             "question": session.question.hex(),
             "phase": session.phase,
             "taken": taken,
@@ -148,10 +148,10 @@ class Kept:
 
 def _restored(facts: Mapping[str, Any], total: bytes, roster: Roster, record: Recorder | None) -> Session:
     """Return a session from what it was sent, every message checked as when it came."""
-    offer = Offer.parse(_data(facts["offer"]))
+    offer = Offer.parse(from_text(facts["offer"]))
     sent: dict[str, dict[int, bytes]] = {phase: {} for phase in PHASES}
     for phase, site, data in facts["taken"]:
-        sent[phase][int(site)] = _data(data)
+        sent[phase][int(site)] = from_text(data)
     session = Session(offer, roster, record(offer, sent["masked"].keys()) if record else None)
     closed = PHASES.index(facts["phase"])
     for site, data in sent["adverts"].items():
@@ -171,14 +171,6 @@ def _restored(facts: Mapping[str, Any], total: bytes, roster: Roster, record: Re
     for site, data in sent["reveals"].items():
         session.take_reveal(site, data)
     return session
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def _data(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
 
 
 def _damaged(path: Path, why: str) -> FedferError:
